@@ -1,0 +1,18 @@
+FROM golang:1.26-bookworm AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+RUN make build
+
+# The clone runs this image's pg_dump, version 15 here, and pg_dump refuses a
+# server newer than itself. For newer sources take a newer Debian.
+FROM debian:bookworm-slim
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends ca-certificates postgresql-client \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --system --create-home --home-dir /var/lib/calco calco
+COPY --from=build /src/bin/calco /usr/local/bin/calco
+USER calco
+WORKDIR /var/lib/calco
+ENTRYPOINT ["calco"]

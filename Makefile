@@ -1,0 +1,35 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test race lint fmt
+
+VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# Each version has a folder of its own, so that a new one is fetched when it changes.
+LINT_VERSION := v2.15.0
+LINT := .tools/golangci-lint-$(LINT_VERSION)/golangci-lint
+
+help: ## explain these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## install the PostgreSQL server the tests and the demo need, where there is none
+	@.ci/setup
+
+build: ## build bin/calco
+	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/calco ./cmd/calco
+
+demo: setup build ## show a clone between two private servers, with nothing to configure
+	bin/calco demo
+
+test: setup ## run all tests, against PostgreSQL servers of their own
+	go test -timeout 15m ./...
+
+race: setup ## run all tests under the race detector, which takes about twice as long
+	go test -race -timeout 30m ./...
+
+lint: $(LINT) ## report what is against the rules in .golangci.yml
+	$(LINT) run
+
+fmt: $(LINT) ## format the code
+	$(LINT) fmt
+
+$(LINT):
+	GOBIN=$(CURDIR)/$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
