@@ -1,0 +1,161 @@
+// Package dbtest gives each test a PostgreSQL database of its own, on one server that the tests of a package share, or a
+// whole server. The servers are fast and forgetful. They go with the test process, however it ends.
+//
+// CALCO_TEST_BINDIR names the folder of the PostgreSQL programs to test with; the newest installed ones are the default.
+package dbtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"calco/cloner/pgtools"
+	"calco/db/embedded"
+)
+
+// patience bounds each step that no test should wait for.
+const patience = time.Minute
+
+// shared is the server of the databases of this process: a test binary has no other place to share it.
+var shared struct {
+	start sync.Once
+	home  *home
+	err   error
+	named atomic.Int64
+}
+
+// Main runs the tests of a package and stops the server they shared. Call it from TestMain, inside os.Exit.
+func Main(m *testing.M) int {
+	code := m.Run()
+	if shared.home != nil {
+		if err := shared.home.close(); err != nil {
+			fmt.Fprintln(os.Stderr, "stop the shared test server:", err)
+			return max(code, 1)
+		}
+	}
+	return code
+}
+
+// Database makes an empty database for the test on the shared server, and returns its URL. The database goes with the
+// test, even when sessions are still open on it. Without PostgreSQL on this machine the test is skipped, or fails in CI.
+func Database(t testing.TB) string {
+	t.Helper()
+	return DatabaseNamed(t, fmt.Sprintf("test_%d", shared.named.Add(1)))
+}
+
+// DatabaseNamed is Database with a name of the test's choice, which may be any that PostgreSQL takes.
+func DatabaseNamed(t testing.TB, name string) string {
+	t.Helper()
+	shared.start.Do(func() { shared.home, shared.err = open(nil) })
+	check(t, shared.err)
+	server := shared.home.server
+	quoted := pgx.Identifier{name}.Sanitize()
+	Exec(t, server.URL(""), "CREATE DATABASE "+quoted)
+	t.Cleanup(func() { Exec(t, server.URL(""), "DROP DATABASE "+quoted+" WITH (FORCE)") })
+	return server.URL(name)
+}
+
+// Cluster starts a server for this test alone, with settings above those of the shared one. It is stopped and removed
+// with the test, which may stop or restart it before.
+func Cluster(t testing.TB, settings map[string]string) *embedded.Server {
+	t.Helper()
+	h, err := open(settings)
+	check(t, err)
+	t.Cleanup(func() {
+		if err := h.close(); err != nil {
+			t.Errorf("stop the test's server: %v", err)
+		}
+	})
+	return h.server
+}
+
+// Exec runs statements, separated by semicolons, without parameters.
+func Exec(t testing.TB, url, sql string) {
+	t.Helper()
+	run(t, url, sql)
+}
+
+// Query runs statements like Exec and returns the rows of the last one as text. A null reads NULL.
+func Query(t testing.TB, url, sql string) [][]string {
+	t.Helper()
+	results := run(t, url, sql)
+	var rows [][]string
+	for _, values := range results[len(results)-1].Rows {
+		row := make([]string, len(values))
+		for i, v := range values {
+			row[i] = "NULL"
+			if v != nil {
+				row[i] = string(v)
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// run opens a connection of its own. It does not use the test's context, which has ended when a Cleanup runs.
+func run(t testing.TB, url, sql string) []*pgconn.Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := pgconn.Connect(ctx, url)
+	if err != nil {
+		t.Fatalf("connect: %v", err)
+	}
+	defer conn.Close(ctx) //nolint:errcheck // all results have arrived
+	results, err := conn.Exec(ctx, sql).ReadAll()
+	if err != nil {
+		t.Fatalf("run %.200q: %v", sql, err)
+	}
+	return results
+}
+
+// check ends a test that got no server.
+func check(t testing.TB, err error) {
+	t.Helper()
+	var missing *pgtools.NotFoundError
+	switch {
+	case err == nil:
+	case errors.As(err, &missing) && os.Getenv("CI") == "":
+		t.Skipf("needs a PostgreSQL server: %v", missing)
+	default:
+		t.Fatal(err)
+	}
+}
+
+// open starts a server in a new folder.
+func open(settings map[string]string) (*home, error) {
+	all := map[string]string{
+		"fsync":              "off",
+		"synchronous_commit": "off",
+		"full_page_writes":   "off",
+		"shared_buffers":     "64MB",
+		"max_connections":    "200",
+	}
+	maps.Copy(all, settings)
+	h, err := newHome()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	h.server, err = embedded.Start(ctx, embedded.Options{
+		Dir:      h.dir,
+		Loopback: true,
+		Settings: all,
+		BinDir:   os.Getenv("CALCO_TEST_BINDIR"),
+	})
+	if err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	return h, nil
+}
