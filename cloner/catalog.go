@@ -1,0 +1,140 @@
+package cloner
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"strings"
+)
+
+//go:embed sql/tables.sql
+var tablesSQL string
+
+//go:embed sql/indexes.sql
+var indexesSQL string
+
+// catalog is what the source's catalogs say that the archive does not.
+type catalog struct {
+	tables  []*table
+	indexes map[object]*index
+	roots   map[int64]int64 // the root of each partition and partitioned table, by OID
+	foreign map[int64]bool  // roots that have a foreign table among their partitions
+}
+
+// object addresses a row of a system catalog.
+type object struct{ catalog, oid uint32 }
+
+// The catalogs' own OIDs never change.
+const (
+	pgClass      = 1259
+	pgConstraint = 2606
+	pgExtension  = 3079
+)
+
+// table is one table whose rows are copied.
+type table struct {
+	OID        int64
+	Schema     string
+	Name       string
+	Size       int64 // of heap and TOAST on the source's disk, in bytes
+	IndexSize  int64
+	RootOID    int64 // of its partition tree; its own where it is no partition
+	RootSchema string
+	RootName   string
+	// ThroughRoot: its rows are sent to the root of its tree, which finds the partition.
+	ThroughRoot bool
+	Extension   int64  // the extension whose configuration it holds, or 0
+	Condition   string // which of its rows are configuration: a WHERE clause or ""
+	Columns     []string
+
+	copied bool  // all rows are on the target
+	rows   int64 // how many, by the source's count
+}
+
+func (t *table) String() string { return t.Schema + "." + t.Name }
+
+// relation is the table's quoted name.
+func (t *table) relation() string { return quoteName(t.Schema, t.Name) }
+
+// destination is where the rows go on the target.
+func (t *table) destination() string {
+	if t.ThroughRoot {
+		return quoteName(t.RootSchema, t.RootName)
+	}
+	return t.relation()
+}
+
+// columnList is the list of columns that have a value of their own. Names, always: the
+// order of columns may differ on the target. Where there are none there must be no
+// list, and COPY sends empty lines.
+func (t *table) columnList() string {
+	if len(t.Columns) == 0 {
+		return ""
+	}
+	quoted := make([]string, len(t.Columns))
+	for i, c := range t.Columns {
+		quoted[i] = quoteName(c)
+	}
+	return "(" + strings.Join(quoted, ", ") + ")"
+}
+
+// index is an index, or a constraint and the index behind it.
+type index struct {
+	CatalogOID    int64
+	OID           int64
+	Definition    string // CREATE INDEX …, without a semicolon; "" where there is none
+	Kind          string // "" for an index, else pg_constraint.contype
+	Name          string // of the constraint
+	TableOID      int64
+	Relation      string // the table, quoted
+	ReferencedOID int64  // of a foreign key
+	Partitioned   bool   // the constraint's table is a partitioned one
+	Size          int64
+	IsDeferrable  bool
+	IsDeferred    bool
+	Validated     bool
+}
+
+// readCatalog reads in the transaction that s is in.
+func readCatalog(ctx context.Context, s *session) (*catalog, error) {
+	tables, err := collect[table](ctx, s, tablesSQL)
+	if err != nil {
+		return nil, fmt.Errorf("read tables of the source: %w", err)
+	}
+	c := &catalog{indexes: map[object]*index{}, roots: map[int64]int64{}, foreign: map[int64]bool{}}
+	for i := range tables {
+		c.tables = append(c.tables, &tables[i])
+	}
+	indexes, err := collect[index](ctx, s, indexesSQL)
+	if err != nil {
+		return nil, fmt.Errorf("read indexes of the source: %w", err)
+	}
+	for i := range indexes {
+		x := &indexes[i]
+		c.indexes[object{uint32(x.CatalogOID), uint32(x.OID)}] = x
+	}
+	type partition struct {
+		OID, Root int64
+		Foreign   bool
+	}
+	roots, err := collect[partition](ctx, s, `
+		SELECT oid::bigint AS oid, pg_partition_root(oid)::oid::bigint AS root, relkind = 'f' AS foreign
+		FROM pg_class
+		WHERE relispartition AND relkind IN ('r', 'p', 'f') OR relkind = 'p'`)
+	if err != nil {
+		return nil, fmt.Errorf("read partition trees of the source: %w", err)
+	}
+	for _, t := range roots {
+		c.roots[t.OID] = t.Root
+		c.foreign[t.Root] = c.foreign[t.Root] || t.Foreign
+	}
+	return c, nil
+}
+
+// root is the root of a table's partition tree, or the table itself.
+func (c *catalog) root(oid int64) int64 {
+	if root, ok := c.roots[oid]; ok {
+		return root
+	}
+	return oid
+}

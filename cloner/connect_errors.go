@@ -1,0 +1,109 @@
+package cloner
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// connectReason turns a failed connection into a sentence. The second result is the
+// error to return when the clone itself was told to stop.
+func connectReason(ctx context.Context, side Side, u URL, err error) (*Reason, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	r := Reason{Side: side}
+	info, perr := parseConninfo(string(u))
+	if perr != nil {
+		return nil, perr
+	}
+	at := info.address()
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return serverReason(r, u, info, pg), nil
+	}
+	// Errors are looked for by what the reader can do about them; the first that fits.
+	var dns *net.DNSError
+	var timeout net.Error
+	switch {
+	case isTLSError(err):
+		r.Code = ReasonTLS
+		r.Text = fmt.Sprintf("No encrypted connection to the %s at %s can be made: %v.", side, at, tlsCause(err))
+		r.Hint = "Check sslmode and sslrootcert in the connection URL: sslmode=require encrypts without checking the certificate, sslmode=disable does not encrypt."
+	case errors.As(err, &dns):
+		r.Code = ReasonHost
+		r.Text = fmt.Sprintf("The host of the %s, %s, is not known.", side, dns.Name)
+		r.Hint = "Check the spelling of the host in the connection URL."
+	case errors.As(err, &timeout) && timeout.Timeout():
+		r.Code = ReasonHost
+		r.Text = fmt.Sprintf("The %s at %s did not answer in time.", side, at)
+		r.Hint = "Check host, port and firewall: the server must accept connections from where Calco runs."
+	default:
+		r.Code = ReasonHost
+		r.Text = fmt.Sprintf("No PostgreSQL server answers for the %s at %s.", side, at)
+		r.Hint = "Check host and port in the connection URL, and that the server is running."
+	}
+	return &r, nil
+}
+
+// serverReason is for a server that answered, and said no.
+func serverReason(r Reason, u URL, info conninfo, pg *pgconn.PgError) *Reason {
+	switch {
+	case pg.Code == "28P01":
+		r.Code = ReasonCredentials
+		r.Text = fmt.Sprintf("The %s refused the password of %s.", r.Side, u)
+		r.Hint = "Check user and password in the connection URL; percent-encode special characters."
+	case pg.Code == "28000" && strings.Contains(pg.Message, "no encryption"):
+		r.Code = ReasonTLS
+		r.Text = fmt.Sprintf("The %s accepts only encrypted connections for %s.", r.Side, u)
+		r.Hint = "Add sslmode=require to the connection URL."
+	case pg.Code == "28000", pg.Code == "42501":
+		r.Code = ReasonCredentials
+		r.Text = fmt.Sprintf("The %s does not let %s in: %s.", r.Side, u, pg.Message)
+		r.Hint = "Check the user in the connection URL and the server's pg_hba.conf."
+	case pg.Code == "3D000":
+		r.Code = ReasonNoDatabase
+		r.Text = fmt.Sprintf("The %s has no database %s.", r.Side, info["dbname"])
+		r.Hint = "Create it, or correct the connection URL. Calco fills a database, it does not create one."
+	default: // starting up, shutting down, too many connections
+		r.Code = ReasonNoConnection
+		r.Text = fmt.Sprintf("The %s at %s takes no connection now: %s.", r.Side, info.address(), pg.Message)
+		r.Hint = "Try again in a moment."
+		if pg.Code == "53300" {
+			r.Hint = "Close other connections or raise max_connections."
+		}
+	}
+	return &r
+}
+
+func isTLSError(err error) bool {
+	var unknown x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var verify *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	var alert tls.AlertError
+	return errors.As(err, &unknown) || errors.As(err, &host) || errors.As(err, &invalid) ||
+		errors.As(err, &verify) || errors.As(err, &record) || errors.As(err, &alert) ||
+		strings.Contains(err.Error(), "server refused TLS connection")
+}
+
+// tlsCause is the innermost error, which says what is wrong with the certificate;
+// the outer ones repeat host, user and database.
+func tlsCause(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if joined, ok := err.(interface{ Unwrap() []error }); ok && len(joined.Unwrap()) > 0 {
+			inner = joined.Unwrap()[0]
+		}
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
+}

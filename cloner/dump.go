@@ -1,0 +1,139 @@
+package cloner
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"calco/cloner/archive"
+)
+
+// dump reads the schema of one side with pg_dump, under a snapshot unless its name is
+// empty. Both sides are dumped by the same program with the same options, so that the
+// results can be compared.
+func (r *run) dump(ctx context.Context, side Side, snapshot string) (*archive.Archive, error) {
+	u := r.spec.Source
+	if side == Target {
+		u = r.spec.Target
+	}
+	info, err := parseConninfo(string(u))
+	if err != nil {
+		return nil, err
+	}
+	// --schema-only rather than --section: the latter reads every sequence and runs out
+	// of locks where there are many tables.
+	args := []string{
+		"--format=custom", "--schema-only", "--encoding=UTF8", "--no-password", "--lock-wait-timeout=60000",
+		"--exclude-schema=" + dumpPattern(calcoSchema),
+	}
+	for _, schema := range r.excluded {
+		args = append(args, "--exclude-schema="+dumpPattern(schema))
+	}
+	if r.sourceFacts.Lz4 && !r.targetFacts.Lz4 {
+		args = append(args, "--no-toast-compression")
+	}
+	if snapshot != "" {
+		args = append(args, "--snapshot="+snapshot)
+	}
+	args = append(args, "--dbname="+info.forLibpq(r.spec.applicationName()))
+
+	cmd := exec.CommandContext(ctx, r.pgDump, args...)
+	cmd.Env = []string{"LC_ALL=C", "HOME=/nonexistent", "PGPASSFILE=/nonexistent", "PATH=" + os.Getenv("PATH")}
+	if info["password"] != "" {
+		cmd.Env = append(cmd.Env, "PGPASSWORD="+info["password"])
+	}
+	// A Ctrl-C in the terminal is for Calco to handle; SIGTERM lets pg_dump cancel what
+	// it runs on the server before it ends.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = cancelPatience
+	var stderr tail
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("run pg_dump: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("run pg_dump: %w", err)
+	}
+	a, readErr := archive.Read(stdout)
+	_, _ = io.Copy(io.Discard, stdout) // what follows the table of contents; an error shows in Wait
+	err = cmd.Wait()
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil && stderr.Len() > 0:
+		return nil, fmt.Errorf("pg_dump of the %s: %s", side, strings.TrimSpace(stderr.String()))
+	case readErr != nil:
+		return nil, fmt.Errorf("read pg_dump of the %s: %w", side, readErr)
+	case err != nil:
+		return nil, fmt.Errorf("pg_dump of the %s: %w", side, err)
+	case !a.StdStrings:
+		// Backslashes in its literals would mean something else in our sessions.
+		return nil, &Error{
+			Phase: PhaseSnapshot, Err: fmt.Errorf("the %s has standard_conforming_strings off", side),
+			Hint: "Set it on for the role of the connection: ALTER ROLE … SET standard_conforming_strings = on.",
+		}
+	}
+	return a, nil
+}
+
+// dumpPattern writes a schema's name as a pattern that matches only it.
+// https://www.postgresql.org/docs/current/app-psql.html#APP-PSQL-PATTERNS
+func dumpPattern(schema string) string {
+	return `"` + strings.ReplaceAll(schema, `"`, `""`) + `"`
+}
+
+// tail keeps the last of what is written to it: the reason of a failure comes last.
+type tail struct{ bytes.Buffer }
+
+func (t *tail) Write(p []byte) (int, error) {
+	const enough = 16 << 10
+	t.Buffer.Write(p[max(0, len(p)-enough):])
+	if over := t.Len() - enough; over > 0 {
+		t.Next(over)
+	}
+	return len(p), nil
+}
+
+// readSchema takes the snapshot and reads under it what there is to clone.
+func (r *run) readSchema(ctx context.Context) error {
+	snap, err := takeSnapshot(ctx, func(ctx context.Context) (*session, error) {
+		return open(ctx, Source, r.spec.Source, r.spec.applicationName())
+	})
+	if err != nil {
+		return err
+	}
+	r.snap = snap
+	r.report.SnapshotAt = snap.at.UTC().Truncate(time.Second)
+	a, err := r.dump(ctx, Source, snap.name())
+	if err != nil {
+		return err
+	}
+	if err := r.source.exec(ctx, beginAt(snap.name())); err != nil {
+		return fmt.Errorf("import snapshot: %w", err)
+	}
+	catalog, err := readCatalog(ctx, r.source)
+	if err != nil {
+		return err
+	}
+	if err := r.source.exec(ctx, "COMMIT"); err != nil {
+		return fmt.Errorf("end transaction on the source: %w", err)
+	}
+	r.plan, err = newPlan(a.Entries, r.spec.Schemas, catalog)
+	if err != nil {
+		return err
+	}
+	for _, e := range r.plan.entries {
+		if r.plan.pulled[e.ID] {
+			r.report.Pulled = append(r.report.Pulled, title(e))
+		}
+	}
+	return nil
+}

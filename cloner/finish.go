@@ -1,0 +1,281 @@
+package cloner
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"calco/cloner/archive"
+)
+
+// sequence is the state of one sequence: not part of any snapshot.
+type sequence struct {
+	name      string // quoted
+	lastValue string
+	isCalled  string // t or f
+}
+
+// sequencesAPart is how many sequences one query reads.
+const sequencesAPart = 100
+
+// sequences copies the state of each sequence, late, so that it is at least as far as the
+// rows that took their numbers from it.
+func (r *run) sequences(ctx context.Context) error {
+	state, err := r.readSequences(ctx, r.source, PhaseSequences)
+	if err != nil {
+		return err
+	}
+	r.meter.expect(PhaseSequences, len(state))
+	r.sequenceState = state
+	statements := make([]statement, len(state))
+	for i, s := range state {
+		statements[i] = statement{
+			phase: PhaseSequences, object: "SEQUENCE VALUE " + s.name,
+			sql: fmt.Sprintf("SELECT setval(%s::regclass, %s, %s)", quoteLiteral(s.name), s.lastValue, quoteLiteral(s.isCalled)),
+		}
+	}
+	if err := r.make(ctx, r.control, statements); err != nil {
+		return err
+	}
+	r.meter.advance(PhaseSequences, len(state), 0)
+	return nil
+}
+
+// readSequences reads the state of the plan's sequences, on either side. One that cannot
+// be read goes into the ledger.
+func (r *run) readSequences(ctx context.Context, s *session, p Phase) ([]sequence, error) {
+	var names []string
+	for _, e := range r.plan.entries {
+		if e.Desc == "SEQUENCE" && !r.hasFailed(e.ID) {
+			names = append(names, quoteName(e.Namespace, e.Tag))
+		}
+	}
+	extensions, err := r.extensionSequences(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names = append(names, extensions...)
+	var state []sequence
+	for batch := range slices.Chunk(names, sequencesAPart) {
+		read, err := readSequenceBatch(ctx, s, batch)
+		if err != nil && !endsClone(err) {
+			// One of them is gone or forbidden: ask for each.
+			for _, name := range batch {
+				one, err := readSequenceBatch(ctx, s, []string{name})
+				if endsClone(err) {
+					return nil, err
+				}
+				if err != nil {
+					r.meter.blame(p, "SEQUENCE VALUE "+name, err)
+				}
+				state = append(state, one...)
+			}
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		state = append(state, read...)
+	}
+	return state, nil
+}
+
+func readSequenceBatch(ctx context.Context, s *session, names []string) ([]sequence, error) {
+	selects := make([]string, len(names))
+	for i, name := range names {
+		selects[i] = fmt.Sprintf("SELECT %d AS n, last_value, is_called FROM %s", i, name)
+	}
+	rows, err := s.text(ctx, strings.Join(selects, " UNION ALL ")+" ORDER BY n")
+	if err != nil {
+		return nil, err
+	}
+	state := make([]sequence, 0, len(rows))
+	for _, row := range rows {
+		i, err := strconv.Atoi(row[0])
+		if err != nil || i >= len(names) {
+			return nil, fmt.Errorf("read sequences: row %q", row)
+		}
+		state = append(state, sequence{name: names[i], lastValue: row[1], isCalled: row[2]})
+	}
+	return state, nil
+}
+
+// extensionSequences are those that an extension in the plan marked as configuration.
+func (r *run) extensionSequences(ctx context.Context) ([]string, error) {
+	type config struct {
+		Extension int64
+		Name      string
+	}
+	found, err := collect[config](ctx, r.source, `
+		SELECT e.oid::bigint AS extension, format('%I.%I', n.nspname, c.relname) AS name
+		FROM pg_extension e, unnest(e.extconfig) k
+		JOIN pg_class c ON c.oid = k
+		JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind = 'S'`)
+	if err != nil {
+		return nil, fmt.Errorf("read sequences of extensions: %w", err)
+	}
+	var names []string
+	for _, c := range found {
+		if slices.ContainsFunc(r.plan.entries, func(e *archive.Entry) bool {
+			return e.CatalogOID == pgExtension && int64(e.OID) == c.Extension
+		}) {
+			names = append(names, c.Name)
+		}
+	}
+	return names, nil
+}
+
+// views fills the materialized views that are filled on the source, each after those it
+// is made of. Their owners run them, so it comes after the grants.
+func (r *run) views(ctx context.Context) error {
+	filled, err := collect[struct{ OID int64 }](ctx, r.source,
+		`SELECT oid::bigint AS oid FROM pg_class WHERE relkind = 'm' AND relispopulated`)
+	if err != nil {
+		return fmt.Errorf("read materialized views of the source: %w", err)
+	}
+	r.filledViews = map[int64]bool{}
+	for _, f := range filled {
+		r.filledViews[f.OID] = true
+	}
+	var todo []statement
+	for _, e := range r.viewsInOrder() {
+		if r.filledViews[int64(e.OID)] && !r.hasFailed(e.ID) {
+			todo = append(todo, statement{
+				phase: PhaseViews, object: "DATA OF " + title(e),
+				sql: "REFRESH MATERIALIZED VIEW " + quoteName(e.Namespace, e.Tag),
+			})
+		}
+	}
+	r.meter.expect(PhaseViews, len(todo))
+	return r.refresh(ctx, todo)
+}
+
+// refresh runs until all succeeded or a whole round brought nothing: a view can read
+// another through a function, which no dependency shows, and fails until that is filled.
+func (r *run) refresh(ctx context.Context, todo []statement) error {
+	const notFilled = "55000" // materialized view "…" has not been populated
+	for len(todo) > 0 {
+		var again []statement
+		for _, st := range todo {
+			err := r.control.write(ctx, st.sql)
+			if sqlState(err) == notFilled {
+				again = append(again, st)
+				continue
+			}
+			if err != nil {
+				if err := r.remake(ctx, r.control, st, err); err != nil {
+					return err
+				}
+			}
+			r.meter.advance(PhaseViews, 1, 0)
+		}
+		if len(again) == len(todo) {
+			return r.make(ctx, r.control, again) // for the ledger
+		}
+		todo = again
+	}
+	return nil
+}
+
+// viewsInOrder sorts the materialized views so that each comes after those it reads, be it
+// through plain views. The body of a view that needs a primary key is an entry of its own.
+func (r *run) viewsInOrder() []*archive.Entry {
+	bodies := map[int][]int{} // of views whose entry is only a stub
+	for _, e := range r.plan.entries {
+		if e.Desc == "RULE" && strings.HasSuffix(e.Tag, " _RETURN") {
+			for _, d := range e.Deps {
+				if v := r.plan.byID[d]; v != nil && strings.HasSuffix(v.Desc, "VIEW") && e.Tag == v.Tag+" _RETURN" {
+					bodies[d] = append(bodies[d], e.ID)
+				}
+			}
+		}
+	}
+	var order []*archive.Entry
+	seen := map[int]bool{}
+	var visit func(id int)
+	visit = func(id int) {
+		e := r.plan.byID[id]
+		if e == nil || seen[id] {
+			return
+		}
+		seen[id] = true
+		for _, d := range append(slices.Clone(e.Deps), bodies[id]...) {
+			visit(d)
+		}
+		if e.Desc == "MATERIALIZED VIEW" {
+			order = append(order, e)
+		}
+	}
+	for _, e := range r.plan.materializedViews {
+		visit(e.ID)
+	}
+	return order
+}
+
+// analyze gathers planner statistics, of partitioned tables too, which autovacuum never
+// does. It comes before the owners get their objects: an index expression is evaluated
+// as the table's owner. A table without statistics is slow, not wrong, so it is a warning.
+func (r *run) analyze(ctx context.Context) error {
+	var names []string
+	for _, e := range r.plan.entries {
+		if e.Desc == "TABLE" && !r.hasFailed(e.ID) && !r.plan.catalog.foreign[int64(e.OID)] {
+			names = append(names, quoteName(e.Namespace, e.Tag))
+		}
+	}
+	r.meter.expect(PhaseAnalyze, len(names))
+	return r.inParallel(ctx, slices.Collect(slices.Chunk(names, batchNodes)), func(ctx context.Context, s *session, batch []string) error {
+		queries := make([]string, len(batch))
+		for i, name := range batch {
+			queries[i] = "ANALYZE " + name
+		}
+		errs, err := s.pipeline(ctx, queries)
+		if err != nil {
+			return err
+		}
+		for i, err := range errs {
+			if isNameError(err) {
+				err = s.write(ctx, r.underSourcePath(queries[i]))
+			}
+			if endsClone(err) {
+				return err
+			}
+			if err != nil {
+				r.warn(fmt.Sprintf("No statistics of %s: %v", batch[i], err))
+			}
+		}
+		r.meter.advance(PhaseAnalyze, len(batch), 0)
+		return nil
+	})
+}
+
+// inParallel does batches on as many sessions of the target as there are lanes.
+func (r *run) inParallel(ctx context.Context, batches [][]string, do func(context.Context, *session, []string) error) error {
+	eg, ctx := errgroup.WithContext(ctx)
+	todo := make(chan []string, len(batches))
+	for _, b := range batches {
+		todo <- b
+	}
+	close(todo)
+	for range min(r.spec.Lanes, len(batches)) {
+		eg.Go(func() error {
+			s, err := r.openTarget(ctx)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			for b := range todo {
+				if err := do(ctx, s, b); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return eg.Wait()
+}

@@ -1,0 +1,210 @@
+package cloner
+
+import (
+	"context"
+	"slices"
+	"sync"
+)
+
+// node is one statement that waits for others, for rows, or for a lock.
+type node struct {
+	statement
+	weight int64  // how much there is to read, in bytes of the source's disk
+	locks  []lock // that it takes
+	second bool   // it completes an entry that another node began
+
+	needs int     // nodes and gates it still waits for
+	next  []*node // that wait for it
+}
+
+// lock is one that a node takes on a partition tree or a plain table. The root stands
+// for its tree: work on partitions reaches up and down, and would deadlock.
+type lock struct {
+	root      int64
+	exclusive bool
+}
+
+// graph hands out nodes when all they need is done, the heaviest first, and never two
+// at a time that would wait for each other's locks. Gates stand for the rows of a table.
+type graph struct {
+	mu      sync.Mutex
+	changed *sync.Cond
+	ready   []*node // heaviest first
+	held    map[int64]int
+	left    int // nodes not done
+	gates   map[int64][]*node
+}
+
+// exclusively marks, in graph.held, a lock that is not shared.
+const exclusively = -1
+
+func newGraph() *graph {
+	g := &graph{held: map[int64]int{}, gates: map[int64][]*node{}}
+	g.changed = sync.NewCond(&g.mu)
+	return g
+}
+
+// add enters a node that needs the given nodes, all added before it (so that there is
+// no circle), and the rows of the given tables.
+func (g *graph) add(n *node, after []*node, tables []int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range after {
+		m.next = append(m.next, n)
+		n.needs++
+	}
+	for _, t := range tables {
+		g.gates[t] = append(g.gates[t], n)
+		n.needs++
+	}
+	g.left++
+}
+
+// start releases what needs nothing, and the gates of tables that no part will open.
+func (g *graph) start(all []*node, coming map[int64]bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, n := range all {
+		if n.needs == 0 {
+			g.push(n)
+		}
+	}
+	for t := range g.gates {
+		if !coming[t] {
+			g.release(t)
+		}
+	}
+	g.changed.Broadcast()
+}
+
+// open says that the rows of a table are there, or will not come.
+func (g *graph) open(table int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.release(table)
+	g.changed.Broadcast()
+}
+
+// release, satisfy and push must be called with mu held.
+func (g *graph) release(table int64) {
+	for _, n := range g.gates[table] {
+		g.satisfy(n)
+	}
+	delete(g.gates, table)
+}
+
+// satisfy counts one thing that n needed as done.
+func (g *graph) satisfy(n *node) {
+	n.needs--
+	if n.needs == 0 {
+		g.push(n)
+	}
+}
+
+func (g *graph) push(n *node) {
+	i, _ := slices.BinarySearchFunc(g.ready, n.weight, func(m *node, w int64) int {
+		if m.weight >= w {
+			return -1
+		}
+		return 1
+	})
+	g.ready = slices.Insert(g.ready, i, n)
+}
+
+// What fits into one batch: many small statements share a round trip, a large one
+// travels alone so that others can be done beside it.
+const (
+	batchNodes  = 25
+	batchWeight = 4 << 20
+)
+
+// take waits for work and returns a batch whose locks do not conflict with those of
+// other batches. It returns nil when all is done, or ctx has ended and wake was called.
+func (g *graph) take(ctx context.Context) []*node {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for ctx.Err() == nil && g.left > 0 {
+		if batch := g.pick(); len(batch) > 0 {
+			return batch
+		}
+		g.changed.Wait()
+	}
+	return nil
+}
+
+// pick must be called with mu held. Locks within a batch do not conflict: its
+// statements are run one after the other.
+func (g *graph) pick() []*node {
+	var batch []*node
+	var weight int64
+	mine := map[int64]bool{} // whether exclusively
+	rest := g.ready[:0]
+	for i, n := range g.ready {
+		if len(batch) == batchNodes || len(batch) > 0 && weight+n.weight > batchWeight {
+			rest = append(rest, g.ready[i:]...)
+			break
+		}
+		if !g.free(n, mine) {
+			rest = append(rest, n)
+			continue
+		}
+		for _, l := range n.locks {
+			mine[l.root] = mine[l.root] || l.exclusive
+		}
+		batch = append(batch, n)
+		weight += n.weight
+	}
+	clear(g.ready[len(rest):])
+	g.ready = rest
+	for root, exclusive := range mine {
+		if exclusive {
+			g.held[root] = exclusively
+		} else {
+			g.held[root]++
+		}
+	}
+	return batch
+}
+
+// free tells whether a node's locks are to be had beside those of other batches.
+func (g *graph) free(n *node, mine map[int64]bool) bool {
+	for _, l := range n.locks {
+		held := g.held[l.root]
+		if held == exclusively || held > 0 && (l.exclusive || mine[l.root]) {
+			return false
+		}
+	}
+	return true
+}
+
+// finish gives back the locks of a batch and releases what waited for it.
+func (g *graph) finish(batch []*node) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	freed := map[int64]bool{}
+	for _, n := range batch {
+		for _, l := range n.locks {
+			if freed[l.root] {
+				continue
+			}
+			freed[l.root] = true
+			if g.held[l.root] == exclusively {
+				g.held[l.root] = 0
+			} else {
+				g.held[l.root]--
+			}
+		}
+		g.left--
+		for _, m := range n.next {
+			g.satisfy(m)
+		}
+	}
+	g.changed.Broadcast()
+}
+
+// wake makes all callers of take look at their ctx.
+func (g *graph) wake() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.changed.Broadcast()
+}

@@ -1,0 +1,368 @@
+package cloner
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// lane is a source and a target connection that carry one part at a time. Rows are
+// never decoded: what the source sends as COPY data goes on to the target in pieces of
+// chunkSize, so the memory of a lane does not depend on the size of a row.
+type lane struct {
+	source, target *session
+}
+
+// chunkSize is the size of a CopyData message to the target; chunks is how many are
+// under way between the two connections.
+const (
+	chunkSize  = 256 << 10
+	chunks     = 4
+	headerSize = 5 // of a message: its kind, and its length without the kind
+)
+
+// failure is the error of one side of a part.
+type failure struct {
+	side Side
+	err  error
+}
+
+func (f *failure) Error() string { return fmt.Sprintf("%s: %v", f.side, f.err) }
+func (f *failure) Unwrap() error { return f.err }
+
+// carry copies one part and commits it on the target together with its mark, at the cost
+// of one round trip on each side. It returns the number of rows, or a *failure. After a
+// failure on the target the source's session is of no more use; the caller replaces it.
+//
+// The target gets everything without waiting for its answers: first the query that
+// begins the COPY, then the rows, CopyDone only after the source said that it sent all,
+// and then the query with the mark and COMMIT, which fails by itself if the COPY has.
+// https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY
+func (l *lane) carry(ctx context.Context, p *part, snapshot, fence string) (int64, error) {
+	for _, s := range []*session{l.source, l.target} {
+		if err := s.conn.PgConn().SyncConn(ctx); err != nil {
+			return 0, &failure{s.side, err}
+		}
+	}
+	restore := l.cutOn(ctx)
+	defer restore()
+
+	if err := send(l.source, &pgproto3.Query{String: join(beginAt(snapshot), p.lock, p.out, "COMMIT")}); err != nil {
+		return 0, &failure{Source, err}
+	}
+	// BEGIN is a query of its own: if the next could not even be parsed, the one with the
+	// mark would else find no failed transaction, and commit a mark without rows.
+	if err := send(l.target, &pgproto3.Query{String: "BEGIN"}, &pgproto3.Query{String: join(fence, p.in)}); err != nil {
+		return 0, &failure{Target, err}
+	}
+	full, empty := make(chan []byte, chunks), make(chan []byte, chunks)
+	for range chunks {
+		empty <- make([]byte, headerSize, chunkSize)
+	}
+	var out outcome
+	var in outcome
+	targetFailed := make(chan struct{})
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		defer close(full)
+		out = l.readSource(p, full, empty)
+	})
+	wait.Go(func() { in = readTarget(l.target, fence != "", targetFailed) })
+
+	err := l.forward(ctx, full, empty, targetFailed)
+	// The source has said all it had to say: out may be read.
+	switch {
+	case errors.Is(err, errTargetFailed) || err == nil && out.err != nil:
+		err = send(l.target, &pgproto3.CopyFail{Message: "given up"}, &pgproto3.Query{String: "ROLLBACK"})
+	case err == nil:
+		mark := fmt.Sprintf("INSERT INTO _calco.mark (relation, part, rows) VALUES (%s, %d, %d)", quoteLiteral(p.relation), p.number, out.rows)
+		err = send(l.target, &pgproto3.CopyDone{}, &pgproto3.Query{String: p.then + mark + "; COMMIT"})
+	}
+	if err != nil {
+		_ = l.target.conn.PgConn().Conn().SetDeadline(time.Now()) // nothing more will come that matters
+	}
+	wait.Wait()
+	return l.judge(ctx, out, in, err)
+}
+
+// judge names the side that failed by itself: when one does, the other only echoes it.
+func (l *lane) judge(ctx context.Context, out, in outcome, writeErr error) (int64, error) {
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	if out.err == nil && in.err == nil && writeErr != nil {
+		in.err = writeErr
+	}
+	targetAlone := in.err != nil && (out.err == nil || sqlState(out.err) == "57014")
+	if in.inTransaction {
+		if err := l.target.exec(ctx, "ROLLBACK"); err != nil {
+			return 0, &failure{Target, err}
+		}
+	}
+	switch {
+	case targetAlone:
+		return 0, &failure{Target, in.err}
+	case out.err != nil:
+		if out.inTransaction {
+			if err := l.source.exec(ctx, "ROLLBACK"); err != nil {
+				return 0, &failure{Source, err}
+			}
+		}
+		return 0, &failure{Source, out.err}
+	case out.rows != in.rows:
+		return 0, &failure{Target, fmt.Errorf("the source sent %d rows and the target took %d", out.rows, in.rows)}
+	}
+	return out.rows, nil
+}
+
+// outcome is what one side said of a part.
+type outcome struct {
+	rows          int64 // by the tag of COPY
+	err           error // the first
+	inTransaction bool  // at the end: a failed one waits for its ROLLBACK
+}
+
+// cutOn makes both servers cancel what they do for this part when ctx ends, and cuts
+// the connections if they take too long. The returned func undoes it.
+func (l *lane) cutOn(ctx context.Context) (restore func()) {
+	var cancelled sync.WaitGroup
+	cancelled.Add(1)
+	stop := context.AfterFunc(ctx, func() {
+		defer cancelled.Done()
+		deadline := time.Now().Add(cancelPatience)
+		asking, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+		defer cancel()
+		for _, s := range []*session{l.source, l.target} {
+			_ = s.conn.PgConn().Conn().SetDeadline(deadline)
+			cancelled.Go(func() { _ = s.conn.PgConn().CancelRequest(asking) }) // the deadline is the answer to a failure
+		}
+	})
+	return func() {
+		if stop() {
+			cancelled.Done()
+		}
+		cancelled.Wait()
+		for _, s := range []*session{l.source, l.target} {
+			_ = s.conn.PgConn().Conn().SetDeadline(time.Time{})
+		}
+	}
+}
+
+// forward writes chunks to the target until the source has no more. When the target
+// fails, the source is told to stop, what it still sends is dropped, and the error is
+// errTargetFailed or that of the connection.
+func (l *lane) forward(ctx context.Context, full <-chan []byte, empty chan<- []byte, targetFailed <-chan struct{}) error {
+	conn := l.target.conn.PgConn().Conn()
+	var failed error
+	fail := func(err error) {
+		failed = err
+		asking, cancel := context.WithTimeout(ctx, cancelPatience)
+		defer cancel()
+		_ = l.source.conn.PgConn().CancelRequest(asking) // else it runs to its end, unheard
+	}
+	for {
+		select {
+		case <-targetFailed:
+			targetFailed = nil
+			if failed == nil {
+				fail(errTargetFailed)
+			}
+		case chunk, more := <-full:
+			if !more {
+				return failed
+			}
+			if failed == nil {
+				chunk[0] = 'd'
+				binary.BigEndian.PutUint32(chunk[1:], uint32(len(chunk)-1))
+				if _, err := conn.Write(chunk); err != nil {
+					fail(err)
+				}
+			}
+			empty <- chunk[:headerSize]
+		}
+	}
+}
+
+var errTargetFailed = errors.New("the target failed")
+
+func firstError(first, second error) error {
+	if first != nil {
+		return first
+	}
+	return second
+}
+
+// readSource reads the source's answers to the query of a part and packs its rows into
+// chunks, until the server is ready for another query.
+func (l *lane) readSource(p *part, full chan<- []byte, empty <-chan []byte) outcome {
+	var o outcome
+	in := bufio.NewReaderSize(l.source.conn.PgConn().Conn(), chunkSize)
+	chunk := <-empty
+	copying := false
+	for {
+		kind, size, err := readHeader(in)
+		if err != nil {
+			return o.failed(err)
+		}
+		if kind == 'd' {
+			p.flight.rows.Add(1)
+			p.flight.bytes.Add(int64(size))
+			for size > 0 {
+				n := min(size, cap(chunk)-len(chunk))
+				start := len(chunk)
+				chunk = chunk[:start+n]
+				if _, err := io.ReadFull(in, chunk[start:]); err != nil {
+					return o.failed(err)
+				}
+				size -= n
+				if len(chunk) == cap(chunk) {
+					full <- chunk
+					chunk = <-empty
+				}
+			}
+			continue
+		}
+		body, err := readBody(in, size)
+		if err != nil {
+			return o.failed(err)
+		}
+		switch kind {
+		case 'H':
+			copying = true
+		case 'c':
+			if len(chunk) > headerSize {
+				full <- chunk
+				chunk = <-empty
+			}
+		case 'E':
+			o.err = firstError(o.err, decodeError(body))
+			if !copying && sqlState(o.err) == divisionByZero {
+				o.err = errRewritten
+			}
+		case 'C':
+			o.count(body)
+		case 'Z':
+			o.inTransaction = len(body) > 0 && body[0] != 'I'
+			return o
+		}
+	}
+}
+
+// readTarget reads the target's answers to the three queries of a part. It closes failed
+// at the first error, so that no more is sent.
+func readTarget(s *session, fenced bool, failed chan<- struct{}) outcome {
+	var o outcome
+	in := bufio.NewReader(s.conn.PgConn().Conn())
+	statements := 0
+	for ready := 0; ready < 3; {
+		kind, size, err := readHeader(in)
+		if err != nil {
+			return o.failed(err)
+		}
+		body, err := readBody(in, size)
+		if err != nil {
+			return o.failed(err)
+		}
+		switch kind {
+		case 'E':
+			if o.err == nil {
+				o.err = decodeError(body)
+				if fenced && statements == 1 && sqlState(o.err) == divisionByZero {
+					o.err = errTermLost
+				}
+				close(failed)
+			}
+		case 'C':
+			statements++
+			o.count(body)
+		case 'Z':
+			ready++
+			o.inTransaction = len(body) > 0 && body[0] != 'I'
+		}
+	}
+	return o
+}
+
+func (o outcome) failed(err error) outcome {
+	// The server's own words, if it had any, say more than the broken connection.
+	o.err = firstError(o.err, err)
+	o.inTransaction = false
+	return o
+}
+
+// count takes the number of rows from the tag of COPY.
+func (o *outcome) count(body []byte) {
+	if n, ok := strings.CutPrefix(strings.TrimRight(string(body), "\x00"), "COPY "); ok {
+		o.rows, _ = strconv.ParseInt(n, 10, 64)
+	}
+}
+
+func readHeader(in *bufio.Reader) (kind byte, size int, err error) {
+	head, err := in.Peek(headerSize)
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return 0, 0, err
+	}
+	kind, size = head[0], int(binary.BigEndian.Uint32(head[1:]))-4
+	_, err = in.Discard(headerSize)
+	return kind, size, err
+}
+
+// readBody reads a message that is no row: none of them is large.
+func readBody(in *bufio.Reader, size int) ([]byte, error) {
+	const large = 64 << 20
+	if size < 0 || size > large {
+		return nil, fmt.Errorf("message of %d bytes", size)
+	}
+	body := make([]byte, size)
+	_, err := io.ReadFull(in, body)
+	return body, err
+}
+
+func decodeError(body []byte) error {
+	var msg pgproto3.ErrorResponse
+	if err := msg.Decode(body); err != nil {
+		return fmt.Errorf("unreadable error message: %w", err)
+	}
+	return pgconn.ErrorResponseToPgError(&msg)
+}
+
+// send writes messages in one go, past pgconn, which would wait for each answer.
+func send(s *session, messages ...pgproto3.FrontendMessage) error {
+	var buf []byte
+	for _, m := range messages {
+		var err error
+		if buf, err = m.Encode(buf); err != nil {
+			return err
+		}
+	}
+	_, err := s.conn.PgConn().Conn().Write(buf)
+	return err
+}
+
+// join makes one query of several statements, leaving out empty ones.
+func join(statements ...string) string {
+	var b strings.Builder
+	for _, s := range statements {
+		if s == "" {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(s)
+	}
+	return b.String()
+}

@@ -1,0 +1,178 @@
+package cloner
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"calco/db/dbtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
+
+// fixture fills a database from a file of testdata, in one simple query. psql's meta
+// commands are not understood: \if blocks and :variables must not be in it.
+func fixture(t testing.TB, url, name string) {
+	t.Helper()
+	sql, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Exec(t, url, string(sql))
+}
+
+// mustComplete clones and wants the outcome completed.
+func mustComplete(t testing.TB, spec Spec) Report {
+	t.Helper()
+	report, err := Clone(t.Context(), spec, Options{})
+	if err != nil {
+		t.Fatalf("Clone: %v\n%+v", err, report)
+	}
+	if report.Status != StatusCompleted {
+		t.Fatalf("status %s, want completed\ndifferences: %+v\nledger: %+v", report.Status, report.Differences, report.Ledger)
+	}
+	return report
+}
+
+// fidelitySettings are what fidelity_queries.sql wants on both sides.
+const fidelitySettings = `SET search_path = ''; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres';
+	SET extra_float_digits = 3; SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET row_security = off; SET xmloption = content`
+
+// compareFidelity runs every query of fidelity_queries.sql on both sides and wants the
+// same rows. It returns how many queries were run.
+func compareFidelity(t *testing.T, source, target string) int {
+	t.Helper()
+	a, b := connectFidelity(t, source), connectFidelity(t, target)
+	ran := 0
+	for _, q := range fidelityQueries(t) {
+		version := min(serverVersion(t, a), serverVersion(t, b))
+		if version < q.minVersion || q.sameMajor && serverVersion(t, a)/10000 != serverVersion(t, b)/10000 {
+			continue
+		}
+		ran++
+		want, got := textRows(t, a, q.sql), textRows(t, b, q.sql)
+		if strings.HasSuffix(q.name, "_generator") {
+			want, got = runAll(t, a, want), runAll(t, b, got)
+		}
+		for _, row := range want {
+			if !slices.Contains(got, row) {
+				t.Errorf("%s: only on the source: %.400s", q.name, row)
+			}
+		}
+		for _, row := range got {
+			if !slices.Contains(want, row) {
+				t.Errorf("%s: only on the target: %.400s", q.name, row)
+			}
+		}
+		if len(want) != len(got) {
+			t.Errorf("%s: %d rows on the source, %d on the target", q.name, len(want), len(got))
+		}
+	}
+	return ran
+}
+
+type fidelityQuery struct {
+	name       string
+	minVersion int
+	sameMajor  bool
+	sql        string
+}
+
+// fidelityQueries reads the file's own format: "-- name: <id> | min: <version> [| same-major]".
+func fidelityQueries(t *testing.T) []fidelityQuery {
+	t.Helper()
+	f, err := os.Open("testdata/fidelity_queries.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	var queries []fidelityQuery
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := lines.Text()
+		switch head, ok := strings.CutPrefix(line, "-- name: "); {
+		case ok:
+			fields := strings.Split(head, " | ")
+			q := fidelityQuery{name: fields[0]}
+			for _, f := range fields[1:] {
+				if v, ok := strings.CutPrefix(f, "min: "); ok {
+					if q.minVersion, err = strconv.Atoi(v); err != nil {
+						t.Fatal(err)
+					}
+				}
+				q.sameMajor = q.sameMajor || f == "same-major"
+			}
+			queries = append(queries, q)
+		case !strings.HasPrefix(line, "--") && len(queries) > 0:
+			queries[len(queries)-1].sql += line + "\n"
+		}
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return queries
+}
+
+func connectFidelity(t *testing.T, url string) *pgconn.PgConn {
+	t.Helper()
+	c, err := pgconn.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close(context.Background()) })
+	textRows(t, c, fidelitySettings)
+	return c
+}
+
+func serverVersion(t *testing.T, c *pgconn.PgConn) int {
+	t.Helper()
+	v, err := strconv.Atoi(strings.Trim(textRows(t, c, "SHOW server_version_num")[0], "| "))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// textRows returns the rows of a query as lines of text, sorted.
+func textRows(t *testing.T, c *pgconn.PgConn, sql string) []string {
+	t.Helper()
+	results, err := c.Exec(t.Context(), sql).ReadAll()
+	if err != nil {
+		t.Fatalf("%v\n%.300s", err, sql)
+	}
+	var rows []string
+	for _, r := range results {
+		for _, row := range r.Rows {
+			var b strings.Builder
+			for _, v := range row {
+				if v == nil {
+					b.WriteString("| NULL ")
+				} else {
+					fmt.Fprintf(&b, "| %s ", v)
+				}
+			}
+			rows = append(rows, b.String())
+		}
+	}
+	slices.Sort(rows)
+	return rows
+}
+
+// runAll runs generated statements, which come as rows of one column.
+func runAll(t *testing.T, c *pgconn.PgConn, generated []string) []string {
+	t.Helper()
+	var rows []string
+	for _, sql := range generated {
+		rows = append(rows, textRows(t, c, strings.TrimSuffix(strings.TrimPrefix(sql, "| "), " "))...)
+	}
+	slices.Sort(rows)
+	return rows
+}

@@ -1,0 +1,242 @@
+package cloner
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"calco/cloner/archive"
+)
+
+// statement is one thing to make on the target, and what to call it when it fails.
+type statement struct {
+	entry  *archive.Entry // nil for what is not an entry of the archive
+	phase  Phase
+	object string
+	sql    string
+}
+
+// make runs statements in order, many to a round trip. One that fails is tried again,
+// first as it is, since what it needs may have failed before it and succeeded since,
+// then under the source's own search_path; what fails for good goes into the ledger and
+// does not hold up the rest. The error is one that ends the clone.
+func (r *run) make(ctx context.Context, s *session, statements []statement) error {
+	queries := make([]string, len(statements))
+	for i, st := range statements {
+		queries[i] = st.sql
+	}
+	errs, err := s.pipeline(ctx, queries)
+	if err != nil {
+		return err
+	}
+	for i, err := range errs {
+		if err == nil {
+			continue
+		}
+		if err := r.remake(ctx, s, statements[i], err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remake tries a statement that failed with err again.
+func (r *run) remake(ctx context.Context, s *session, st statement, err error) error {
+	const tries = 5 // a deadlock is broken by giving way; more than a few mean something else
+	for try := 0; try < tries && err != nil && worthRetrying(err); try++ {
+		err = s.write(ctx, st.sql)
+	}
+	if isNameError(err) {
+		err = s.write(ctx, st.sql)
+	}
+	if isNameError(err) {
+		err = s.write(ctx, r.underSourcePath(st.sql))
+	}
+	switch {
+	case err == nil:
+		return nil
+	case endsClone(err):
+		return err
+	case r.standsAlready(st, err):
+		return nil
+	}
+	if st.entry != nil {
+		r.markFailed(st.entry.ID)
+	}
+	r.meter.blame(st.phase, st.object, err)
+	return nil
+}
+
+// underSourcePath is SQL that runs under the source's own search_path: a function may name
+// objects without their schema, and on the source that worked.
+func (r *run) underSourcePath(sql string) string {
+	return "SET LOCAL search_path = " + r.searchPath + ";\n" + sql
+}
+
+// standsAlready tells whether a statement failed because its object is there, and may be:
+// a schema that clean kept, or one outside the chosen schemas, which is left as it is.
+func (r *run) standsAlready(st statement, err error) bool {
+	if st.entry == nil {
+		return false
+	}
+	switch sqlState(err) {
+	case "42P06": // duplicate schema
+		if r.plan.pulled[st.entry.ID] {
+			r.markKept(st.entry)
+		}
+		return true
+	case "42710", "42P07", "42723": // duplicate object, relation, function
+		if r.plan.pulled[st.entry.ID] {
+			r.markKept(st.entry) // no rows of ours go into it
+			r.warn(fmt.Sprintf("%s was on the target already and was left as it is.", st.object))
+			return true
+		}
+	}
+	return false
+}
+
+// worthRetrying: a deadlock, or an object that was missing for a moment.
+func worthRetrying(err error) bool {
+	switch sqlState(err) {
+	case "40P01", "40001", "55P03":
+		return true
+	}
+	return false
+}
+
+// isNameError: a function, relation, type, column or schema was not found.
+func isNameError(err error) bool {
+	switch sqlState(err) {
+	case "42883", "42P01", "42704", "42703", "3F000":
+		return true
+	}
+	return false
+}
+
+// entryStatement is what makes an entry, as _printTocEntry in pg_backup_archiver.c does it.
+func (r *run) entryStatement(p Phase, e *archive.Entry) statement {
+	return statement{entry: e, phase: p, object: title(e), sql: r.placement(e) + e.Defn}
+}
+
+// placement sets where and how a relation is stored before it is made.
+func (r *run) placement(e *archive.Entry) string {
+	var b strings.Builder
+	if e.Tablespace != "" && r.targetTablespaces[e.Tablespace] {
+		fmt.Fprintf(&b, "SET LOCAL default_tablespace = %s;\n", quoteLiteral(e.Tablespace))
+	}
+	if e.TableAM != "" && e.RelKind != 'p' && r.accessMethods[e.TableAM] {
+		fmt.Fprintf(&b, "SET LOCAL default_table_access_method = %s;\n", quoteName(e.TableAM))
+	}
+	return b.String()
+}
+
+// preData makes all that has to be there before the rows.
+func (r *run) preData(ctx context.Context) error {
+	if err := r.readPlaces(ctx); err != nil {
+		return err
+	}
+	statements := make([]statement, 0, len(r.plan.pre))
+	for _, e := range r.plan.pre {
+		st := r.entryStatement(PhasePreData, e)
+		// Archives of version 17 and later say which method partitions are to inherit.
+		if e.RelKind == 'p' && e.TableAM != "" && r.accessMethods[e.TableAM] && r.targetFacts.major() >= 17 {
+			st.sql += fmt.Sprintf("\nALTER TABLE %s SET ACCESS METHOD %s;", quoteName(e.Namespace, e.Tag), quoteName(e.TableAM))
+		}
+		statements = append(statements, st)
+	}
+	r.meter.expect(PhasePreData, len(statements))
+	for batch := range slices.Chunk(statements, pipelineStatements) {
+		if err := r.make(ctx, r.control, batch); err != nil {
+			return err
+		}
+		r.meter.advance(PhasePreData, len(batch), 0)
+	}
+	return nil
+}
+
+// readPlaces learns which tablespaces and access methods the target has or will have.
+func (r *run) readPlaces(ctx context.Context) error {
+	type place struct{ Kind, Name string }
+	places, err := collect[place](ctx, r.control, `
+		SELECT 'tablespace' AS kind, spcname::text AS name FROM pg_tablespace
+		UNION ALL
+		SELECT 'access method', amname::text FROM pg_am`)
+	if err != nil {
+		return fmt.Errorf("read tablespaces of the target: %w", err)
+	}
+	r.targetTablespaces, r.accessMethods = map[string]bool{}, map[string]bool{}
+	for _, p := range places {
+		if p.Kind == "tablespace" {
+			r.targetTablespaces[p.Name] = true
+		} else {
+			r.accessMethods[p.Name] = true
+		}
+	}
+	missing := map[string]bool{}
+	for _, e := range r.plan.entries {
+		if e.Desc == "ACCESS METHOD" {
+			r.accessMethods[e.Tag] = true
+		}
+		if e.Tablespace != "" && !r.targetTablespaces[e.Tablespace] && !missing[e.Tablespace] {
+			missing[e.Tablespace] = true
+			r.warn(fmt.Sprintf("The target has no tablespace %s; its objects are in the default one.", e.Tablespace))
+		}
+	}
+	return nil
+}
+
+// owners gives each object its owner. It comes after all objects are made, while this
+// role still may do everything with them, and before the grants, which owners make.
+func (r *run) owners(ctx context.Context) error {
+	var statements []statement
+	for _, e := range slices.Concat(r.plan.pre, r.plan.post) {
+		if sql := ownerSQL(e); sql != "" && !r.hasFailed(e.ID) {
+			statements = append(statements, statement{phase: PhasePostData, object: "OWNER OF " + title(e), sql: sql})
+		}
+	}
+	return r.make(ctx, r.control, statements)
+}
+
+// grants comes after all objects and their owners.
+func (r *run) grants(ctx context.Context) error {
+	statements := make([]statement, 0, len(r.plan.acls))
+	for _, e := range r.plan.acls {
+		statements = append(statements, statement{phase: PhasePostData, object: title(e), sql: e.Defn})
+	}
+	return r.make(ctx, r.control, statements)
+}
+
+// eventTriggers come last of all objects: they would fire at the making of the others.
+func (r *run) eventTriggers(ctx context.Context) error {
+	var statements []statement
+	for _, e := range r.plan.last {
+		statements = append(statements, r.entryStatement(PhasePostData, e))
+		if sql := ownerSQL(e); sql != "" {
+			statements = append(statements, statement{phase: PhasePostData, object: "OWNER OF " + title(e), sql: sql})
+		}
+	}
+	return r.make(ctx, r.control, statements)
+}
+
+// ownerSQL is the statement that gives an entry its owner, or "". It follows
+// _getObjectDescription in pg_backup_archiver.c: what has arguments takes its name from
+// the statement that would drop it.
+func ownerSQL(e *archive.Entry) string {
+	if e.Owner == "" || e.DropStmt == "" {
+		return ""
+	}
+	var name string
+	switch e.Desc {
+	case "COLLATION", "CONVERSION", "DOMAIN", "FOREIGN TABLE", "MATERIALIZED VIEW", "SEQUENCE", "STATISTICS",
+		"TABLE", "TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TYPE", "VIEW":
+		name = e.Desc + " " + quoteName(e.Namespace, e.Tag)
+	case "DATABASE", "EVENT TRIGGER", "FOREIGN DATA WRAPPER", "PROCEDURAL LANGUAGE", "PUBLICATION", "SCHEMA", "SERVER", "SUBSCRIPTION":
+		name = e.Desc + " " + quoteName(e.Tag)
+	case "AGGREGATE", "FUNCTION", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY", "PROCEDURE":
+		name = strings.TrimRight(strings.TrimPrefix(e.DropStmt, "DROP "), ";\n ")
+	default:
+		return ""
+	}
+	return "ALTER " + name + " OWNER TO " + quoteName(e.Owner) + ";"
+}

@@ -1,0 +1,104 @@
+package cloner
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// part is what a lane carries at a time, in one transaction on each side.
+type part struct {
+	table    *table // nil for large objects
+	relation string // what the mark calls it
+	number   int
+	flight   *flight
+
+	lock string // on the source, before the rows are read
+	out  string // COPY … TO STDOUT, on the source
+	in   string // COPY … FROM STDIN, on the target; statements may go before it
+	then string // on the target, after the rows and before the mark
+
+	large largeObjects // the range, where table is nil
+}
+
+// tablePart is a whole table.
+func (r *run) tablePart(t *table) *part {
+	p := &part{table: t, relation: t.relation(), flight: &flight{relation: t.String(), size: t.Size}}
+	// A table that was truncated or rewritten since the snapshot looks empty to it, without
+	// an error. Under the lock this can no longer happen, and the division raises if it has:
+	// the left side is seen through the snapshot, the right one is of this moment.
+	// https://www.postgresql.org/docs/current/mvcc-caveats.html
+	p.lock = fmt.Sprintf("LOCK TABLE ONLY %s IN ACCESS SHARE MODE; SELECT 1 / (relfilenode = pg_relation_filenode(oid))::int FROM pg_class WHERE oid = %d",
+		t.relation(), t.OID)
+	switch columns := t.columnList(); {
+	case t.Condition != "":
+		// The condition is the extension's own SQL, written for SELECT * FROM t <condition>.
+		p.out = fmt.Sprintf("COPY (SELECT %s FROM %s %s) TO STDOUT", strings.Trim(columns, "()"), t.relation(), t.Condition)
+		p.in = fmt.Sprintf("COPY %s %s FROM STDIN", t.relation(), columns)
+	default:
+		p.out = fmt.Sprintf("COPY %s %s TO STDOUT", t.relation(), columns)
+		p.in = fmt.Sprintf("COPY %s %s FROM STDIN", t.destination(), columns)
+	}
+	if t.Extension != 0 && r.spec.Clean {
+		// Extensions survive a clean, and with them the configuration of an earlier clone.
+		p.in = fmt.Sprintf("DELETE FROM %s %s; ", t.relation(), t.Condition) + p.in
+	}
+	return p
+}
+
+// largeObjects is a range of them by OID, both ends included.
+type largeObjects struct{ First, Last int64 }
+
+// largeObjectsAPart is how many large objects go in one transaction.
+const largeObjectsAPart = 500
+
+//go:embed sql/large_object_parts.sql
+var largeObjectPartsSQL string
+
+//go:embed sql/large_objects.sql
+var largeObjectsSQL string
+
+//go:embed sql/large_object_properties.sql
+var largeObjectPropertiesSQL string
+
+// largeObjectParts divides the large objects of the source. They belong to no schema,
+// so only a clone of the whole database has them.
+func (r *run) largeObjectParts(ctx context.Context, s *session) ([]*part, error) {
+	ranges, err := collect[largeObjects](ctx, s, largeObjectPartsSQL, largeObjectsAPart)
+	if err != nil {
+		return nil, fmt.Errorf("list large objects: %w", err)
+	}
+	parts := make([]*part, len(ranges))
+	for i, lo := range ranges {
+		parts[i] = &part{
+			relation: "large objects", number: i, large: lo, flight: &flight{relation: "large objects"},
+			out: fmt.Sprintf("COPY (%s) TO STDOUT", fmt.Sprintf(largeObjectsSQL, lo.First, lo.Last)),
+			in: "CREATE TEMP TABLE IF NOT EXISTS calco_large_object (oid oid, pos bigint, data bytea) ON COMMIT DELETE ROWS; " +
+				"COPY pg_temp.calco_large_object FROM STDIN",
+			then: "SELECT count(lo_create(oid)) FROM (SELECT DISTINCT oid FROM pg_temp.calco_large_object) o; " +
+				"SELECT count(*) FROM (SELECT lo_put(oid, pos, data) FROM pg_temp.calco_large_object OFFSET 0) p; ",
+		}
+	}
+	return parts, nil
+}
+
+// largeObjectProperties gives the objects of a part that has arrived their owner, grants
+// and comment.
+func (r *run) largeObjectProperties(ctx context.Context, l *lane, p *part) error {
+	rows, err := l.source.text(ctx, beginAt(r.snap.name())+"; "+fmt.Sprintf(largeObjectPropertiesSQL, p.large.First, p.large.Last)+"; COMMIT")
+	if err != nil {
+		return fmt.Errorf("read owners of large objects: %w", err)
+	}
+	statements := make([]statement, 0, len(rows))
+	for _, row := range rows {
+		if len(row) == 2 {
+			statements = append(statements, statement{phase: PhaseCopy, object: row[0], sql: row[1]})
+		}
+	}
+	return r.make(ctx, l.target, statements)
+}
+
+// errRewritten is the guard of tablePart speaking.
+var errRewritten = errors.New("the table was truncated or rewritten on the source after the snapshot was taken")

@@ -1,0 +1,165 @@
+package cloner
+
+import (
+	"slices"
+	"strings"
+
+	"calco/cloner/archive"
+)
+
+// plan is what a clone has to make and to copy.
+type plan struct {
+	entries []*archive.Entry // in an order in which each comes after what it needs
+	byID    map[int]*archive.Entry
+	pulled  map[int]bool // entries outside the chosen schemas that these depend on
+	tables  []*table     // largest first
+	catalog *catalog
+
+	pre, post         []*archive.Entry // before and after the rows
+	acls              []*archive.Entry // after all objects: they may lock their owners out
+	last              []*archive.Entry // event triggers, which would fire at the rest
+	materializedViews []*archive.Entry
+}
+
+func newPlan(all []*archive.Entry, schemas []string, c *catalog) (*plan, error) {
+	p := &plan{byID: map[int]*archive.Entry{}, catalog: c}
+	p.entries, p.pulled = selectEntries(all, schemas)
+	byOID := map[object]*archive.Entry{}
+	for _, e := range p.entries {
+		p.byID[e.ID] = e
+		byOID[object{e.CatalogOID, e.OID}] = e
+	}
+	for _, t := range c.tables {
+		e := byOID[object{pgClass, uint32(t.OID)}]
+		switch {
+		case e != nil && e.Desc == "TABLE":
+			p.tables = append(p.tables, t)
+		case t.Extension != 0 && byOID[object{pgExtension, uint32(t.Extension)}] != nil:
+			p.tables = append(p.tables, t)
+		}
+	}
+	p.divide()
+	return p, nil
+}
+
+// divide sorts the entries into the passes of a restore (_tocEntryRestorePass in
+// pg_backup_archiver.c). Comments and labels go where the object is that they belong to.
+func (p *plan) divide() {
+	post := map[int]bool{}
+	late := map[int]bool{}
+	for _, e := range p.entries {
+		onPost, onLate := false, false
+		for _, d := range e.Deps {
+			onPost = onPost || post[d]
+			onLate = onLate || late[d]
+		}
+		switch {
+		case e.Desc == "ACL" || e.Desc == "DEFAULT ACL":
+			p.acls = append(p.acls, e)
+		case e.Desc == "EVENT TRIGGER" || onLate && e.Section == archive.SectionNone:
+			late[e.ID] = true
+			p.last = append(p.last, e)
+		case e.Section == archive.SectionPostData || onPost && e.Section == archive.SectionNone:
+			post[e.ID] = true
+			p.post = append(p.post, e)
+		default:
+			p.pre = append(p.pre, e)
+		}
+		if e.Desc == "MATERIALIZED VIEW" {
+			p.materializedViews = append(p.materializedViews, e)
+		}
+	}
+}
+
+// selectEntries picks what belongs to the chosen schemas, or everything if none is
+// chosen, and what that depends on, however far away (the second result). The same
+// rule applied to the target's archive gives what has to be equal.
+func selectEntries(all []*archive.Entry, schemas []string) (chosen []*archive.Entry, pulled map[int]bool) {
+	all = slices.DeleteFunc(slices.Clone(all), func(e *archive.Entry) bool {
+		switch e.Desc {
+		case "ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE", "DATABASE PROPERTIES":
+			return true
+		case "COMMENT", "ACL", "SECURITY LABEL":
+			return strings.HasPrefix(e.Tag, "DATABASE ") // handled with the other settings of the database
+		}
+		return e.Section == archive.SectionData
+	})
+	pulled = map[int]bool{}
+	if len(schemas) == 0 {
+		return all, pulled
+	}
+	byID := map[int]*archive.Entry{}
+	taken := map[int]bool{}
+	seeds := map[int]bool{}
+	for _, e := range all {
+		byID[e.ID] = e
+		if isSeed(e, schemas, seeds) {
+			seeds[e.ID] = true
+		}
+	}
+	var take func(id int)
+	take = func(id int) {
+		e := byID[id]
+		if e == nil || taken[id] {
+			return
+		}
+		taken[id] = true
+		for _, d := range e.Deps {
+			take(d)
+		}
+	}
+	for id := range seeds {
+		take(id)
+	}
+	for _, e := range all {
+		// A partition in another schema is part of a chosen table, and so are its indexes.
+		if (e.Desc == "TABLE ATTACH" || e.Desc == "INDEX ATTACH") &&
+			slices.ContainsFunc(e.Deps, func(d int) bool { return seeds[d] }) {
+			take(e.ID)
+		}
+	}
+	for _, e := range all {
+		if taken[e.ID] {
+			chosen = append(chosen, e)
+			if !seeds[e.ID] {
+				pulled[e.ID] = true
+			}
+		}
+	}
+	return chosen, pulled
+}
+
+// isSeed tells whether an entry itself belongs to one of the schemas.
+func isSeed(e *archive.Entry, schemas []string, seeds map[int]bool) bool {
+	switch {
+	case e.Desc == "SCHEMA":
+		return slices.Contains(schemas, e.Tag)
+	case e.Desc == "PUBLICATION TABLE" || e.Desc == "PUBLICATION TABLES IN SCHEMA":
+		return false // a publication belongs to the database
+	case e.Namespace != "":
+		return slices.Contains(schemas, e.Namespace)
+	case e.Desc == "COMMENT" || e.Desc == "ACL" || e.Desc == "SECURITY LABEL":
+		// pg_dump has no entry for the schema public itself, only for what was said of it.
+		if name, ok := strings.CutPrefix(e.Tag, "SCHEMA "); ok {
+			return slices.Contains(schemas, unquoteName(name))
+		}
+		return slices.ContainsFunc(e.Deps, func(d int) bool { return seeds[d] })
+	}
+	return false
+}
+
+// unquoteName undoes pg_dump's fmtId.
+func unquoteName(s string) string {
+	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
+		return strings.ReplaceAll(s[1:len(s)-1], `""`, `"`)
+	}
+	return s
+}
+
+// title names an entry for people: TABLE app.orders.
+func title(e *archive.Entry) string {
+	if e.Namespace != "" {
+		return e.Desc + " " + e.Namespace + "." + e.Tag
+	}
+	return e.Desc + " " + e.Tag
+}

@@ -1,0 +1,271 @@
+package cloner
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"calco/cloner/archive"
+)
+
+// graphBuilder turns the entries that come after the rows into a graph.
+type graphBuilder struct {
+	r       *run
+	g       *graph
+	all     []*node
+	byEntry map[int]*node     // the node that completes an entry
+	leaves  map[int64][]int64 // the tables with rows of a partition tree, by its root
+	sizes   map[int64]int64   // of their rows
+}
+
+// buildGraph plans what is made once rows are there: indexes and constraints of a table
+// as soon as its own are, foreign keys when both sides' are.
+func (r *run) buildGraph() *graph {
+	b := &graphBuilder{r: r, g: newGraph(), byEntry: map[int]*node{}, leaves: map[int64][]int64{}, sizes: map[int64]int64{}}
+	coming := map[int64]bool{}
+	for _, t := range r.plan.tables {
+		b.leaves[t.RootOID] = append(b.leaves[t.RootOID], t.OID)
+		b.sizes[t.OID] = t.Size
+		coming[t.OID] = true
+	}
+	var work float64
+	for _, e := range r.plan.post {
+		b.add(e)
+	}
+	for _, n := range b.all {
+		work += float64(n.weight)
+		r.meter.expect(n.phase, 1)
+	}
+	for _, t := range r.plan.tables {
+		work += float64(t.Size)
+	}
+	r.meter.plan(len(r.plan.tables), work)
+	b.g.start(b.all, coming)
+	return b.g
+}
+
+// add enters the nodes of one entry. An index is built first under a lock that others
+// can share, and then put to its use under one that they cannot.
+func (b *graphBuilder) add(e *archive.Entry) {
+	st := b.r.entryStatement(PhasePostData, e)
+	x := b.r.plan.catalog.indexes[object{e.CatalogOID, e.OID}]
+	switch {
+	case e.Desc == "INDEX" && x != nil && strings.HasPrefix(e.Defn, x.Definition):
+		rest := strings.TrimLeft(strings.TrimPrefix(e.Defn, x.Definition), "; \n")
+		b.addIndex(e, x, rest)
+	case e.Desc == "CONSTRAINT" && x != nil && x.Definition != "" && !x.Partitioned:
+		_, rest := cutStatement(e.Defn)
+		b.addIndex(e, x, constraintUsing(x)+rest)
+	case e.Desc == "FK CONSTRAINT" && x != nil && x.Validated && !x.Partitioned && b.sizes[x.TableOID] > batchWeight:
+		b.addForeignKey(e, x)
+	case e.Desc == "FK CONSTRAINT" || e.Desc == "CONSTRAINT" || e.Desc == "CHECK CONSTRAINT":
+		st.phase = PhaseConstraints
+		n := &node{statement: st, locks: b.locks(e, x, true)}
+		if x != nil {
+			n.weight = x.Size
+		}
+		b.enter(e, x, n)
+	default:
+		b.enter(e, x, &node{statement: st, locks: b.locks(e, x, true)})
+	}
+}
+
+// addIndex builds an index, and then runs what makes it a constraint, or says more of it.
+// https://www.postgresql.org/docs/current/sql-altertable.html (ADD table_constraint_using_index)
+func (b *graphBuilder) addIndex(e *archive.Entry, x *index, rest string) {
+	n := &node{weight: x.Size, locks: b.locks(e, x, false), statement: statement{
+		entry: e, phase: PhaseIndexes, object: title(e), sql: b.r.placement(e) + x.Definition,
+	}}
+	b.enter(e, x, n)
+	if rest == "" {
+		return
+	}
+	phase := PhaseIndexes
+	if e.Desc == "CONSTRAINT" {
+		phase = PhaseConstraints
+	}
+	b.complete(e, n, &node{locks: b.locks(e, x, true), statement: statement{entry: e, phase: phase, object: title(e), sql: rest}})
+}
+
+// addForeignKey adds it unchecked, under strong locks that are soon released, and then
+// checks it under weak ones, so that other foreign keys to the same table need not wait.
+func (b *graphBuilder) addForeignKey(e *archive.Entry, x *index) {
+	first, rest := cutStatement(e.Defn)
+	n := &node{locks: b.locks(e, x, true), statement: statement{
+		entry: e, phase: PhaseConstraints, object: title(e), sql: first + " NOT VALID;" + rest,
+	}}
+	b.enter(e, x, n)
+	locks := []lock{{b.r.plan.catalog.root(x.TableOID), true}}
+	if other := b.r.plan.catalog.root(x.ReferencedOID); other != locks[0].root {
+		locks = append(locks, lock{other, false})
+	}
+	b.complete(e, n, &node{weight: b.sizes[x.TableOID], locks: locks, statement: statement{
+		entry: e, phase: PhaseConstraints, object: title(e),
+		sql: fmt.Sprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s", x.Relation, quoteName(x.Name)),
+	}})
+}
+
+// enter adds the node that begins an entry.
+func (b *graphBuilder) enter(e *archive.Entry, x *index, n *node) {
+	var after []*node
+	for _, d := range e.Deps {
+		if m := b.byEntry[d]; m != nil && !slices.Contains(after, m) {
+			after = append(after, m)
+		}
+	}
+	var tables []int64
+	for _, t := range b.relations(e, x) {
+		for _, leaf := range b.leaves[b.r.plan.catalog.root(t)] {
+			if !slices.Contains(tables, leaf) {
+				tables = append(tables, leaf)
+			}
+		}
+	}
+	b.g.add(n, after, tables)
+	b.all = append(b.all, n)
+	b.byEntry[e.ID] = n
+}
+
+// complete adds the node that follows the first of an entry.
+func (b *graphBuilder) complete(e *archive.Entry, first, n *node) {
+	n.second = true
+	b.g.add(n, []*node{first}, nil)
+	b.all = append(b.all, n)
+	b.byEntry[e.ID] = n
+}
+
+// relations are the tables and views that an entry is about.
+func (b *graphBuilder) relations(e *archive.Entry, x *index) []int64 {
+	var oids []int64
+	if x != nil {
+		oids = append(oids, x.TableOID)
+		if x.ReferencedOID != 0 {
+			oids = append(oids, x.ReferencedOID)
+		}
+	}
+	for _, d := range e.Deps {
+		on := b.r.plan.byID[d]
+		if on != nil && on.CatalogOID == pgClass && on.Desc != "INDEX" && !slices.Contains(oids, int64(on.OID)) {
+			oids = append(oids, int64(on.OID))
+		}
+	}
+	return oids
+}
+
+func (b *graphBuilder) locks(e *archive.Entry, x *index, exclusive bool) []lock {
+	var locks []lock
+	for _, oid := range b.relations(e, x) {
+		l := lock{b.r.plan.catalog.root(oid), exclusive}
+		if !slices.Contains(locks, l) {
+			locks = append(locks, l)
+		}
+	}
+	return locks
+}
+
+// constraintUsing makes a primary key or unique constraint of an index of the same name.
+func constraintUsing(x *index) string {
+	kind := "UNIQUE"
+	if x.Kind == "p" {
+		kind = "PRIMARY KEY"
+	}
+	sql := fmt.Sprintf("ALTER TABLE ONLY %s ADD CONSTRAINT %s %s USING INDEX %s", x.Relation, quoteName(x.Name), kind, quoteName(x.Name))
+	if x.IsDeferrable {
+		sql += " DEFERRABLE"
+	}
+	if x.IsDeferred {
+		sql += " INITIALLY DEFERRED"
+	}
+	return sql + ";"
+}
+
+// cutStatement cuts SQL after its first statement, without the semicolon. It knows
+// quoted names and plain literals, all that pg_dump writes into ALTER TABLE … ADD CONSTRAINT.
+func cutStatement(sql string) (first, rest string) {
+	var quote byte
+	for i := 0; i < len(sql); i++ {
+		switch c := sql[i]; {
+		case quote != 0:
+			if c == quote {
+				quote = 0
+			}
+		case c == '"' || c == '\'':
+			quote = c
+		case c == ';':
+			return sql[:i], sql[i+1:]
+		}
+	}
+	return sql, ""
+}
+
+// build makes the nodes of g as they become ready, until all are done.
+func (r *run) build(ctx context.Context, g *graph) error {
+	eg, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, g.wake)
+	defer stop()
+	for range r.spec.Lanes {
+		eg.Go(func() error { return r.runBuilder(ctx, g) })
+	}
+	return eg.Wait()
+}
+
+// runBuilder makes batches on a session of its own, opened when there is a first one.
+func (r *run) runBuilder(ctx context.Context, g *graph) error {
+	var s *session
+	for {
+		batch := g.take(ctx)
+		if batch == nil {
+			closeAll(s)
+			return context.Cause(ctx)
+		}
+		if s == nil {
+			var err error
+			if s, err = r.openTarget(ctx); err != nil {
+				return err
+			}
+		}
+		if err := r.makeBatch(ctx, s, batch); err != nil {
+			closeAll(s)
+			return err
+		}
+		g.finish(batch)
+	}
+}
+
+func (r *run) makeBatch(ctx context.Context, s *session, batch []*node) error {
+	statements := make([]statement, 0, len(batch))
+	leave := make([]func(), 0, len(batch))
+	defer func() {
+		for _, l := range leave {
+			l()
+		}
+	}()
+	for _, n := range batch {
+		leave = append(leave, r.meter.enter(n.phase))
+		// What its first half failed with is in the ledger already.
+		if n.second && r.hasFailed(n.entry.ID) {
+			continue
+		}
+		statements = append(statements, n.statement)
+	}
+	if err := r.make(ctx, s, statements); err != nil {
+		return &Error{Phase: batch[0].phase, Relation: batch[0].object, Hint: hintFor(err), Err: err}
+	}
+	for _, n := range batch {
+		r.meter.advance(n.phase, 1, float64(n.weight))
+	}
+	return nil
+}
+
+// openTarget opens a session that writes on the target.
+func (r *run) openTarget(ctx context.Context) (*session, error) {
+	s, err := open(ctx, Target, r.spec.Target, r.spec.applicationName())
+	if err != nil {
+		return nil, err
+	}
+	s.fence = r.fence
+	return s, nil
+}

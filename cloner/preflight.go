@@ -1,0 +1,368 @@
+package cloner
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"calco/cloner/pgtools"
+)
+
+// oldestServer is the oldest server this engine was tested with, as server_version_num.
+const oldestServer = 130000
+
+//go:embed sql/facts.sql
+var factsSQL string
+
+//go:embed sql/unreadable.sql
+var unreadableSQL string
+
+//go:embed sql/unreadable_large_objects.sql
+var unreadableLargeObjectsSQL string
+
+// facts are what a clone needs to know of one server and database.
+type facts struct {
+	VersionNum       int
+	Version          string
+	Encoding         string
+	Database         string
+	DatabaseOID      int64
+	SystemIdentifier string
+	InRecovery       bool
+	Role             string
+	Superuser        bool
+	CanCreate        bool
+	Lz4              bool
+}
+
+func (f facts) major() int { return f.VersionNum / 10000 }
+
+// preflight looks at both servers and refuses what cannot end well, all reasons at
+// once. Nothing is written anywhere. It leaves r.source and r.control open.
+func (r *run) preflight(ctx context.Context) error {
+	var reasons []Reason
+	for _, side := range []Side{Source, Target} {
+		reason, err := r.connect(ctx, side)
+		if err != nil {
+			return err
+		}
+		if reason != nil {
+			reasons = append(reasons, *reason)
+		}
+	}
+	if len(reasons) > 0 {
+		return refuse(reasons...)
+	}
+	checks := []func(context.Context) ([]Reason, error){
+		r.checkVersions, r.checkTools, r.checkSameDatabase, r.checkReadable, r.checkWritable, r.checkBusy, r.checkContents,
+	}
+	for _, check := range checks {
+		found, err := check(ctx)
+		if err != nil {
+			return err
+		}
+		reasons = append(reasons, found...)
+		// What clean would drop is of no interest where source and target are one.
+		if len(found) > 0 && found[0].Code == ReasonSameDatabase {
+			break
+		}
+	}
+	if len(reasons) > 0 {
+		return refuse(reasons...)
+	}
+	return nil
+}
+
+// connect opens the first session of a side and reads its facts.
+func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
+	u, f := r.spec.Source, &r.sourceFacts
+	if side == Target {
+		u, f = r.spec.Target, &r.targetFacts
+	}
+	if err := u.Check(); err != nil {
+		return &Reason{
+			Code: ReasonURL, Side: side, Text: fmt.Sprintf("The URL of the %s cannot be used: %v.", side, err),
+			Hint: "Write it as postgres://user:password@host:5432/database.",
+		}, nil
+	}
+	s, err := dial(ctx, side, u, r.spec.applicationName())
+	if err != nil {
+		return connectReason(ctx, side, u, err)
+	}
+	pooled, err := transactionPooled(ctx, s, u, r.spec.applicationName())
+	if err != nil || pooled {
+		s.close()
+		if err != nil {
+			return connectReason(ctx, side, u, err)
+		}
+		return &Reason{
+			Code: ReasonPooler, Side: side,
+			Text: fmt.Sprintf("The %s at %s is reached through a pooler in transaction mode, which cannot hold a snapshot or a lock.", side, u),
+			Hint: "Use the direct address of the server, or the pooler's session mode (often port 5432 instead of 6543).",
+		}, nil
+	}
+	settings := sourceSettings
+	if side == Target {
+		settings = targetSettings
+		r.control = s
+	} else {
+		r.source = s
+		// As ordinary sessions see it, before ours is pinned: functions rely on it.
+		path, err := s.word(ctx, `SELECT coalesce(string_agg(quote_ident(x), ', '), 'public') FROM unnest(current_schemas(false)) x`)
+		if err != nil {
+			return nil, fmt.Errorf("read search_path of the source: %w", err)
+		}
+		r.searchPath = path
+	}
+	if err := s.exec(ctx, settings); err != nil {
+		return nil, fmt.Errorf("set up the session on the %s: %w", side, err)
+	}
+	found, err := collect[facts](ctx, s, factsSQL)
+	if err != nil {
+		return nil, fmt.Errorf("read what the %s is: %w", side, err)
+	}
+	if len(found) != 1 {
+		return nil, fmt.Errorf("read what the %s is: %d rows", side, len(found))
+	}
+	*f = found[0]
+	info, _ := parseConninfo(string(u)) // checked above
+	endpoint := Endpoint{Address: info.address(), Database: f.Database, User: f.Role, Version: f.Version}
+	if side == Source {
+		r.report.Source = endpoint
+	} else {
+		r.report.Target = endpoint
+	}
+	return nil, nil
+}
+
+// transactionPooled tells whether s goes through a pooler that gives each transaction
+// another backend. No session setting may be made before this is known: it would stay
+// with the backend and reach other clients.
+func transactionPooled(ctx context.Context, s *session, u URL, applicationName string) (bool, error) {
+	other, err := dial(ctx, s.side, u, applicationName)
+	if err != nil {
+		return false, err
+	}
+	defer other.close()
+	const backend = "SELECT pg_backend_pid()"
+	first, err := s.word(ctx, backend)
+	if err != nil {
+		return false, err
+	}
+	second, err := other.word(ctx, "BEGIN; "+backend)
+	if err != nil || second == first {
+		return true, err
+	}
+	again, err := s.word(ctx, backend)
+	if err != nil {
+		return false, err
+	}
+	return again != first, other.exec(ctx, "COMMIT")
+}
+
+func (r *run) checkVersions(context.Context) ([]Reason, error) {
+	var reasons []Reason
+	for _, s := range []struct {
+		side Side
+		f    facts
+	}{{Source, r.sourceFacts}, {Target, r.targetFacts}} {
+		if s.f.VersionNum < oldestServer {
+			reasons = append(reasons, Reason{
+				Code: ReasonUnknownVersion, Side: s.side,
+				Text: fmt.Sprintf("The %s runs PostgreSQL %s; Calco knows version 13 and later.", s.side, s.f.Version),
+				Hint: "Upgrade the server first.",
+			})
+		}
+	}
+	if r.sourceFacts.InRecovery && !standbySnapshotsTrusted(r.sourceFacts.VersionNum) {
+		reasons = append(reasons, Reason{
+			Code: ReasonStandby, Side: Source,
+			Text: fmt.Sprintf("The source is a standby with PostgreSQL %s, whose exported snapshots can show wrong rows and damage the standby.", r.sourceFacts.Version),
+			Hint: "Clone from the primary, or update the standby to a minor release of November 2026 or later.",
+		})
+	}
+	return reasons, nil
+}
+
+// standbySnapshotsTrusted tells whether this server has the fix of November 2026 for
+// snapshots that are imported during recovery.
+func standbySnapshotsTrusted(version int) bool {
+	fixed := map[int]int{14: 25, 15: 20, 16: 16, 17: 12, 18: 7}
+	minor, known := fixed[version/10000]
+	return version >= 190000 || known && version%10000 >= minor
+}
+
+// checkTools finds a pg_dump that can read both sides: the target is dumped too, to
+// be compared. pg_dump refuses servers of a newer major version than its own.
+func (r *run) checkTools(ctx context.Context) ([]Reason, error) {
+	need := max(r.sourceFacts.major(), r.targetFacts.major())
+	side := Source
+	if r.targetFacts.major() > r.sourceFacts.major() {
+		side = Target
+	}
+	path, version, err := pgtools.Newest(ctx, "pg_dump")
+	var missing *pgtools.NotFoundError
+	switch {
+	case errors.As(err, &missing):
+		return []Reason{{
+			Code: ReasonClientTools, Side: side, Text: "No pg_dump was found where Calco runs.",
+			Hint: fmt.Sprintf("Install the package postgresql-client-%d (Debian, Ubuntu), postgresql%d (RHEL) or libpq (Homebrew).", need, need),
+		}}, nil
+	case err != nil:
+		return nil, fmt.Errorf("look for pg_dump: %w", err)
+	case version.Major() < need:
+		return []Reason{{
+			Code: ReasonClientTools, Side: side,
+			Text: fmt.Sprintf("The %s runs PostgreSQL %d, but the newest pg_dump here is of version %s.", side, need, version),
+			Hint: fmt.Sprintf("Install the package postgresql-client-%d (Debian, Ubuntu) or postgresql%d (RHEL) where Calco runs.", need, need),
+		}}, nil
+	}
+	r.pgDump = path
+	return nil, nil
+}
+
+func (r *run) checkReadable(ctx context.Context) ([]Reason, error) {
+	type unreadable struct {
+		Schema, Name string
+		Permitted    bool
+	}
+	found, err := collect[unreadable](ctx, r.source, unreadableSQL)
+	if err != nil {
+		return nil, fmt.Errorf("read permissions on the source: %w", err)
+	}
+	var forbidden, hidden []string
+	for _, u := range found {
+		switch {
+		case !r.chosen(u.Schema):
+			// pg_dump locks every table it is not told to leave out.
+			if !slices.Contains(r.excluded, u.Schema) {
+				r.excluded = append(r.excluded, u.Schema)
+			}
+		case !u.Permitted:
+			forbidden = append(forbidden, u.Schema+"."+u.Name)
+		default:
+			hidden = append(hidden, u.Schema+"."+u.Name)
+		}
+	}
+	var reasons []Reason
+	if len(forbidden) > 0 {
+		reasons = append(reasons, Reason{
+			Code: ReasonUnreadable, Side: Source, Objects: atMost(forbidden),
+			Text: fmt.Sprintf("The role %s may not read %s on the source: %s.", r.sourceFacts.Role, count(len(forbidden), "table or sequence", "tables or sequences"), listed(forbidden)),
+			Hint: "Grant it SELECT on them and USAGE on their schemas (pg_read_all_data has both), or choose other schemas.",
+		})
+	}
+	if len(hidden) > 0 {
+		reasons = append(reasons, Reason{
+			Code: ReasonUnreadable, Side: Source, Objects: atMost(hidden),
+			Text: fmt.Sprintf("Row-level security hides rows of %s from the role %s on the source: %s.", count(len(hidden), "table", "tables"), r.sourceFacts.Role, listed(hidden)),
+			Hint: "Use a role with BYPASSRLS, or the tables' owner.",
+		})
+	}
+	if r.spec.whole() {
+		n, err := one[int](ctx, r.source, unreadableLargeObjectsSQL)
+		if err != nil {
+			return nil, fmt.Errorf("read permissions on large objects: %w", err)
+		}
+		if n > 0 {
+			reasons = append(reasons, Reason{
+				Code: ReasonUnreadable, Side: Source,
+				Text: fmt.Sprintf("The role %s may not read %s on the source.", r.sourceFacts.Role, count(n, "large object", "large objects")),
+				Hint: "Grant it SELECT on them, or choose the schemas to clone: large objects belong to none.",
+			})
+		}
+	}
+	missing, err := r.unknownSchemas(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(missing) > 0 {
+		reasons = append(reasons, Reason{
+			Code: ReasonUnknownSchema, Side: Source, Objects: missing,
+			Text: fmt.Sprintf("The source has no schema %s.", strings.Join(missing, ", ")),
+			Hint: "Check the spelling; names are case-sensitive here.",
+		})
+	}
+	return reasons, nil
+}
+
+func (r *run) unknownSchemas(ctx context.Context) ([]string, error) {
+	have, err := collect[struct{ Name string }](ctx, r.source, `SELECT nspname::text AS name FROM pg_namespace`)
+	if err != nil {
+		return nil, fmt.Errorf("list schemas of the source: %w", err)
+	}
+	var missing []string
+	for _, s := range r.spec.Schemas {
+		if !slices.ContainsFunc(have, func(h struct{ Name string }) bool { return h.Name == s }) {
+			missing = append(missing, s)
+		}
+	}
+	return missing, nil
+}
+
+func (r *run) checkWritable(context.Context) ([]Reason, error) {
+	var reasons []Reason
+	if r.targetFacts.InRecovery {
+		reasons = append(reasons, Reason{
+			Code: ReasonReadOnly, Side: Target,
+			Text: fmt.Sprintf("The target %s is a standby, which takes no writes.", r.spec.Target),
+			Hint: "Use the address of the primary.",
+		})
+	} else if !r.targetFacts.CanCreate {
+		reasons = append(reasons, Reason{
+			Code: ReasonPermission, Side: Target,
+			Text: fmt.Sprintf("The role %s may not create schemas in the target's database %s.", r.targetFacts.Role, r.targetFacts.Database),
+			Hint: fmt.Sprintf("Use the database's owner, or GRANT CREATE ON DATABASE %s TO %s.", quoteName(r.targetFacts.Database), quoteName(r.targetFacts.Role)),
+		})
+	}
+	return reasons, nil
+}
+
+// The advisory lock that one job at a time holds on a target, for as long as its
+// session lives: one target can be saved under two names, and the terminal knows of
+// no page. The numbers are "calc" and "clon" in ASCII; they never change.
+const (
+	lockClass  = 0x63616c63
+	lockObject = 0x636c6f6e
+)
+
+func (r *run) checkBusy(ctx context.Context) ([]Reason, error) {
+	free, err := one[bool](ctx, r.control, `SELECT pg_try_advisory_lock($1::int, $2::int)`, lockClass, lockObject)
+	if err != nil {
+		return nil, fmt.Errorf("lock the target: %w", err)
+	}
+	if free {
+		return nil, nil
+	}
+	return []Reason{{
+		Code: ReasonBusy, Side: Target,
+		Text: fmt.Sprintf("Another clone into %s is under way.", r.spec.Target),
+		Hint: "Wait until it ends, or cancel it.",
+	}}, nil
+}
+
+// chosen tells whether a schema was asked for.
+func (r *run) chosen(schema string) bool {
+	return !isSystemSchema(schema) && (r.spec.whole() || slices.Contains(r.spec.Schemas, schema))
+}
+
+func count(n int, singular, plural string) string {
+	if n == 1 {
+		return "1 " + singular
+	}
+	return fmt.Sprintf("%d %s", n, plural)
+}
+
+// listed names a few objects in a sentence; atMost keeps as many as a reason carries.
+func listed(names []string) string {
+	const few = 5
+	if len(names) <= few {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
+}
+
+func atMost(names []string) []string { return names[:min(len(names), listedObjects)] }

@@ -1,0 +1,89 @@
+package cloner
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+)
+
+//go:embed sql/properties.sql
+var propertiesSQL string
+
+// property is a setting, the comment or a grant of the database itself.
+type property struct {
+	Property string
+	Value    string
+	Make     string // on the target
+	Unmake   string
+}
+
+// properties gives the target's database what the source's has, and takes from it what
+// the source's has not. Owners are each server's own affair.
+func (r *run) properties(ctx context.Context) error {
+	source, target, err := r.readProperties(ctx)
+	if err != nil {
+		return err
+	}
+	var statements []statement
+	for name, p := range target {
+		if _, ok := source[name]; !ok {
+			statements = append(statements, statement{phase: PhasePostData, object: "DATABASE " + name, sql: p.Unmake})
+		}
+	}
+	for name, p := range source {
+		if target[name].Value != p.Value || target[name].Property == "" {
+			statements = append(statements, statement{phase: PhasePostData, object: "DATABASE " + name, sql: p.Make})
+		}
+	}
+	return r.make(ctx, r.control, statements)
+}
+
+// readProperties reads both sides, by what sets apart one property from another.
+func (r *run) readProperties(ctx context.Context) (source, target map[string]property, err error) {
+	sql := fmt.Sprintf(propertiesSQL, quoteLiteral(quoteName(r.targetFacts.Database)))
+	read := func(s *session) (map[string]property, error) {
+		all, err := collect[property](ctx, s, sql)
+		if err != nil {
+			return nil, fmt.Errorf("read properties of the %s's database: %w", s.side, err)
+		}
+		byName := map[string]property{}
+		for _, p := range all {
+			byName[p.Property] = p
+		}
+		return byName, nil
+	}
+	if source, err = read(r.source); err != nil {
+		return nil, nil, err
+	}
+	if target, err = read(r.control); err != nil {
+		return nil, nil, err
+	}
+	return source, target, nil
+}
+
+// compareProperties reports what is still different.
+func (r *run) compareProperties(ctx context.Context) ([]Difference, error) {
+	source, target, err := r.readProperties(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []Difference
+	for name, p := range source {
+		if t, ok := target[name]; !ok || t.Value != p.Value {
+			found = append(found, Difference{Kind: "database", Object: "DATABASE " + name, Source: "set", Target: word(ok, "set to another value", "not set")})
+		}
+	}
+	for name := range target {
+		if _, ok := source[name]; !ok {
+			found = append(found, Difference{Kind: "database", Object: "DATABASE " + name, Source: "not set", Target: "set"})
+		}
+	}
+	return found, nil
+}
+
+func word(yes bool, then, otherwise string) string {
+	if yes {
+		return then
+	}
+	return otherwise
+}

@@ -1,0 +1,89 @@
+package cloner
+
+import (
+	"time"
+)
+
+// Status is the outcome of a clone.
+type Status string
+
+// The outcomes. A clone is completed only when the target was compared with the
+// source and agrees.
+const (
+	StatusCompleted   Status = "completed"
+	StatusDifferences Status = "differences"
+	StatusFailed      Status = "failed"
+	StatusCancelled   Status = "cancelled"
+	StatusRefused     Status = "refused"
+)
+
+// Report is what a clone did and what the comparison found.
+type Report struct {
+	Status  Status   `json:"status"`
+	Error   string   `json:"error,omitempty"`   // of a failed or cancelled clone
+	Hint    string   `json:"hint,omitempty"`    // what to do about it
+	Reasons []Reason `json:"reasons,omitempty"` // of a refused clone
+
+	Source     Endpoint  `json:"source"`
+	Target     Endpoint  `json:"target"`
+	Schemas    []string  `json:"schemas,omitempty"` // none: the whole database
+	SnapshotAt time.Time `json:"snapshot_at,omitzero"`
+
+	Tables  int           `json:"tables"` // whose rows are on the target
+	Rows    int64         `json:"rows"`
+	Bytes   int64         `json:"bytes"` // of COPY data, as it went over the wire
+	Seconds float64       `json:"seconds"`
+	Phases  []PhaseReport `json:"phases"`
+
+	// Differences between source and target; Ledger: what could not be made, and why.
+	Differences []Difference  `json:"differences"`
+	Ledger      []LedgerEntry `json:"ledger"`
+
+	Pulled   []string `json:"pulled,omitempty"`   // objects outside the chosen schemas that these need
+	Warnings []string `json:"warnings,omitempty"` // worth knowing, no difference
+}
+
+// Endpoint is one database of a clone, without any secret.
+type Endpoint struct {
+	Address  string `json:"address,omitempty"` // host:port
+	Database string `json:"database,omitempty"`
+	User     string `json:"user,omitempty"`
+	Version  string `json:"version,omitempty"`
+}
+
+// PhaseReport is how long a phase took. Phases overlap.
+type PhaseReport struct {
+	Name    Phase   `json:"name"`
+	Seconds float64 `json:"seconds"`
+}
+
+// Difference is one point in which the target is not the source.
+type Difference struct {
+	Kind     string `json:"kind"`   // rows, missing, additional, definition, owner, sequence, database, ...
+	Object   string `json:"object"` // TABLE app.orders
+	Source   string `json:"source,omitempty"`
+	Target   string `json:"target,omitempty"`
+	Harmless string `json:"harmless,omitempty"` // why it does not change the outcome, or ""
+}
+
+// LedgerEntry is an object that could not be made.
+type LedgerEntry struct {
+	Phase    Phase  `json:"phase"`
+	Object   string `json:"object"`
+	SQLState string `json:"sqlstate,omitempty"`
+	Error    string `json:"error"` // PostgreSQL's own words
+	Hint     string `json:"hint,omitempty"`
+}
+
+// decide sets the status from the comparison alone.
+func (r *Report) decide() {
+	r.Status = StatusCompleted
+	if len(r.Ledger) > 0 {
+		r.Status = StatusDifferences
+	}
+	for _, d := range r.Differences {
+		if d.Harmless == "" {
+			r.Status = StatusDifferences
+		}
+	}
+}

@@ -1,0 +1,261 @@
+package cloner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// cancelPatience is how long a session waits for the server to honour a cancel
+// request before its connection is cut.
+const cancelPatience = time.Second
+
+// session is one connection to the source or the target. It is not safe for
+// concurrent use. When the context of a call ends, the server is asked to cancel
+// the statement, so nothing goes on running there.
+type session struct {
+	side Side
+	conn *pgx.Conn
+
+	// fence, on the target, is run before each query of a pipeline, in its transaction.
+	// It divides by zero when the job has another owner by now.
+	fence string
+}
+
+// commonSettings pin what a role or a database may have set otherwise: timeouts that
+// would end a long clone, and every setting that changes how a value is written.
+// SET in the session wins over ALTER ROLE and ALTER DATABASE, and unlike startup
+// options it gets past poolers.
+const commonSettings = `
+	SET statement_timeout = 0;
+	SET idle_in_transaction_session_timeout = 0;
+	SET client_encoding = 'UTF8';
+	SET standard_conforming_strings = on;
+	SET client_min_messages = error;
+	SET search_path = '';
+	SET check_function_bodies = off;
+	SET xmloption = content;
+	SET row_security = off;
+	SET TimeZone = 'UTC';
+	SET DateStyle = 'ISO, YMD';
+	SET IntervalStyle = 'postgres';
+	SET extra_float_digits = 3;
+	SET bytea_output = 'hex';
+	SET lc_monetary = 'C';
+	SET quote_all_identifiers = off;
+	SET synchronize_seqscans = off;
+	SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout')`
+
+// On the source a lock that somebody holds for long makes one table fail, not the clone hang.
+const sourceSettings = commonSettings + `; SET lock_timeout = '60s'; SET default_transaction_read_only = on`
+
+// On the target the last commit, not each, waits for the disk.
+const targetSettings = commonSettings + `; SET lock_timeout = 0; SET default_transaction_read_only = off; SET synchronous_commit = off`
+
+// dial connects without changing any setting of the session.
+func dial(ctx context.Context, side Side, u URL, applicationName string) (*session, error) {
+	info, err := parseConninfo(string(u))
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := pgx.ParseConfig(info.forPgx(applicationName))
+	if err != nil {
+		return nil, errors.New("it cannot be used: check its TLS and host settings")
+	}
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec // prepared statements trip over poolers
+	cfg.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4,
+	}}).DialContext
+	cfg.BuildContextWatcherHandler = func(pc *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: pc, DeadlineDelay: cancelPatience}
+	}
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &session{side: side, conn: conn}, nil
+}
+
+// open connects and pins the session's settings.
+func open(ctx context.Context, side Side, u URL, applicationName string) (*session, error) {
+	s, err := dial(ctx, side, u, applicationName)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the %s: %w", side, err)
+	}
+	settings := sourceSettings
+	if side == Target {
+		settings = targetSettings
+	}
+	if err := s.exec(ctx, settings); err != nil {
+		s.close()
+		return nil, fmt.Errorf("set up the session on the %s: %w", side, err)
+	}
+	return s, nil
+}
+
+// close ends the session; it waits at most a little for the server.
+func (s *session) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), cancelPatience)
+	defer cancel()
+	_ = s.conn.Close(ctx) // the backend is gone either way
+	select {
+	case <-s.conn.PgConn().CleanupDone():
+	case <-ctx.Done():
+	}
+}
+
+// closeAll closes sessions at once rather than one after the other.
+func closeAll(sessions ...*session) {
+	done := make(chan struct{}, len(sessions))
+	for _, s := range sessions {
+		go func() {
+			if s != nil {
+				s.close()
+			}
+			done <- struct{}{}
+		}()
+	}
+	for range sessions {
+		<-done
+	}
+}
+
+// exec runs one or more statements in one round trip and drops their results.
+func (s *session) exec(ctx context.Context, sql string) error {
+	return s.conn.PgConn().Exec(ctx, sql).Close()
+}
+
+// text runs one query and returns its rows as text; NULL is "".
+func (s *session) text(ctx context.Context, sql string) ([][]string, error) {
+	results, err := s.conn.PgConn().Exec(ctx, sql).ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	var rows [][]string
+	for _, r := range results {
+		for _, row := range r.Rows {
+			cells := make([]string, len(row))
+			for i, v := range row {
+				cells[i] = string(v)
+			}
+			rows = append(rows, cells)
+		}
+	}
+	return rows, nil
+}
+
+// word runs a query whose last result is one value, as text.
+func (s *session) word(ctx context.Context, sql string) (string, error) {
+	rows, err := s.text(ctx, sql)
+	if err != nil {
+		return "", err
+	}
+	if len(rows) == 0 || len(rows[len(rows)-1]) == 0 {
+		return "", errors.New("query returned no value")
+	}
+	return rows[len(rows)-1][0], nil
+}
+
+// collect runs a query with bound values and scans each row into a T by column name.
+func collect[T any](ctx context.Context, s *session, sql string, args ...any) ([]T, error) {
+	rows, err := s.conn.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByName[T])
+}
+
+// one runs a query with bound values that returns one value.
+func one[T any](ctx context.Context, s *session, sql string, args ...any) (T, error) {
+	rows, err := s.conn.Query(ctx, sql, args...)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
+}
+
+// A pipeline is cut so that what the server has to say to it always fits the
+// sockets' buffers: neither side waits for the other to read.
+const (
+	pipelineStatements = 200
+	pipelineBytes      = 64 << 10
+)
+
+// pipeline runs each element as a query of its own, in order, sending many before the
+// first answer is read: a batch costs one round trip, an element that fails fails
+// alone, and no transaction holds more locks than one element needs. The error of
+// element i is errs[i]; the second result is an error that ended the session.
+//
+// https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SIMPLE-QUERY
+func (s *session) pipeline(ctx context.Context, queries []string) (errs []error, err error) {
+	errs = make([]error, len(queries))
+	for first := 0; first < len(queries); {
+		last, size := first, 0
+		for last < len(queries) && last-first < pipelineStatements && (size == 0 || size+len(queries[last]) <= pipelineBytes) {
+			size += len(queries[last])
+			last++
+		}
+		if err := s.sendBatch(ctx, queries[first:last], errs[first:last]); err != nil {
+			return errs, err
+		}
+		first = last
+	}
+	return errs, nil
+}
+
+// sendBatch sends one batch of pipeline and reads its answers.
+func (s *session) sendBatch(ctx context.Context, queries []string, errs []error) error {
+	pc := s.conn.PgConn()
+	fenced := s.fence != ""
+	for _, q := range queries {
+		if fenced {
+			q = s.fence + ";\n" + q
+		}
+		pc.Frontend().SendQuery(&pgproto3.Query{String: q})
+	}
+	if err := pc.Frontend().Flush(); err != nil {
+		return fmt.Errorf("send to the %s: %w", s.side, err)
+	}
+	complete := 0 // statements of query i
+	for i := 0; i < len(queries); {
+		msg, err := pc.ReceiveMessage(ctx)
+		if err != nil {
+			return fmt.Errorf("read from the %s: %w", s.side, err)
+		}
+		switch msg := msg.(type) {
+		case *pgproto3.ErrorResponse:
+			errs[i] = pgconn.ErrorResponseToPgError(msg)
+			if fenced && complete == 0 && msg.Code == divisionByZero {
+				errs[i] = errTermLost
+			}
+		case *pgproto3.CommandComplete:
+			complete++
+		case *pgproto3.ReadyForQuery:
+			if sqlState(errs[i]) == "57014" && ctx.Err() != nil {
+				return context.Cause(ctx) // the rest must not be waited for
+			}
+			i++
+			complete = 0
+		}
+	}
+	return nil
+}
+
+const divisionByZero = "22012"
+
+// quoteLiteral writes s as an SQL string; sessions have standard_conforming_strings on.
+func quoteLiteral(s string) string {
+	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
+}
+
+// quoteName writes a name of one or more parts as an SQL identifier.
+func quoteName(parts ...string) string { return pgx.Identifier(parts).Sanitize() }

@@ -1,0 +1,150 @@
+package cloner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// pingEvery is well below what NAT tables and idle proxies allow a silent connection.
+const pingEvery = 30 * time.Second
+
+// snapshot is the one exported snapshot of the source that a clone copies: held by two
+// sessions that never copy, so that the death of one does not lose it. A transaction
+// that imported a snapshot can export it again under another name, and everything
+// imports from a holder that lives.
+//
+// https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-SNAPSHOT-SYNCHRONIZATION
+type snapshot struct {
+	dial func(context.Context) (*session, error)
+	at   time.Time // by the source's clock
+
+	mu      sync.Mutex
+	holders []holder
+}
+
+// holder is a session with the snapshot, and the name it exported it under.
+type holder struct {
+	session *session
+	name    string
+}
+
+// takeSnapshot exports a new snapshot and holds it twice.
+func takeSnapshot(ctx context.Context, dial func(context.Context) (*session, error)) (*snapshot, error) {
+	s := &snapshot{dial: dial}
+	if err := s.hold(ctx, ""); err != nil {
+		return nil, err
+	}
+	if err := s.hold(ctx, s.name()); err != nil {
+		s.release()
+		return nil, err
+	}
+	at, err := one[time.Time](ctx, s.holders[0].session, "SELECT now()")
+	if err != nil {
+		s.release()
+		return nil, fmt.Errorf("read the time of the snapshot: %w", err)
+	}
+	s.at = at
+	return s, nil
+}
+
+// hold opens one more holder, of the named snapshot or, without a name, of a new one.
+func (s *snapshot) hold(ctx context.Context, from string) error {
+	c, err := s.dial(ctx)
+	if err != nil {
+		return err
+	}
+	begin := beginReadOnly
+	if from != "" {
+		begin = beginAt(from)
+	}
+	name, err := c.word(ctx, begin+"; SELECT pg_export_snapshot()")
+	if err != nil {
+		c.close()
+		return fmt.Errorf("export snapshot: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holders = append(s.holders, holder{session: c, name: name})
+	return nil
+}
+
+const beginReadOnly = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+// beginAt begins a transaction that sees exactly what the snapshot sees.
+func beginAt(snapshot string) string {
+	return beginReadOnly + "; SET TRANSACTION SNAPSHOT " + quoteLiteral(snapshot)
+}
+
+// name is the snapshot's name to import it by; "" when no holder is left.
+func (s *snapshot) name() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.holders) == 0 {
+		return ""
+	}
+	return s.holders[0].name
+}
+
+// keep pings the holders until ctx ends, and replaces one that has died from the one
+// that is left. It returns an error when the snapshot is lost, and nil when ctx ends.
+func (s *snapshot) keep(ctx context.Context) error {
+	for {
+		if pause(ctx, pingEvery) != nil {
+			return nil
+		}
+		if err := s.refresh(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+// refresh pings each holder once and brings their number back to two.
+func (s *snapshot) refresh(ctx context.Context) error {
+	s.mu.Lock()
+	held := s.holders
+	s.mu.Unlock()
+	var alive []holder
+	var lost error
+	for _, h := range held {
+		if err := h.session.exec(ctx, "SELECT 1"); err != nil {
+			lost = err
+			h.session.close()
+			continue
+		}
+		alive = append(alive, h)
+	}
+	s.mu.Lock()
+	s.holders = alive
+	s.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case len(alive) == 0:
+		return &Error{
+			Phase: PhaseSnapshot, Err: errors.Join(errors.New("the snapshot of the source is lost"), lost),
+			Hint: "The source ended every session that held it. Start the clone again.",
+		}
+	case len(alive) < 2:
+		return s.hold(ctx, s.name())
+	}
+	return nil
+}
+
+// release lets the snapshot go. The source can clean up dead rows again.
+func (s *snapshot) release() {
+	s.mu.Lock()
+	held := s.holders
+	s.holders = nil
+	s.mu.Unlock()
+	sessions := make([]*session, len(held))
+	for i, h := range held {
+		sessions[i] = h.session
+	}
+	closeAll(sessions...)
+}

@@ -1,0 +1,91 @@
+package cloner
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// DefaultLanes is how many lanes a clone uses when its Spec does not say.
+const DefaultLanes = 4
+
+// MaxLanes bounds the connections a clone may open: two a lane on the target
+// and one on the source, beside a handful of others.
+const MaxLanes = 64
+
+// Spec says what to clone. It is a plain value; Clone does not change it.
+type Spec struct {
+	Source URL
+	Target URL
+
+	// Schemas are the chosen schemas; none means the whole database. What the
+	// chosen schemas depend on is copied too (see Report.Pulled).
+	Schemas []string
+
+	// Clean drops what the chosen schemas of the target hold, after the source
+	// was read. Asking a person first is the caller's duty: see PreviewClean.
+	Clean bool
+
+	// Lanes is how many tables are copied at a time; 0 means DefaultLanes.
+	Lanes int
+
+	// Job identifies this clone on both servers, in application_name and in
+	// the target's _calco.job. Letters, digits and dashes, at most 36 of them.
+	// Empty means a random one.
+	Job string
+
+	// Term is the number of the job's owner; 0 means 1. Every write on the
+	// target checks that it is still the newest.
+	Term int64
+}
+
+var jobPattern = regexp.MustCompile(`^[A-Za-z0-9-]{1,36}$`)
+
+// normalize fills in defaults and reports what cannot be meant.
+func (s Spec) normalize() (Spec, error) {
+	if s.Lanes == 0 {
+		s.Lanes = DefaultLanes
+	}
+	if s.Lanes < 1 || s.Lanes > MaxLanes {
+		return s, fmt.Errorf("%d lanes: choose 1 to %d", s.Lanes, MaxLanes)
+	}
+	if s.Job == "" {
+		s.Job = randomID()
+	}
+	if !jobPattern.MatchString(s.Job) {
+		return s, fmt.Errorf("job %q: use at most 36 letters, digits and dashes", s.Job)
+	}
+	if s.Term == 0 {
+		s.Term = 1
+	}
+	for _, name := range s.Schemas {
+		if name == "" || strings.ContainsRune(name, 0) {
+			return s, fmt.Errorf("schema %q is no schema name", name)
+		}
+		if isSystemSchema(name) {
+			return s, fmt.Errorf("schema %q belongs to PostgreSQL itself or to Calco and cannot be cloned", name)
+		}
+	}
+	return s, nil
+}
+
+// whole says that the whole database is cloned, with what belongs to no schema.
+func (s Spec) whole() bool { return len(s.Schemas) == 0 }
+
+// applicationName marks every session of this owner of the job, so that a
+// takeover finds and ends them. PostgreSQL cuts it at 63 bytes.
+func (s Spec) applicationName() string {
+	return fmt.Sprintf("calco/%s/%d", s.Job, s.Term)
+}
+
+func isSystemSchema(name string) bool {
+	return strings.HasPrefix(name, "pg_") || name == "information_schema" || name == calcoSchema
+}
+
+func randomID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the program instead
+	return hex.EncodeToString(b[:])
+}

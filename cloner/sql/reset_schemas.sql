@@ -1,0 +1,45 @@
+-- Statements that give the schemas of $1 (all where NULL) which survived a clean what a
+-- new schema has: no comment, no grants but the initial ones, no default privileges.
+-- The source's own come back from its archive.
+WITH chosen AS (
+    SELECT n.oid, n.nspname, n.nspowner, n.nspacl,
+           (SELECT initprivs FROM pg_init_privs p
+            WHERE p.classoid = 'pg_namespace'::regclass AND p.objoid = n.oid AND p.objsubid = 0) AS initial
+    FROM pg_namespace n
+    WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', '_calco')
+      AND ($1::text[] IS NULL OR n.nspname = ANY ($1))
+),
+defaults AS (
+    SELECT d.*, format('ALTER DEFAULT PRIVILEGES FOR ROLE %I%s ', pg_get_userbyid(d.defaclrole),
+                       CASE WHEN c.oid IS NULL THEN '' ELSE format(' IN SCHEMA %I', c.nspname) END) AS head,
+           CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS'
+                                WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END AS kind
+    FROM pg_default_acl d
+    LEFT JOIN chosen c ON c.oid = d.defaclnamespace
+    WHERE c.oid IS NOT NULL OR d.defaclnamespace = 0 AND $1::text[] IS NULL
+)
+SELECT 1 AS pass, format('COMMENT ON SCHEMA %I IS %s', nspname,
+              CASE WHEN nspname = 'public' THEN '''standard public schema''' ELSE 'NULL' END) AS sql
+FROM chosen
+UNION ALL
+SELECT 1, format('ALTER SCHEMA public OWNER TO %I', CASE WHEN current_setting('server_version_num')::int >= 150000
+              THEN 'pg_database_owner' ELSE pg_get_userbyid(10) END)
+FROM chosen WHERE nspname = 'public'
+UNION ALL
+SELECT DISTINCT 2, format('REVOKE ALL ON SCHEMA %I FROM %s CASCADE', nspname,
+              CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
+FROM chosen, aclexplode(nspacl) a WHERE a.grantee <> nspowner
+UNION ALL
+SELECT 3, format('GRANT %s ON SCHEMA %I TO %s', a.privilege_type, nspname,
+              CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
+FROM chosen, aclexplode(initial) a WHERE nspname = 'public'
+UNION ALL
+SELECT DISTINCT 2, head || format('REVOKE ALL ON %s FROM %s', kind,
+              CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
+FROM defaults, aclexplode(defaclacl) a
+UNION ALL
+SELECT 3, head || format('GRANT %s ON %s TO %s', a.privilege_type, kind,
+              CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
+FROM defaults, aclexplode(acldefault(CASE defaclobjtype WHEN 'S' THEN 's' ELSE defaclobjtype END, defaclrole)) a
+WHERE defaclnamespace = 0
+ORDER BY 1, 2
