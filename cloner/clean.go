@@ -3,6 +3,7 @@ package cloner
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,6 +47,10 @@ func PreviewClean(ctx context.Context, spec Spec) (CleanPreview, error) {
 	}
 	if reason != nil {
 		return CleanPreview{}, refuse(*reason)
+	}
+	busy, err := r.checkBusy(ctx)
+	if err != nil || len(busy) > 0 {
+		return CleanPreview{}, errors.Join(err, refuse(busy...))
 	}
 	p := CleanPreview{Database: r.targetFacts.Database}
 	contents, err := r.contents(ctx)
@@ -110,6 +115,11 @@ func (r *run) schemasOrAll() []string {
 // checkContents refuses a target that is not empty, or, where it is to be cleaned, one
 // that cannot be cleaned without harm to something else.
 func (r *run) checkContents(ctx context.Context) ([]Reason, error) {
+	if r.spec.Clean {
+		if err := r.endInterrupted(ctx); err != nil { // its locks would be waited for
+			return nil, err
+		}
+	}
 	c, err := r.contents(ctx)
 	if err != nil {
 		return nil, err

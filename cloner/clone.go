@@ -89,8 +89,13 @@ func (r *run) do(ctx context.Context) error {
 	}
 	letGo := r.holdOn(ctx, lose)
 	defer letGo()
-	if err := r.in(ctx, PhaseClean, r.prepareTarget); err != nil {
+	if err := r.in(ctx, PhasePreData, r.claim); err != nil {
 		return err
+	}
+	if r.spec.Clean {
+		if err := r.in(ctx, PhaseClean, r.clean); err != nil {
+			return err
+		}
 	}
 	if err := r.in(ctx, PhasePreData, r.preData); err != nil {
 		return err
@@ -126,28 +131,6 @@ func (r *run) in(ctx context.Context, p Phase, do func(context.Context) error) e
 		return context.Cause(ctx)
 	}
 	return inPhase(p, do(ctx))
-}
-
-// prepareTarget writes the job to the target and empties it, if that was asked for. The
-// source has been read by now, and its schema dumped.
-func (r *run) prepareTarget(ctx context.Context) error {
-	if !r.spec.Clean {
-		// Time has passed since preflight.
-		reasons, err := r.checkContents(ctx)
-		if err != nil {
-			return err
-		}
-		if len(reasons) > 0 {
-			return refuse(reasons...)
-		}
-	}
-	if err := r.claim(ctx); err != nil {
-		return err
-	}
-	if r.spec.Clean {
-		return r.clean(ctx)
-	}
-	return nil
 }
 
 // fill copies the rows, and builds beside that what stands on them. The snapshot is let

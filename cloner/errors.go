@@ -67,7 +67,13 @@ func (e *RefusedError) Error() string {
 	return strings.Join(texts, " ")
 }
 
-func refuse(reasons ...Reason) error { return &RefusedError{Reasons: reasons} }
+// refuse is nil when there is no reason to.
+func refuse(reasons ...Reason) error {
+	if len(reasons) == 0 {
+		return nil
+	}
+	return &RefusedError{Reasons: reasons}
+}
 
 // ReasonCode names a kind of refusal; it does not change between versions.
 type ReasonCode string
@@ -91,6 +97,7 @@ const (
 	ReasonDependents     ReasonCode = "dependents"      // something outside depends on what clean would drop
 	ReasonBusy           ReasonCode = "busy"            // another job has this target
 	ReasonUnknownSchema  ReasonCode = "unknown_schema"  // the source has no such schema
+	ReasonNotConfirmed   ReasonCode = "not_confirmed"   // nobody confirmed what clean would drop
 	ReasonStandby        ReasonCode = "standby"         // this standby's snapshots cannot be trusted
 	ReasonUnknownVersion ReasonCode = "unknown_version" // a server this version of Calco does not know
 )

@@ -33,12 +33,20 @@ const createMarks = `
 	REVOKE ALL ON SCHEMA _calco FROM PUBLIC`
 
 // claim makes the target this job's: it ends what is left of an interrupted job,
-// writes the job's row, and makes sure that the source does not show it too.
+// writes the job's row, and makes sure that the source does not show it too. The source
+// has been read by now, and its schema dumped.
 func (r *run) claim(ctx context.Context) error {
+	reasons, err := r.checkContents(ctx) // time has passed since preflight
+	if err != nil || len(reasons) > 0 {
+		return errors.Join(err, refuse(reasons...))
+	}
 	if err := r.endInterrupted(ctx); err != nil {
 		return err
 	}
-	r.nonce = randomID()
+	if err := r.dropMarks(ctx); err != nil {
+		return err
+	}
+	r.nonce = NewJob()
 	insert := fmt.Sprintf("INSERT INTO _calco.job (id, term, nonce) VALUES (%s, %d, %s)",
 		quoteLiteral(r.spec.Job), r.spec.Term, quoteLiteral(r.nonce))
 	if err := r.control.exec(ctx, createMarks+"; "+insert); err != nil {
@@ -64,8 +72,9 @@ func (r *run) claim(ctx context.Context) error {
 	return nil
 }
 
-// endInterrupted ends the backends of a job that left its schema behind, waits until
-// they are gone, since a dead client's transaction may still commit, and drops it.
+// endInterrupted ends the backends of a job that left its schema behind, and waits until
+// they are gone, since a dead client's transaction may still commit. That job is dead:
+// this one has its lock.
 func (r *run) endInterrupted(ctx context.Context) error {
 	left, err := one[bool](ctx, r.control, `SELECT to_regnamespace('_calco') IS NOT NULL`)
 	if err != nil || !left {
@@ -80,7 +89,7 @@ func (r *run) endInterrupted(ctx context.Context) error {
 			return fmt.Errorf("end the interrupted job: %w", err)
 		}
 	}
-	return r.dropMarks(ctx)
+	return nil
 }
 
 // endBackends ends all other backends in this database whose application_name begins

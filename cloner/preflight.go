@@ -53,8 +53,8 @@ func (r *run) preflight(ctx context.Context) error {
 			reasons = append(reasons, *reason)
 		}
 	}
-	if len(reasons) > 0 {
-		return refuse(reasons...)
+	if err := refuse(reasons...); err != nil {
+		return err
 	}
 	checks := []func(context.Context) ([]Reason, error){
 		r.checkVersions, r.checkTools, r.checkSameDatabase, r.checkReadable, r.checkWritable, r.checkBusy, r.checkContents,
@@ -65,15 +65,13 @@ func (r *run) preflight(ctx context.Context) error {
 			return err
 		}
 		reasons = append(reasons, found...)
-		// What clean would drop is of no interest where source and target are one.
-		if len(found) > 0 && found[0].Code == ReasonSameDatabase {
+		// Where source and target are one, what the target holds is of no interest; where
+		// another job has it, not even its backends may be touched.
+		if len(found) > 0 && (found[0].Code == ReasonSameDatabase || found[0].Code == ReasonBusy) {
 			break
 		}
 	}
-	if len(reasons) > 0 {
-		return refuse(reasons...)
-	}
-	return nil
+	return refuse(reasons...)
 }
 
 // connect opens the first session of a side and reads its facts.

@@ -43,6 +43,20 @@ type Spec struct {
 
 var jobPattern = regexp.MustCompile(`^[A-Za-z0-9-]{1,36}$`)
 
+// Check reports what is wrong with the spec itself, before anybody connects anywhere.
+func (s Spec) Check() error {
+	if _, err := s.normalize(); err != nil {
+		return err
+	}
+	if err := s.Source.Check(); err != nil {
+		return fmt.Errorf("the URL of the source cannot be used: %w", err)
+	}
+	if err := s.Target.Check(); err != nil {
+		return fmt.Errorf("the URL of the target cannot be used: %w", err)
+	}
+	return nil
+}
+
 // normalize fills in defaults and reports what cannot be meant.
 func (s Spec) normalize() (Spec, error) {
 	if s.Lanes == 0 {
@@ -52,7 +66,7 @@ func (s Spec) normalize() (Spec, error) {
 		return s, fmt.Errorf("%d lanes: choose 1 to %d", s.Lanes, MaxLanes)
 	}
 	if s.Job == "" {
-		s.Job = randomID()
+		s.Job = NewJob()
 	}
 	if !jobPattern.MatchString(s.Job) {
 		return s, fmt.Errorf("job %q: use at most 36 letters, digits and dashes", s.Job)
@@ -84,7 +98,8 @@ func isSystemSchema(name string) bool {
 	return strings.HasPrefix(name, "pg_") || name == "information_schema" || name == calcoSchema
 }
 
-func randomID() string {
+// NewJob returns a random id for Spec.Job.
+func NewJob() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the program instead
 	return hex.EncodeToString(b[:])

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"calco/cloner"
+)
+
+type cloneCommand struct {
+	Source cloner.URL `required:"" env:"CALCO_SOURCE" placeholder:"URL" help:"Database to clone: postgres://user:password@host:5432/database. In the environment it stays out of process lists."`
+	Target cloner.URL `required:"" env:"CALCO_TARGET" placeholder:"URL" help:"Database to clone into: an empty one, or see --clean."`
+	Schema []string   `env:"CALCO_SCHEMA" placeholder:"NAME" sep:"none" help:"Clone only this schema and what it depends on. May be given more than once."`
+	Clean  bool       `env:"CALCO_CLEAN" help:"Drop what the target holds first. Asks for the database's name unless --yes is given."`
+	Yes    bool       `env:"CALCO_YES" help:"Do not ask before dropping."`
+	Lanes  int        `env:"CALCO_LANES" default:"4" placeholder:"N" help:"How many tables to copy at a time (${default})."`
+	JSON   bool       `env:"CALCO_JSON" help:"Print the report as one JSON object."`
+}
+
+func (c *cloneCommand) Run(ctx context.Context, tty terminal) error {
+	spec := cloner.Spec{Job: cloner.NewJob(), Source: c.Source, Target: c.Target, Schemas: c.Schema, Clean: c.Clean, Lanes: c.Lanes}
+	if err := spec.Check(); err != nil || c.Lanes == 0 {
+		if err == nil {
+			err = errors.New("0 lanes carry nothing: choose at least 1")
+		}
+		return usageError{err}
+	}
+	if c.Clean && !c.Yes {
+		refused, err := confirmClean(ctx, spec, tty)
+		if err != nil {
+			return err
+		}
+		if refused != nil {
+			return c.conclude(*refused, tty)
+		}
+	}
+	return c.conclude(cloneInTerminal(ctx, spec, tty), tty)
+}
+
+// conclude prints the report and turns its status into the exit code.
+func (c *cloneCommand) conclude(report cloner.Report, tty terminal) error {
+	var err error
+	if c.JSON {
+		enc := json.NewEncoder(tty.out)
+		enc.SetEscapeHTML(false)
+		err = enc.Encode(report)
+	} else {
+		err = printReport(tty.out, report)
+	}
+	if err != nil {
+		return fmt.Errorf("print the report: %w", err)
+	}
+	return exitError(exitCode(report.Status))
+}
+
+// cloneInTerminal clones, shows how far it is, and cancels at a Ctrl-C.
+func cloneInTerminal(ctx context.Context, spec cloner.Spec, tty terminal) cloner.Report {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+
+	meter := &cloner.Meter{}
+	done := make(chan cloner.Report, 1)
+	go func() {
+		report, _ := cloner.Clone(ctx, spec, cloner.Options{Meter: meter}) // the report has the error
+		done <- report
+	}()
+	watch := newWatch(tty.err, meter)
+	defer watch.stop()
+	fmt.Fprintf(tty.err, "Cloning %s into %s\n", plain(spec.Source.String()), plain(spec.Target.String()))
+	for interrupts := 0; ; {
+		select {
+		case report := <-done:
+			return report
+		case <-watch.tick():
+			watch.show()
+		case <-signals:
+			interrupts++
+			if interrupts > 1 {
+				return abandoned(spec)
+			}
+			watch.clear()
+			fmt.Fprintln(tty.err, "Cancelling. Press Ctrl-C again to stop waiting.")
+			cancel(cloner.ErrCancelled)
+		}
+	}
+}
+
+// abandoned is the report of a cancel that nobody waited for.
+func abandoned(spec cloner.Spec) cloner.Report {
+	return cloner.Report{
+		Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error(),
+		Warnings: []string{"Not waited for the end: statements of this clone may still run on both servers for a while. In pg_stat_activity their application_name begins with calco/" + spec.Job + "/."},
+	}
+}
+
+// confirmClean shows what would be dropped and wants the database's name typed. A report
+// is the outcome of a clone that must not begin.
+func confirmClean(ctx context.Context, spec cloner.Spec, tty terminal) (*cloner.Report, error) {
+	preview, err := cloner.PreviewClean(ctx, spec)
+	var refused *cloner.RefusedError
+	if errors.As(err, &refused) {
+		return &cloner.Report{Status: cloner.StatusRefused, Reasons: refused.Reasons}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if preview.Objects == 0 {
+		return nil, nil
+	}
+	if !term.IsTerminal(int(tty.in.Fd())) {
+		return nil, usageError{errors.New("--clean would drop what the target holds, and there is no terminal to ask: add --yes to confirm")}
+	}
+	fmt.Fprintf(tty.err, "This drops %d objects from %s: %d tables with about %s rows, %s in all.\n",
+		preview.Objects, plain(spec.Target.String()), preview.Tables, grouped(preview.Rows), bytesText(preview.Bytes))
+	for _, name := range preview.Names[:min(len(preview.Names), 10)] {
+		fmt.Fprintf(tty.err, "  %s\n", plain(name))
+	}
+	if more := preview.Objects - 10; more > 0 {
+		fmt.Fprintf(tty.err, "  and %d more\n", more)
+	}
+	fmt.Fprintf(tty.err, "Type the database's name (%s) to go on: ", plain(preview.Database))
+	typed, err := bufio.NewReader(tty.in).ReadString('\n')
+	if err == nil && strings.TrimRight(typed, "\r\n") == preview.Database {
+		return nil, nil
+	}
+	return &cloner.Report{Status: cloner.StatusRefused, Reasons: []cloner.Reason{{
+		Code: cloner.ReasonNotConfirmed, Side: cloner.Target,
+		Text: "The target's name was not typed, so nothing was dropped and nothing was copied.",
+		Hint: "Type it exactly as it is shown, or add --yes.",
+	}}}, nil
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"calco/cloner"
+	"calco/db/embedded"
+)
+
+//go:embed sample.sql
+var sampleSQL string
+
+const (
+	demoSource = "demo_source"
+	demoTarget = "demo_target"
+)
+
+type demoCommand struct{}
+
+// Run starts a private server, fills one of its databases with a sample, clones it into
+// the other and shows the report. Nothing of it is left at the end.
+func (demoCommand) Run(ctx context.Context, tty terminal) (err error) {
+	starting, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	dir, err := os.MkdirTemp("", "calco-demo-")
+	if err != nil {
+		return fmt.Errorf("make a folder for the demo: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	// PostgreSQL refuses to run as root; the user it runs as must get into the folder.
+	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // the server's own folder in it is private
+		return fmt.Errorf("make a folder for the demo: %w", err)
+	}
+	fmt.Fprintln(tty.err, "Starting a private PostgreSQL server and filling the sample database…")
+	server, err := embedded.Start(starting, embedded.Options{Dir: filepath.Join(dir, "server")})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		err = errors.Join(err, server.Stop(ctx))
+	}()
+	if err := fillSample(starting, server); err != nil {
+		return err
+	}
+	stop()
+	spec := cloner.Spec{Job: cloner.NewJob(), Source: cloner.URL(server.URL(demoSource)), Target: cloner.URL(server.URL(demoTarget))}
+	report := cloneInTerminal(ctx, spec, tty)
+	if err := printReport(tty.out, report); err != nil {
+		return fmt.Errorf("print the report: %w", err)
+	}
+	return exitError(exitCode(report.Status))
+}
+
+// fillSample makes the two databases, and the sample in one of them.
+func fillSample(ctx context.Context, server *embedded.Server) error {
+	for _, step := range []struct{ database, sql string }{
+		{"postgres", "CREATE DATABASE " + demoSource},
+		{"postgres", "CREATE DATABASE " + demoTarget},
+		{demoSource, sampleSQL},
+	} {
+		if err := execute(ctx, server.URL(step.database), step.sql); err != nil {
+			return fmt.Errorf("fill the sample database: %w", err)
+		}
+	}
+	return nil
+}
+
+func execute(ctx context.Context, url, sql string) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // what it did is done
+	return conn.PgConn().Exec(ctx, sql).Close()
+}

@@ -1,0 +1,128 @@
+// Command calco clones a PostgreSQL database into another one, and proves it. The
+// commands only wire: the work is done in package cloner.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	"github.com/alecthomas/kong"
+
+	"calco/cloner"
+)
+
+// version is set when a release is built.
+var version = ""
+
+// Exit codes. A script can rely on them.
+const (
+	exitCompleted   = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitDifferences = 3
+	exitRefused     = 4
+	exitCancelled   = 130
+)
+
+type commands struct {
+	Clone   cloneCommand   `cmd:"" help:"Clone a database into another one and compare the two."`
+	Demo    demoCommand    `cmd:"" help:"Show a clone between two databases of a private server."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+// terminal is what a command reads from and writes to.
+type terminal struct {
+	in  *os.File
+	out io.Writer // results
+	err *os.File  // progress, questions, errors
+}
+
+// usageError is a command line that cannot be meant.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// exitError ends the program with a code; what there was to say has been said.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], terminal{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
+}
+
+// run is the program: it returns its exit code.
+func run(ctx context.Context, args []string, tty terminal) int {
+	exited := -1 // by --help, which ends the parser and not the program
+	parser, err := kong.New(&commands{},
+		kong.Name("calco"),
+		kong.Description("Calco clones a PostgreSQL database into another one, and says it is done only when the two were compared."),
+		kong.UsageOnError(),
+		kong.Writers(tty.out, tty.err),
+		kong.Exit(func(code int) { exited = code }),
+		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
+	)
+	if err != nil {
+		fmt.Fprintln(tty.err, "calco:", err)
+		return exitFailed
+	}
+	command, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited
+	}
+	if err == nil {
+		command.BindTo(ctx, (*context.Context)(nil))
+		err = command.Run(tty)
+	} else {
+		err = usageError{err}
+	}
+	var code exitError
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitCompleted
+	case errors.As(err, &code):
+		return int(code)
+	case errors.As(err, &usage):
+		fmt.Fprintf(tty.err, "calco: %v\nTry calco clone --help.\n", usage.error)
+		return exitUsage
+	}
+	fmt.Fprintln(tty.err, "calco:", err)
+	return exitFailed
+}
+
+// exitCode is the outcome of a clone as a script sees it.
+func exitCode(s cloner.Status) int {
+	switch s {
+	case cloner.StatusCompleted:
+		return exitCompleted
+	case cloner.StatusDifferences:
+		return exitDifferences
+	case cloner.StatusRefused:
+		return exitRefused
+	case cloner.StatusCancelled:
+		return exitCancelled
+	}
+	return exitFailed
+}
+
+type versionCommand struct{}
+
+func (versionCommand) Run(tty terminal) error {
+	_, err := fmt.Fprintln(tty.out, "calco", versionName())
+	return err
+}
+
+func versionName() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}

@@ -1,0 +1,368 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+
+	"calco/cloner"
+	"calco/db/dbtest"
+)
+
+// calco is the program under test, built once.
+var calco string
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "calco-bin-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // it is only rubbish then
+	calco = filepath.Join(dir, "calco")
+	if out, err := exec.Command("go", "build", "-o", calco, ".").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
+		return 1
+	}
+	return dbtest.Main(m)
+}
+
+const password = "s3cret/of:nobody@all"
+
+// library is a small source; broken adds a foreign key that its rows do not keep.
+const (
+	library = `CREATE TABLE book (id int PRIMARY KEY, title text); INSERT INTO book SELECT g, 'Book ' || g FROM generate_series(1, 1000) g;`
+	broken  = `CREATE TABLE loan (book_id int REFERENCES book); SET session_replication_role = replica; INSERT INTO loan VALUES (-1);`
+)
+
+// result is how a run of the program ended.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+func start(t *testing.T, env []string, args ...string) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer) {
+	t.Helper()
+	stdout, stderr = &bytes.Buffer{}, &bytes.Buffer{}
+	cmd = exec.Command(calco, args...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	return cmd, stdout, stderr
+}
+
+func runCalco(t *testing.T, env []string, args ...string) result {
+	t.Helper()
+	cmd, stdout, stderr := start(t, env, args...)
+	return result{exitOf(t, cmd.Run()), stdout.String(), stderr.String()}
+}
+
+func exitOf(t *testing.T, err error) int {
+	t.Helper()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return 0
+}
+
+func TestCloneExitCodes(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		name           string
+		source, target string // SQL
+		args           []string
+		code           int
+		status         cloner.Status
+		says           string
+	}{
+		{"completed", library, "", nil, exitCompleted, cloner.StatusCompleted, ""},
+		{"differences", library + broken, "", nil, exitDifferences, cloner.StatusDifferences, "loan_book_id_fkey"},
+		{"refused", library, "CREATE TABLE mine (a int)", nil, exitRefused, cloner.StatusRefused, "mine"},
+		{"cleaned", library, "CREATE TABLE mine (a int)", []string{"--clean", "--yes"}, exitCompleted, cloner.StatusCompleted, ""},
+		{"one schema", library + "CREATE SCHEMA other; CREATE TABLE other.t (a int)", "", []string{"--schema", "other"}, exitCompleted, cloner.StatusCompleted, ""},
+		{"no such schema", library, "", []string{"--schema", "nowhere"}, exitRefused, cloner.StatusRefused, "nowhere"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			source, target := dbtest.Database(t), dbtest.Database(t)
+			dbtest.Exec(t, source, c.source)
+			dbtest.Exec(t, target, c.target)
+			got := runCalco(t, []string{"CALCO_SOURCE=" + source, "CALCO_TARGET=" + target}, append([]string{"clone", "--json"}, c.args...)...)
+			if got.code != c.code {
+				t.Fatalf("exit code %d, want %d\n%s%s", got.code, c.code, got.stdout, got.stderr)
+			}
+			report := decode(t, got.stdout)
+			if report["status"] != string(c.status) {
+				t.Errorf("status %v, want %s", report["status"], c.status)
+			}
+			if !strings.Contains(got.stdout, c.says) {
+				t.Errorf("report does not say %q: %s", c.says, got.stdout)
+			}
+			for _, field := range []string{"tables", "rows", "bytes", "seconds", "phases", "differences", "ledger"} {
+				if _, ok := report[field]; !ok {
+					t.Errorf("report has no %s: %s", field, got.stdout)
+				}
+			}
+		})
+	}
+}
+
+func decode(t *testing.T, stdout string) map[string]any {
+	t.Helper()
+	var report map[string]any
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
+		t.Fatalf("stdout is not one JSON object: %v\n%s", err, stdout)
+	}
+	return report
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	const url = "postgres://u:p@127.0.0.1:1/db"
+	cases := []struct {
+		name string
+		args []string
+		says string
+	}{
+		{"no command", nil, "clone"},
+		{"no source", []string{"clone", "--target", url}, "--source"},
+		{"no target", []string{"clone", "--source", url}, "--target"},
+		{"unknown flag", []string{"clone", "--source", url, "--target", url, "--fast"}, "--fast"},
+		{"no lanes", []string{"clone", "--source", url, "--target", url, "--lanes", "0"}, "lanes"},
+		{"too many lanes", []string{"clone", "--source", url, "--target", url, "--lanes", "65"}, "lanes"},
+		{"system schema", []string{"clone", "--source", url, "--target", url, "--schema", "pg_catalog"}, "pg_catalog"},
+		{"bad URL", []string{"clone", "--source", "postgres://u:" + password + "@h:x/d", "--target", url}, "URL of the source"},
+		{"nothing to ask with", nil, "--yes"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if c.name == "nothing to ask with" {
+				source, target := dbtest.Database(t), dbtest.Database(t)
+				dbtest.Exec(t, target, library)
+				c.args = []string{"clone", "--source", source, "--target", target, "--clean"}
+			}
+			got := runCalco(t, nil, c.args...)
+			if got.code != exitUsage {
+				t.Errorf("exit code %d, want %d", got.code, exitUsage)
+			}
+			if !strings.Contains(got.stderr, c.says) {
+				t.Errorf("stderr does not say %q: %s", c.says, got.stderr)
+			}
+			if strings.Contains(got.stderr+got.stdout, password) {
+				t.Errorf("the password is shown: %s%s", got.stdout, got.stderr)
+			}
+		})
+	}
+}
+
+func TestVersionAndHelp(t *testing.T) {
+	t.Parallel()
+	if got := runCalco(t, nil, "version"); got.code != 0 || !strings.HasPrefix(got.stdout, "calco ") {
+		t.Errorf("version: %+v", got)
+	}
+	got := runCalco(t, nil, "clone", "--help")
+	if got.code != 0 {
+		t.Errorf("help: exit code %d", got.code)
+	}
+	for _, variable := range []string{"SOURCE", "TARGET", "SCHEMA", "CLEAN", "YES", "LANES", "JSON"} {
+		if !strings.Contains(got.stdout, "$CALCO_"+variable) {
+			t.Errorf("help does not name CALCO_%s:\n%s", variable, got.stdout)
+		}
+	}
+}
+
+// TestTypedName cleans only when the database's name is typed at the prompt.
+func TestTypedName(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		name  string
+		typed func(database string) string
+		code  int
+		rows  string // of the target's own table afterwards
+	}{
+		{"right", func(database string) string { return database }, exitCompleted, "gone"},
+		{"wrong", func(string) string { return "yes" }, exitRefused, "1"},
+		{"empty", func(string) string { return "" }, exitRefused, "1"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			source, target := dbtest.Database(t), dbtest.Database(t)
+			dbtest.Exec(t, source, library)
+			dbtest.Exec(t, target, "CREATE TABLE mine AS SELECT 1 AS a")
+			cmd := exec.Command(calco, "clone", "--clean", "--source", source, "--target", target)
+			tty, err := pty.Start(cmd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tty.Close() //nolint:errcheck // the program has ended
+			seen := readUntil(t, tty, "to go on: ")
+			if !strings.Contains(seen, "table public.mine") {
+				t.Errorf("the prompt does not say what is dropped: %s", seen)
+			}
+			if _, err := fmt.Fprintf(tty, "%s\n", c.typed(cloner.URL(target).Database())); err != nil {
+				t.Fatal(err)
+			}
+			rest, _ := io.ReadAll(tty) // a terminal whose program has ended answers with an error
+			if code := exitOf(t, cmd.Wait()); code != c.code {
+				t.Errorf("exit code %d, want %d: %s", code, c.code, rest)
+			}
+			rows := "gone"
+			if dbtest.Query(t, target, "SELECT to_regclass('mine') IS NULL")[0][0] == "f" {
+				rows = dbtest.Query(t, target, "SELECT count(*) FROM mine")[0][0]
+			}
+			if rows != c.rows {
+				t.Errorf("rows of the target's own table: %s, want %s", rows, c.rows)
+			}
+		})
+	}
+}
+
+func readUntil(t *testing.T, r io.Reader, want string) string {
+	t.Helper()
+	var seen strings.Builder
+	buf := make([]byte, 4096)
+	for !strings.Contains(seen.String(), want) {
+		n, err := r.Read(buf)
+		seen.Write(buf[:n])
+		if err != nil {
+			t.Fatalf("read %q until %q: %v", seen.String(), want, err)
+		}
+	}
+	return seen.String()
+}
+
+// slowIndex is a source whose index takes ten minutes to build again: its function has
+// changed since it was built.
+const slowIndex = `
+	CREATE TABLE book AS SELECT 1 AS id;
+	CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1';
+	CREATE INDEX ON book (slow(id));
+	CREATE OR REPLACE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600); RETURN $1; END'`
+
+// building finds the backend that builds it.
+const building = `SELECT pid FROM pg_stat_activity WHERE query ~ 'CREATE INDEX' AND wait_event = 'PgSleep' AND datname = current_database()`
+
+// TestInterrupt cancels a clone that builds an index.
+func TestInterrupt(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, slowIndex)
+	cmd, stdout, _ := start(t, nil, "clone", "--source", source, "--target", target)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, target, `SELECT EXISTS (`+building+`)`)
+	begun := time.Now()
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	code := exitOf(t, cmd.Wait())
+	if took := time.Since(begun); took > 2*time.Second { // what the product promises
+		t.Errorf("cancelled after %v", took)
+	}
+	if code != exitCancelled || !strings.Contains(stdout.String(), "Cancelled after") {
+		t.Errorf("exit code %d, want %d: %s", code, exitCancelled, stdout)
+	}
+	for _, url := range []string{source, target} {
+		waitFor(t, url, `SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name LIKE 'calco/%' AND datname = current_database()`)
+	}
+}
+
+// TestSecondInterrupt does not wait for a server that does not answer.
+func TestSecondInterrupt(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, slowIndex)
+	cmd := exec.Command(calco, "clone", "--source", source, "--target", target)
+	var stdout bytes.Buffer
+	cmd.Stdout = &stdout
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, target, `SELECT EXISTS (`+building+`)`)
+	pid, err := strconv.Atoi(dbtest.Query(t, target, building)[0][0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	kill(t, pid, syscall.SIGSTOP)
+	defer kill(t, pid, syscall.SIGCONT)
+	kill(t, cmd.Process.Pid, syscall.SIGINT)
+	readUntil(t, stderr, "Press Ctrl-C again")
+	kill(t, cmd.Process.Pid, syscall.SIGINT)
+	if code := exitOf(t, cmd.Wait()); code != exitCancelled {
+		t.Errorf("exit code %d, want %d", code, exitCancelled)
+	}
+	if !strings.Contains(stdout.String(), "may still run") {
+		t.Errorf("does not say what may still run: %s", &stdout)
+	}
+}
+
+func kill(t *testing.T, pid int, s syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(pid, s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// waitFor runs a query until it is true.
+func waitFor(t *testing.T, url, sql string) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if dbtest.Query(t, url, sql)[0][0] == "t" {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatalf("never true: %s", sql)
+		}
+	}
+}
+
+// TestDemo leaves nothing behind.
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for d := dir; d != os.TempDir() && len(d) > 1; d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o711); err != nil { //nolint:gosec // the server's user must pass
+			t.Fatal(err)
+		}
+	}
+	got := runCalco(t, []string{"TMPDIR=" + dir}, "demo")
+	if got.code != exitCompleted || !strings.Contains(got.stdout, "they agree") {
+		t.Errorf("exit code %d\n%s%s", got.code, got.stdout, got.stderr)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+
+	"calco/cloner"
+)
+
+// listed bounds how many lines of a kind are printed; --json has them all.
+const listed = 40
+
+// printReport writes a report for people.
+func printReport(out io.Writer, r cloner.Report) error {
+	w := bufio.NewWriter(out)
+	fmt.Fprintln(w, headline(r))
+	for _, reason := range r.Reasons {
+		fmt.Fprintf(w, "  %s\n    → %s\n", plain(reason.Text), plain(reason.Hint))
+	}
+	if r.Hint != "" {
+		fmt.Fprintf(w, "  → %s\n", plain(r.Hint))
+	}
+	if r.Status == cloner.StatusFailed || r.Status == cloner.StatusCancelled {
+		fmt.Fprintln(w, onTarget(r))
+	}
+	if len(r.Phases) > 0 && r.Status != cloner.StatusRefused {
+		var phases []string
+		for _, p := range r.Phases {
+			phases = append(phases, fmt.Sprintf("%s %.1f s", p.Name, p.Seconds))
+		}
+		fmt.Fprintf(w, "Phases (they overlap): %s\n", strings.Join(phases, " · "))
+	}
+	var differences, harmless, ledger []string
+	for _, d := range r.Differences {
+		text := fmt.Sprintf("%s: %s", d.Kind, plain(d.Object))
+		if d.Harmless != "" {
+			harmless = append(harmless, text+": "+d.Harmless)
+			continue
+		}
+		differences = append(differences, fmt.Sprintf("%s\n    source: %s\n    target: %s", text, shorten(d.Source), shorten(d.Target)))
+	}
+	for _, l := range r.Ledger {
+		text := fmt.Sprintf("%s: %s", plain(l.Object), plain(l.Error))
+		if l.SQLState != "" {
+			text += " (" + l.SQLState + ")"
+		}
+		if l.Hint != "" {
+			text += "\n    → " + plain(l.Hint)
+		}
+		ledger = append(ledger, text)
+	}
+	section(w, "Could not be made", ledger)
+	section(w, "Differences", differences)
+	section(w, "Harmless differences", harmless)
+	section(w, "Copied too, because the chosen schemas need it", plainAll(r.Pulled))
+	section(w, "Worth knowing", plainAll(r.Warnings))
+	return w.Flush()
+}
+
+func headline(r cloner.Report) string {
+	done := fmt.Sprintf("%s tables, %s rows, %s in %.1f s", grouped(int64(r.Tables)), grouped(r.Rows), bytesText(r.Bytes), r.Seconds)
+	switch r.Status {
+	case cloner.StatusCompleted:
+		return fmt.Sprintf("Completed: %s.\nThe target was compared with the source as of %s: they agree.", done, r.SnapshotAt.Format("2006-01-02 15:04:05 MST"))
+	case cloner.StatusDifferences:
+		return fmt.Sprintf("Copied with differences: %s.\nThe target is not the same as the source as of %s.", done, r.SnapshotAt.Format("2006-01-02 15:04:05 MST"))
+	case cloner.StatusRefused:
+		return "Refused before anything was copied or dropped:"
+	case cloner.StatusCancelled:
+		return fmt.Sprintf("Cancelled after %.1f s.", r.Seconds)
+	}
+	return "Failed: " + plain(r.Error)
+}
+
+// onTarget says what a clone that did not come to its end has left behind.
+func onTarget(r cloner.Report) string {
+	if r.Tables == 0 {
+		return "No table was filled on the target."
+	}
+	return fmt.Sprintf("The target holds %s tables, whole; it is not a copy. Run the clone again with --clean.", grouped(int64(r.Tables)))
+}
+
+func section(w io.Writer, title string, lines []string) {
+	if len(lines) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "%s (%d):\n", title, len(lines))
+	for _, l := range lines[:min(len(lines), listed)] {
+		fmt.Fprintf(w, "  %s\n", l)
+	}
+	if more := len(lines) - listed; more > 0 {
+		fmt.Fprintf(w, "  and %d more (--json has all)\n", more)
+	}
+}
+
+func plainAll(lines []string) []string {
+	out := make([]string, len(lines))
+	for i, l := range lines {
+		out[i] = plain(l)
+	}
+	return out
+}
+
+func shorten(s string) string { return truncate(plain(strings.Join(strings.Fields(s), " ")), 200) }

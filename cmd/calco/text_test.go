@@ -1,0 +1,102 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"calco/cloner"
+)
+
+func TestPlain(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		`app."Order"`:       `app."Order"`,
+		"café 🦉":            "café 🦉",
+		"\x1b[2Jgone":       `\x1b[2Jgone`,
+		"two\nlines\r":      `two\nlines\r`,
+		"right \u202e left": `right \u202e left`,
+	} {
+		if got := plain(in); got != want {
+			t.Errorf("plain(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	t.Parallel()
+	cases := []struct{ name, got, want string }{
+		{"no bytes", bytesText(0), "0 B"},
+		{"bytes", bytesText(999), "999 B"},
+		{"rounds up to the next unit", bytesText(999_999), "1.0 MB"},
+		{"megabytes", bytesText(36_049_999), "36.0 MB"},
+		{"hundreds without fraction", bytesText(850_400_000), "850 MB"},
+		{"small number", grouped(999), "999"},
+		{"thousands", grouped(1234567), "1,234,567"},
+		{"negative", grouped(-123456), "-123,456"},
+		{"seconds", clock(42 * time.Second), "00:42"},
+		{"hours", clock(3*time.Hour + 5*time.Minute + 7*time.Second), "3:05:07"},
+		{"empty bar", barText(0), strings.Repeat("░", 20) + "   0 %"},
+		{"not quite full", barText(0.999), strings.Repeat("█", 20) + "  99 %"},
+	}
+	for _, c := range cases {
+		if c.got != c.want {
+			t.Errorf("%s: got %q, want %q", c.name, c.got, c.want)
+		}
+	}
+}
+
+func TestLine(t *testing.T) {
+	t.Parallel()
+	p := cloner.Progress{
+		Phases: []cloner.PhaseProgress{
+			{Name: cloner.PhasePreData, Done: 9, Total: 9},
+			{Name: cloner.PhaseCopy, Done: 3, Total: 10, Running: true},
+			{Name: cloner.PhaseIndexes, Done: 1, Total: 4, Running: true},
+		},
+		Rows: 1500, Bytes: 2_000_000, Ledger: 2, Left: 65 * time.Second,
+	}
+	want := "copy 3/10, indexes 1/4 · 1,500 rows · 2.0 MB · 500 kB/s · about 01:05 left · 2 not made"
+	if got := line(p, 500_000); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestSpeed(t *testing.T) {
+	t.Parallel()
+	var s speed
+	got := []float64{}
+	for i := range 10 { // ten seconds at a megabyte a second, then nothing for a while
+		got = append(got, s.of(cloner.Progress{Elapsed: time.Duration(i) * time.Second, Bytes: int64(min(i, 5)) * 1_000_000}))
+	}
+	if got[0] != 0 || got[5] != 1_000_000 || got[9] >= got[5] {
+		t.Errorf("speeds %v", got)
+	}
+}
+
+// TestReportShowsAll: every part of a report is printed, and no name writes to the terminal.
+func TestReportShowsAll(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	err := printReport(&out, cloner.Report{
+		Status: cloner.StatusDifferences, Tables: 2, Rows: 10,
+		Differences: []cloner.Difference{
+			{Kind: "rows", Object: "TABLE app.\x1b[31mred", Source: "10", Target: "9"},
+			{Kind: "definition", Object: "TABLE app.child", Harmless: "Only the order."},
+		},
+		Ledger:   []cloner.LedgerEntry{{Object: "INDEX app.i", Error: "no function f", SQLState: "42883", Hint: "Name its schema."}},
+		Pulled:   []string{"TABLE public.lookup"},
+		Warnings: []string{"No statistics of app.t"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Copied with differences", `app.\x1b[31mred`, "source: 10", "Only the order.", "(42883)", "Name its schema.", "public.lookup", "No statistics"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("report does not say %q:\n%s", want, &out)
+		}
+	}
+	if strings.Contains(out.String(), "\x1b") {
+		t.Errorf("an escape sequence got through: %q", out.String())
+	}
+}
