@@ -42,7 +42,7 @@ func (demoCommand) Run(ctx context.Context, tty terminal) (err error) {
 		return fmt.Errorf("make a folder for the demo: %w", err)
 	}
 	fmt.Fprintln(tty.err, "Starting a private PostgreSQL server and filling the sample database…")
-	server, err := embedded.Start(starting, embedded.Options{Dir: filepath.Join(dir, "server")})
+	server, err := embedded.Start(starting, embedded.Options{Dir: filepath.Join(dir, "server"), Loopback: true})
 	if err != nil {
 		return err
 	}
