@@ -5,6 +5,8 @@ import (
 	_ "embed"
 	"fmt"
 	"strings"
+
+	"calco/cloner/archive"
 )
 
 //go:embed sql/tables.sql
@@ -17,8 +19,9 @@ var indexesSQL string
 type catalog struct {
 	tables  []*table
 	indexes map[object]*index
-	roots   map[int64]int64 // the root of each partition and partitioned table, by OID
-	foreign map[int64]bool  // roots that have a foreign table among their partitions
+	roots   map[int64]int64     // the root of each partition and partitioned table, by OID
+	foreign map[int64]bool      // roots that have a foreign table among their partitions
+	needs   map[object][]object // what constraints need, and no entry says
 }
 
 // object addresses a row of a system catalog.
@@ -101,7 +104,7 @@ func readCatalog(ctx context.Context, s *session) (*catalog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read tables of the source: %w", err)
 	}
-	c := &catalog{indexes: map[object]*index{}, roots: map[int64]int64{}, foreign: map[int64]bool{}}
+	c := &catalog{indexes: map[object]*index{}, roots: map[int64]int64{}, foreign: map[int64]bool{}, needs: map[object][]object{}}
 	for i := range tables {
 		c.tables = append(c.tables, &tables[i])
 	}
@@ -128,7 +131,44 @@ func readCatalog(ctx context.Context, s *session) (*catalog, error) {
 		c.roots[t.OID] = t.Root
 		c.foreign[t.Root] = c.foreign[t.Root] || t.Foreign
 	}
+	if err := c.readNeeds(ctx, s); err != nil {
+		return nil, err
+	}
 	return c, nil
+}
+
+// readNeeds reads what the index behind a constraint needs, or the extension this is from.
+func (c *catalog) readNeeds(ctx context.Context, s *session) error {
+	type need struct{ Constraint, Catalog, OID int64 }
+	needs, err := collect[need](ctx, s, `
+		SELECT k.oid::bigint AS constraint, coalesce(m.refclassid, d.refclassid)::bigint AS catalog, coalesce(m.refobjid, d.refobjid)::bigint AS oid
+		FROM pg_constraint k
+		JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = k.conindid
+		LEFT JOIN pg_depend m ON m.classid = d.refclassid AND m.objid = d.refobjid AND m.deptype = 'e'
+		WHERE k.contype IN ('p', 'u', 'x') AND d.refclassid NOT IN ('pg_class'::regclass, 'pg_constraint'::regclass)`)
+	if err != nil {
+		return fmt.Errorf("read what constraints of the source need: %w", err)
+	}
+	for _, n := range needs {
+		k := object{pgConstraint, uint32(n.Constraint)}
+		c.needs[k] = append(c.needs[k], object{uint32(n.Catalog), uint32(n.OID)})
+	}
+	return nil
+}
+
+// complete adds to the entries of an archive the dependencies that pg_dump leaves out.
+func (c *catalog) complete(entries []*archive.Entry) {
+	ids := map[object]int{}
+	for _, e := range entries {
+		ids[object{e.CatalogOID, e.OID}] = e.ID
+	}
+	for _, e := range entries {
+		for _, n := range c.needs[object{e.CatalogOID, e.OID}] {
+			if id, ok := ids[n]; ok && e.Desc == "CONSTRAINT" {
+				e.Deps = append(e.Deps, id)
+			}
+		}
+	}
 }
 
 // root is the root of a table's partition tree, or the table itself.

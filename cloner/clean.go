@@ -76,6 +76,7 @@ func PreviewClean(ctx context.Context, spec Spec) (CleanPreview, error) {
 type contents struct {
 	objects      []targetObject
 	largeObjects int
+	foreignLarge int // large objects that this role may not drop
 }
 
 type targetObject struct {
@@ -99,6 +100,9 @@ func (r *run) contents(ctx context.Context) (contents, error) {
 	if r.spec.whole() {
 		if c.largeObjects, err = one[int](ctx, r.control, `SELECT count(*) FROM pg_largeobject_metadata`); err != nil {
 			return c, fmt.Errorf("count large objects of the target: %w", err)
+		}
+		if c.foreignLarge, err = one[int](ctx, r.control, `SELECT count(*) FROM pg_largeobject_metadata WHERE NOT pg_has_role(lomowner, 'USAGE')`); err != nil {
+			return c, fmt.Errorf("read owners of large objects of the target: %w", err)
 		}
 	}
 	return c, nil
@@ -171,10 +175,14 @@ func (r *run) checkClean(ctx context.Context, c contents) ([]Reason, error) {
 			foreign = append(foreign, o.String())
 		}
 	}
-	if len(foreign) > 0 {
+	n := len(foreign) + c.foreignLarge
+	if c.foreignLarge > 0 {
+		foreign = append(foreign, count(c.foreignLarge, "large object", "large objects"))
+	}
+	if n > 0 {
 		reasons = append(reasons, Reason{
 			Code: ReasonPermission, Side: Target, Objects: atMost(foreign),
-			Text: fmt.Sprintf("The role %s may not drop %s of the target: %s.", r.targetFacts.Role, count(len(foreign), "object", "objects"), listed(foreign)),
+			Text: fmt.Sprintf("The role %s may not drop %s of the target: %s.", r.targetFacts.Role, count(n, "object", "objects"), listed(foreign)),
 			Hint: "Connect as their owner, or as a member of it.",
 		})
 	}
@@ -320,7 +328,9 @@ func (r *run) dropCircles(ctx context.Context, drops []string) error {
 				return err
 			}
 			if len(outside) > 0 {
-				return refuse(dependentsReason(r.spec, outside))
+				// They came after preflight, and things have been dropped: no refusal any more.
+				reason := dependentsReason(r.spec, outside)
+				return &Error{Phase: PhaseClean, Hint: reason.Hint, Err: errors.New(reason.Text)}
 			}
 		}
 		if _, err := r.dropEach(ctx, []string{strings.TrimSuffix(sql, restrict) + cascade}); err != nil {
@@ -332,17 +342,13 @@ func (r *run) dropCircles(ctx context.Context, drops []string) error {
 }
 
 func (r *run) dropLargeObjects(ctx context.Context, n int) error {
-	for left := n; left > 0; {
-		dropped, err := one[int](ctx, r.control, `
-			SELECT count(lo_unlink(oid)) FROM (SELECT oid FROM pg_largeobject_metadata LIMIT 1000) o`)
+	const atATime = 1000
+	for left := n; left > 0; left -= atATime {
+		err := r.control.write(ctx, fmt.Sprintf("SELECT count(lo_unlink(oid)) FROM (SELECT oid FROM pg_largeobject_metadata LIMIT %d) o", atATime))
 		if err != nil {
 			return fmt.Errorf("drop large objects: %w", err)
 		}
-		if dropped == 0 {
-			return nil
-		}
-		left -= dropped
-		r.meter.advance(PhaseClean, dropped, 0)
+		r.meter.advance(PhaseClean, min(left, atATime), 0)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"calco/cloner/archive"
+	"calco/cloner/pgtools"
 )
 
 // Options are what a caller wants to see of a clone. The zero value is ready.
@@ -59,6 +60,7 @@ type run struct {
 	sourceFacts, targetFacts facts
 	searchPath               string // the source's, as its ordinary sessions have it; quoted
 	pgDump                   string
+	pgDumpVersion            pgtools.Version
 	excluded                 []string // schemas that pg_dump may not even look at
 	snap                     *snapshot
 	plan                     *plan
@@ -137,6 +139,10 @@ func (r *run) in(ctx context.Context, p Phase, do func(context.Context) error) e
 // go when the last row is read.
 func (r *run) fill(ctx context.Context, lose context.CancelCauseFunc, letGo func()) error {
 	g := r.buildGraph()
+	q, err := r.queueParts(ctx, g)
+	if err != nil {
+		return inPhase(PhaseCopy, err)
+	}
 	idle := make(chan struct{})
 	keeping, stop := context.WithCancel(ctx)
 	go func() {
@@ -145,12 +151,12 @@ func (r *run) fill(ctx context.Context, lose context.CancelCauseFunc, letGo func
 	}()
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.Go(func() error {
-		err := r.copyRows(ctx, g)
+		err := r.copyRows(ctx, q, g)
 		letGo()
 		return inPhase(PhaseCopy, err)
 	})
 	eg.Go(func() error { return inPhase(PhasePostData, r.build(ctx, g)) })
-	err := eg.Wait()
+	err = eg.Wait()
 	stop()
 	<-idle
 	return err
@@ -308,6 +314,17 @@ func (r *run) markKept(e *archive.Entry) {
 	if e.CatalogOID == pgClass {
 		r.leftAlone[int64(e.OID)] = true
 	}
+	for _, t := range r.plan.tables {
+		if e.CatalogOID == pgExtension && t.Extension == int64(e.OID) {
+			r.leftAlone[t.OID] = true
+		}
+	}
+}
+
+func (r *run) isLeftAlone(table int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.leftAlone[table]
 }
 
 func (r *run) hasFailed(entry int) bool {

@@ -31,6 +31,8 @@ func connectReason(ctx context.Context, side Side, u URL, err error) (*Reason, e
 	var dns *net.DNSError
 	var timeout net.Error
 	switch {
+	case errors.Is(err, errSettings):
+		return urlReason(side, err), nil
 	case isTLSError(err):
 		r.Code = ReasonTLS
 		r.Text = fmt.Sprintf("No encrypted connection to the %s at %s can be made: %v.", side, at, tlsCause(err))
@@ -49,6 +51,14 @@ func connectReason(ctx context.Context, side Side, u URL, err error) (*Reason, e
 		r.Hint = "Check host and port in the connection URL, and that the server is running."
 	}
 	return &r, nil
+}
+
+// urlReason is for a URL that leads nowhere by itself.
+func urlReason(side Side, err error) *Reason {
+	return &Reason{
+		Code: ReasonURL, Side: side, Text: fmt.Sprintf("The URL of the %s cannot be used: %v.", side, err),
+		Hint: "Write it as postgres://user:password@host:5432/database.",
+	}
 }
 
 // serverReason is for a server that answered, and said no.

@@ -8,14 +8,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// copyRows carries all parts to the target, largest first, and opens the gate of each
-// table in g when its rows are there or will not come. It returns when every part has
-// been dealt with, or with an error that ends the clone.
-func (r *run) copyRows(ctx context.Context, g *graph) error {
-	q, err := r.queueParts(ctx, g)
-	if err != nil {
-		return err
-	}
+// copyRows carries all parts of q to the target and opens the gate of each table in g
+// when its rows are there or will not come. It returns when every part has been dealt
+// with, or with an error that ends the clone.
+func (r *run) copyRows(ctx context.Context, q *partQueue, g *graph) error {
 	r.meter.expect(PhaseCopy, len(q.waiting))
 	eg, ctx := errgroup.WithContext(ctx)
 	for range min(r.spec.Lanes, max(len(q.waiting), 1)) {
@@ -32,7 +28,7 @@ func (r *run) copyRows(ctx context.Context, g *graph) error {
 	return nil
 }
 
-// queueParts lists what there is to carry.
+// queueParts lists what there is to carry, largest first.
 func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 	q := newPartQueue()
 	if r.spec.whole() {
@@ -42,14 +38,16 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 		}
 		q.waiting = parts
 	}
-	made := map[int64]bool{}
+	made := map[object]bool{}
 	for _, e := range r.plan.pre {
-		if e.CatalogOID == pgClass && !r.hasFailed(e.ID) {
-			made[int64(e.OID)] = true
-		}
+		made[object{e.CatalogOID, e.OID}] = !r.hasFailed(e.ID)
 	}
 	for _, t := range r.plan.tables {
-		if !made[t.OID] && t.Extension == 0 {
+		maker := object{pgClass, uint32(t.OID)}
+		if t.Extension != 0 {
+			maker = object{pgExtension, uint32(t.Extension)}
+		}
+		if !made[maker] {
 			g.open(t.OID) // it is in the ledger already, or not ours to fill
 			continue
 		}
@@ -59,7 +57,10 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 }
 
 func (r *run) snapshotLargeObjects(ctx context.Context) ([]*part, error) {
-	if err := r.source.exec(ctx, beginAt(r.snap.name())); err != nil {
+	err := r.snap.importing(ctx, func(name string) error {
+		return errors.Join(r.source.exec(ctx, "ROLLBACK"), r.source.exec(ctx, beginAt(name)))
+	})
+	if err != nil {
 		return nil, fmt.Errorf("import snapshot: %w", err)
 	}
 	parts, err := r.largeObjectParts(ctx, r.source)
@@ -144,23 +145,25 @@ func (r *run) runLane(ctx context.Context, q *partQueue, g *graph) error {
 // carry takes one part to the target, or back into the queue, or into the ledger.
 func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *graph) error {
 	r.meter.takeOff(p.flight)
-	rows, err := l.carry(ctx, p, r.snap.name(), r.fence)
-	r.meter.land(p.flight, err == nil)
+	var rows int64
+	err := r.snap.importing(ctx, func(snapshot string) (err error) {
+		rows, err = l.carry(ctx, p, snapshot, r.fence)
+		return err
+	})
 	if err == nil {
+		r.meter.land(p.flight)
 		if p.table == nil {
 			if err := r.largeObjectProperties(ctx, l, p); err != nil {
 				return err
 			}
-			r.meter.advance(PhaseCopy, 1, 0)
-			q.arrived()
-			return nil
+		} else {
+			p.table.copied, p.table.rows = true, rows
+			g.open(p.table.OID)
 		}
-		p.table.copied, p.table.rows = true, rows
-		r.meter.tableDone(p.table.Size)
-		g.open(p.table.OID)
 		q.arrived()
 		return nil
 	}
+	r.meter.ditch(p.flight)
 	if endsClone(err) && !errors.Is(err, errRewritten) {
 		return &Error{Phase: PhaseCopy, Relation: p.name(), Hint: hintFor(err), Err: err}
 	}
@@ -173,7 +176,7 @@ func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *grap
 		}
 		err = f
 	}
-	p.flight = &flight{relation: p.flight.relation, size: p.flight.size}
+	p.flight = &flight{relation: p.flight.relation, size: p.flight.size, table: p.flight.table}
 	if t := p.table; t != nil && sqlState(err) == "23514" && t.RootOID != t.OID && !t.ThroughRoot {
 		// The target sorts these rows into another partition: another collation, say.
 		t.ThroughRoot = true

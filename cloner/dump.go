@@ -41,7 +41,7 @@ func (r *run) dump(ctx context.Context, side Side, snapshot string) (*archive.Ar
 	if snapshot != "" {
 		args = append(args, "--snapshot="+snapshot)
 	}
-	args = append(args, "--dbname="+info.forLibpq(r.spec.applicationName()))
+	args = append(args, "--dbname="+info.forLibpq(r.spec.applicationName(), r.pgDumpVersion))
 
 	cmd := exec.CommandContext(ctx, r.pgDump, args...)
 	cmd.Env = []string{"LC_ALL=C", "HOME=/nonexistent", "PGPASSFILE=/nonexistent", "PATH=" + os.Getenv("PATH")}

@@ -155,6 +155,12 @@ func hintFor(err error) string {
 	if errors.Is(err, errTermLost) {
 		return "Open the newer run of this clone; this one has stopped."
 	}
+	if errors.Is(err, errRewritten) {
+		return "Clone again when what truncates or rewrites it is over."
+	}
+	if errors.Is(err, errRewritten) {
+		return "Clone again when this is over on the source."
+	}
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
 		return ""
@@ -183,8 +189,6 @@ func hintFor(err error) string {
 		return "Free disk space on the server, then start again."
 	case "53200":
 		return "Raise max_locks_per_transaction or the memory of the server."
-	case "22012":
-		return "The table was truncated or rewritten on the source while it was cloned. Clone again when that is over."
 	}
 	return ""
 }

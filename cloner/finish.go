@@ -123,7 +123,7 @@ func (r *run) extensionSequences(ctx context.Context) ([]string, error) {
 	var names []string
 	for _, c := range found {
 		if slices.ContainsFunc(r.plan.entries, func(e *archive.Entry) bool {
-			return e.CatalogOID == pgExtension && int64(e.OID) == c.Extension
+			return e.CatalogOID == pgExtension && int64(e.OID) == c.Extension && !r.hasFailed(e.ID)
 		}) {
 			names = append(names, c.Name)
 		}
@@ -164,6 +164,9 @@ func (r *run) refresh(ctx context.Context, todo []statement) error {
 		var again []statement
 		for _, st := range todo {
 			err := r.control.write(ctx, st.sql)
+			if isNameError(err) {
+				err = r.control.write(ctx, r.underSourcePath(st.sql))
+			}
 			if sqlState(err) == notFilled {
 				again = append(again, st)
 				continue
@@ -186,16 +189,7 @@ func (r *run) refresh(ctx context.Context, todo []statement) error {
 // viewsInOrder sorts the materialized views so that each comes after those it reads, be it
 // through plain views. The body of a view that needs a primary key is an entry of its own.
 func (r *run) viewsInOrder() []*archive.Entry {
-	bodies := map[int][]int{} // of views whose entry is only a stub
-	for _, e := range r.plan.entries {
-		if e.Desc == "RULE" && strings.HasSuffix(e.Tag, " _RETURN") {
-			for _, d := range e.Deps {
-				if v := r.plan.byID[d]; v != nil && strings.HasSuffix(v.Desc, "VIEW") && e.Tag == v.Tag+" _RETURN" {
-					bodies[d] = append(bodies[d], e.ID)
-				}
-			}
-		}
-	}
+	bodies := viewBodies(r.plan.entries)
 	var order []*archive.Entry
 	seen := map[int]bool{}
 	var visit func(id int)
@@ -229,7 +223,7 @@ func (r *run) analyze(ctx context.Context) error {
 		}
 	}
 	r.meter.expect(PhaseAnalyze, len(names))
-	return r.inParallel(ctx, slices.Collect(slices.Chunk(names, batchNodes)), func(ctx context.Context, s *session, batch []string) error {
+	return r.inParallel(ctx, names, func(ctx context.Context, s *session, batch []string) error {
 		queries := make([]string, len(batch))
 		for i, name := range batch {
 			queries[i] = "ANALYZE " + name
@@ -254,8 +248,15 @@ func (r *run) analyze(ctx context.Context) error {
 	})
 }
 
-// inParallel does batches on as many sessions of the target as there are lanes.
-func (r *run) inParallel(ctx context.Context, batches [][]string, do func(context.Context, *session, []string) error) error {
+// inParallel deals items out in batches, to as many sessions of the target as there are
+// lanes. Neighbours are not in one batch: where the items are sorted by size, the largest
+// are done side by side.
+func (r *run) inParallel(ctx context.Context, items []string, do func(context.Context, *session, []string) error) error {
+	batches := make([][]string, max((len(items)+batchNodes-1)/batchNodes, min(r.spec.Lanes, len(items))))
+	for i, item := range items {
+		n := i % len(batches)
+		batches[n] = append(batches[n], item)
+	}
 	eg, ctx := errgroup.WithContext(ctx)
 	todo := make(chan []string, len(batches))
 	for _, b := range batches {

@@ -21,6 +21,10 @@ import (
 // chunkSize, so the memory of a lane does not depend on the size of a row.
 type lane struct {
 	source, target *session
+
+	// Kept from part to part: a lane may carry thousands of small tables.
+	buffers [][]byte
+	in      *bufio.Reader // of the source
 }
 
 // chunkSize is the size of a CopyData message to the target; chunks is how many are
@@ -66,8 +70,11 @@ func (l *lane) carry(ctx context.Context, p *part, snapshot, fence string) (int6
 		return 0, &failure{Target, err}
 	}
 	full, empty := make(chan []byte, chunks), make(chan []byte, chunks)
-	for range chunks {
-		empty <- make([]byte, headerSize, chunkSize)
+	for len(l.buffers) < chunks {
+		l.buffers = append(l.buffers, make([]byte, headerSize, chunkSize))
+	}
+	for _, b := range l.buffers {
+		empty <- b
 	}
 	var out outcome
 	var in outcome
@@ -81,8 +88,9 @@ func (l *lane) carry(ctx context.Context, p *part, snapshot, fence string) (int6
 
 	err := l.forward(ctx, full, empty, targetFailed)
 	// The source has said all it had to say: out may be read.
+	sourceFailed := err == nil && out.err != nil
 	switch {
-	case errors.Is(err, errTargetFailed) || err == nil && out.err != nil:
+	case errors.Is(err, errTargetFailed) || sourceFailed:
 		err = send(l.target, &pgproto3.CopyFail{Message: "given up"}, &pgproto3.Query{String: "ROLLBACK"})
 	case err == nil:
 		mark := fmt.Sprintf("INSERT INTO _calco.mark (relation, part, rows) VALUES (%s, %d, %d)", quoteLiteral(p.relation), p.number, out.rows)
@@ -92,18 +100,18 @@ func (l *lane) carry(ctx context.Context, p *part, snapshot, fence string) (int6
 		_ = l.target.conn.PgConn().Conn().SetDeadline(time.Now()) // nothing more will come that matters
 	}
 	wait.Wait()
-	return l.judge(ctx, out, in, err)
+	return l.judge(ctx, out, in, sourceFailed, err)
 }
 
 // judge names the side that failed by itself: when one does, the other only echoes it.
-func (l *lane) judge(ctx context.Context, out, in outcome, writeErr error) (int64, error) {
+func (l *lane) judge(ctx context.Context, out, in outcome, sourceFailed bool, writeErr error) (int64, error) {
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
 	if out.err == nil && in.err == nil && writeErr != nil {
 		in.err = writeErr
 	}
-	targetAlone := in.err != nil && (out.err == nil || sqlState(out.err) == "57014")
+	targetAlone := in.err != nil && !sourceFailed
 	if in.inTransaction {
 		if err := l.target.exec(ctx, "ROLLBACK"); err != nil {
 			return 0, &failure{Target, err}
@@ -135,23 +143,23 @@ type outcome struct {
 // cutOn makes both servers cancel what they do for this part when ctx ends, and cuts
 // the connections if they take too long. The returned func undoes it.
 func (l *lane) cutOn(ctx context.Context) (restore func()) {
-	var cancelled sync.WaitGroup
-	cancelled.Add(1)
+	cancelled := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		defer cancelled.Done()
+		defer close(cancelled)
 		deadline := time.Now().Add(cancelPatience)
 		asking, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 		defer cancel()
+		var both sync.WaitGroup
 		for _, s := range []*session{l.source, l.target} {
 			_ = s.conn.PgConn().Conn().SetDeadline(deadline)
-			cancelled.Go(func() { _ = s.conn.PgConn().CancelRequest(asking) }) // the deadline is the answer to a failure
+			both.Go(func() { _ = s.conn.PgConn().CancelRequest(asking) }) // the deadline is the answer to a failure
 		}
+		both.Wait()
 	})
 	return func() {
-		if stop() {
-			cancelled.Done()
+		if !stop() {
+			<-cancelled
 		}
-		cancelled.Wait()
 		for _, s := range []*session{l.source, l.target} {
 			_ = s.conn.PgConn().Conn().SetDeadline(time.Time{})
 		}
@@ -206,7 +214,11 @@ func firstError(first, second error) error {
 // chunks, until the server is ready for another query.
 func (l *lane) readSource(p *part, full chan<- []byte, empty <-chan []byte) outcome {
 	var o outcome
-	in := bufio.NewReaderSize(l.source.conn.PgConn().Conn(), chunkSize)
+	if l.in == nil {
+		l.in = bufio.NewReaderSize(nil, chunkSize)
+	}
+	in := l.in
+	in.Reset(l.source.conn.PgConn().Conn())
 	chunk := <-empty
 	copying := false
 	for {
@@ -246,8 +258,12 @@ func (l *lane) readSource(p *part, full chan<- []byte, empty <-chan []byte) outc
 			}
 		case 'E':
 			o.err = firstError(o.err, decodeError(body))
-			if !copying && sqlState(o.err) == divisionByZero {
+			switch state := sqlState(o.err); {
+			case copying:
+			case state == divisionByZero:
 				o.err = errRewritten
+			case state == "42P01", state == "3F000": // the table is gone, or its schema
+				o.err = fmt.Errorf("%w: %w", errRewritten, o.err)
 			}
 		case 'C':
 			o.count(body)
@@ -259,18 +275,21 @@ func (l *lane) readSource(p *part, full chan<- []byte, empty <-chan []byte) outc
 }
 
 // readTarget reads the target's answers to the three queries of a part. It closes failed
-// at the first error, so that no more is sent.
+// at the first error, its own or that of the connection, so that no more is sent.
 func readTarget(s *session, fenced bool, failed chan<- struct{}) outcome {
 	var o outcome
 	in := bufio.NewReader(s.conn.PgConn().Conn())
 	statements := 0
 	for ready := 0; ready < 3; {
+		var body []byte
 		kind, size, err := readHeader(in)
-		if err != nil {
-			return o.failed(err)
+		if err == nil {
+			body, err = readBody(in, size)
 		}
-		body, err := readBody(in, size)
 		if err != nil {
+			if o.err == nil {
+				close(failed)
+			}
 			return o.failed(err)
 		}
 		switch kind {

@@ -3,42 +3,104 @@ package cloner
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"net/url"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/db/dbtest"
+	"calco/db/embedded"
 )
 
-func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if urls, ok := os.LookupEnv(cloneEnv); ok {
+		os.Exit(cloneChild(urls))
+	}
+	os.Exit(dbtest.Main(m))
+}
+
+// fixtures keeps tests from making the roles of a fixture at the same time: roles belong to
+// the server, which they share.
+var fixtures sync.Mutex
 
 // fixture fills a database from a file of testdata, in one simple query. psql's meta
 // commands are not understood: \if blocks and :variables must not be in it.
-func fixture(t testing.TB, url, name string) {
+func fixture(t testing.TB, database, name string) {
 	t.Helper()
 	sql, err := os.ReadFile("testdata/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dbtest.Exec(t, url, string(sql))
+	fixtures.Lock()
+	defer fixtures.Unlock()
+	dbtest.Exec(t, database, string(sql))
 }
 
 // mustComplete clones and wants the outcome completed.
 func mustComplete(t testing.TB, spec Spec) Report {
 	t.Helper()
-	report, err := Clone(t.Context(), spec, Options{})
-	if err != nil {
+	return mustEnd(t, spec, Options{}, StatusCompleted)
+}
+
+// mustEnd clones and wants that outcome.
+func mustEnd(t testing.TB, spec Spec, o Options, want Status) Report {
+	t.Helper()
+	report, err := Clone(t.Context(), spec, o)
+	var refused *RefusedError
+	if err != nil && (want != StatusRefused || !errors.As(err, &refused)) {
 		t.Fatalf("Clone: %v\n%+v", err, report)
 	}
-	if report.Status != StatusCompleted {
-		t.Fatalf("status %s, want completed\ndifferences: %+v\nledger: %+v", report.Status, report.Differences, report.Ledger)
+	if report.Status != want {
+		t.Fatalf("status %s, want %s\ndifferences: %+v\nledger: %+v", report.Status, want, report.Differences, report.Ledger)
 	}
 	return report
+}
+
+// inLedger returns the entry about an object, and wants one.
+func inLedger(t testing.TB, r Report, object string) LedgerEntry {
+	t.Helper()
+	for _, e := range r.Ledger {
+		if e.Object == object {
+			return e
+		}
+	}
+	t.Errorf("the ledger has no %s: %+v", object, r.Ledger)
+	return LedgerEntry{}
+}
+
+// newDatabase makes a database on a server of the test's own, with options such as ENCODING.
+func newDatabase(t testing.TB, s *embedded.Server, name, options string) string {
+	t.Helper()
+	dbtest.Exec(t, s.URL(""), "CREATE DATABASE "+quoteName(name)+" "+options)
+	return s.URL(name)
+}
+
+// as returns the URL of a database for another role.
+func as(t testing.TB, database, role, password string) string {
+	t.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(role, password)
+	return u.String()
+}
+
+// mustEqual wants the same rows of a query on both sides.
+func mustEqual(t testing.TB, source, target, sql string) {
+	t.Helper()
+	want, got := dbtest.Query(t, source, sql), dbtest.Query(t, target, sql)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%.300s\ngot  %.1000q\nwant %.1000q", sql, got, want)
+	}
 }
 
 // fidelitySettings are what fidelity_queries.sql wants on both sides.
@@ -121,9 +183,9 @@ func fidelityQueries(t *testing.T) []fidelityQuery {
 	return queries
 }
 
-func connectFidelity(t *testing.T, url string) *pgconn.PgConn {
+func connectFidelity(t *testing.T, database string) *pgconn.PgConn {
 	t.Helper()
-	c, err := pgconn.Connect(t.Context(), url)
+	c, err := pgconn.Connect(t.Context(), database)
 	if err != nil {
 		t.Fatal(err)
 	}

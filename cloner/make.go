@@ -2,9 +2,12 @@ package cloner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/archive"
 )
@@ -80,20 +83,37 @@ func (r *run) standsAlready(st statement, err error) bool {
 	if st.entry == nil {
 		return false
 	}
+	pulled := r.plan.pulled[st.entry.ID]
 	switch sqlState(err) {
 	case "42P06": // duplicate schema
-		if r.plan.pulled[st.entry.ID] {
+		if pulled {
 			r.markKept(st.entry)
 		}
 		return true
-	case "42710", "42P07", "42723": // duplicate object, relation, function
-		if r.plan.pulled[st.entry.ID] {
-			r.markKept(st.entry) // no rows of ours go into it
-			r.warn(fmt.Sprintf("%s was on the target already and was left as it is.", st.object))
-			return true
+	case "23505": // how text search objects say that they are duplicates
+		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.SchemaName != "pg_catalog" {
+			return false
 		}
+	case "42710", "42P07", "42723", "42P16": // duplicate object, relation, function; second primary key
+	case "42809": // is a partition already
+		if st.entry.Desc != "TABLE ATTACH" {
+			return false
+		}
+	default:
+		return false
 	}
-	return false
+	if pulled {
+		r.markKept(st.entry) // no rows of ours go into it
+		r.warn(fmt.Sprintf("%s was on the target already and was left as it is.", st.object))
+		return true
+	}
+	// A partition that joined a table which was there got its indexes from that.
+	x := r.plan.catalog.indexes[object{st.entry.CatalogOID, st.entry.OID}]
+	if x == nil || !r.isLeftAlone(r.plan.catalog.root(x.TableOID)) {
+		return false
+	}
+	r.markFailed(st.entry.ID) // nothing more is to be done for it; the comparison will tell
+	return true
 }
 
 // worthRetrying: a deadlock, or an object that was missing for a moment.
@@ -136,6 +156,9 @@ func (r *run) preData(ctx context.Context) error {
 	if err := r.readPlaces(ctx); err != nil {
 		return err
 	}
+	if err := r.ensurePublic(ctx); err != nil {
+		return err
+	}
 	statements := make([]statement, 0, len(r.plan.pre))
 	for _, e := range r.plan.pre {
 		st := r.entryStatement(PhasePreData, e)
@@ -155,26 +178,56 @@ func (r *run) preData(ctx context.Context) error {
 	return nil
 }
 
-// readPlaces learns which tablespaces and access methods the target has or will have.
+// ensurePublic makes the schema public where somebody has dropped it: pg_dump takes it for
+// granted.
+func (r *run) ensurePublic(ctx context.Context) error {
+	if !r.spec.whole() && !slices.ContainsFunc(r.plan.entries, func(e *archive.Entry) bool { return e.Namespace == "public" }) {
+		return nil
+	}
+	const has = "SELECT to_regnamespace('public') IS NOT NULL"
+	needed, err := one[bool](ctx, r.source, has)
+	if err != nil {
+		return fmt.Errorf("look for schema public on the source: %w", err)
+	}
+	there, err := one[bool](ctx, r.control, has)
+	if err != nil {
+		return fmt.Errorf("look for schema public on the target: %w", err)
+	}
+	if there || !needed {
+		return nil
+	}
+	sql := "CREATE SCHEMA public; COMMENT ON SCHEMA public IS 'standard public schema'; "
+	if r.targetFacts.major() >= 15 {
+		sql += "GRANT USAGE ON SCHEMA public TO PUBLIC; ALTER SCHEMA public OWNER TO pg_database_owner"
+	} else {
+		sql += "GRANT ALL ON SCHEMA public TO PUBLIC"
+	}
+	return r.make(ctx, r.control, []statement{{phase: PhasePreData, object: "SCHEMA public", sql: sql}})
+}
+
+// readPlaces learns which tablespaces and access methods the target has or will have, and
+// which extensions outside the chosen schemas it has.
 func (r *run) readPlaces(ctx context.Context) error {
 	type place struct{ Kind, Name string }
 	places, err := collect[place](ctx, r.control, `
 		SELECT 'tablespace' AS kind, spcname::text AS name FROM pg_tablespace
 		UNION ALL
-		SELECT 'access method', amname::text FROM pg_am`)
+		SELECT 'access method', amname::text FROM pg_am
+		UNION ALL
+		SELECT 'extension', extname::text FROM pg_extension`)
 	if err != nil {
 		return fmt.Errorf("read tablespaces of the target: %w", err)
 	}
-	r.targetTablespaces, r.accessMethods = map[string]bool{}, map[string]bool{}
+	have := map[string]map[string]bool{"tablespace": {}, "access method": {}, "extension": {}}
 	for _, p := range places {
-		if p.Kind == "tablespace" {
-			r.targetTablespaces[p.Name] = true
-		} else {
-			r.accessMethods[p.Name] = true
-		}
+		have[p.Kind][p.Name] = true
 	}
+	r.targetTablespaces, r.accessMethods = have["tablespace"], have["access method"]
 	missing := map[string]bool{}
 	for _, e := range r.plan.entries {
+		if e.Desc == "EXTENSION" && r.plan.pulled[e.ID] && have["extension"][e.Tag] {
+			r.markKept(e) // with its configuration
+		}
 		if e.Desc == "ACCESS METHOD" {
 			r.accessMethods[e.Tag] = true
 		}

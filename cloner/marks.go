@@ -92,15 +92,15 @@ func (r *run) endInterrupted(ctx context.Context) error {
 	return nil
 }
 
-// endBackends ends all other backends in this database whose application_name begins
-// with prefix, and returns when they are gone.
-func endBackends(ctx context.Context, s *session, prefix string) error {
+// endBackends ends all other backends in this database that have this application_name,
+// or one that begins with it if it ends in a slash, and returns when they are gone.
+func endBackends(ctx context.Context, s *session, name string) error {
 	for {
 		left, err := one[int](ctx, s, `
 			SELECT count(pg_terminate_backend(pid))
 			FROM pg_stat_activity
 			WHERE datname = current_database() AND pid <> pg_backend_pid()
-			  AND starts_with(application_name, $1)`, prefix)
+			  AND (application_name = $1 OR right($1, 1) = '/' AND starts_with(application_name, $1))`, name)
 		if err != nil || left == 0 {
 			return err
 		}

@@ -25,13 +25,18 @@ type part struct {
 
 // tablePart is a whole table.
 func (r *run) tablePart(t *table) *part {
-	p := &part{table: t, relation: t.relation(), flight: &flight{relation: t.String(), size: t.Size}}
+	p := &part{table: t, relation: t.relation(), flight: &flight{relation: t.String(), size: t.Size, table: true}}
 	// A table that was truncated or rewritten since the snapshot looks empty to it, without
-	// an error. Under the lock this can no longer happen, and the division raises if it has:
-	// the left side is seen through the snapshot, the right one is of this moment.
+	// an error. So does another table that has taken over the name, and a column that was
+	// dropped and made again is NULL. Under the lock this can no longer happen, and the
+	// division raises if it has: the rows of catalogs are seen through the snapshot, and
+	// what the functions say is of this moment.
 	// https://www.postgresql.org/docs/current/mvcc-caveats.html
-	p.lock = fmt.Sprintf("LOCK TABLE ONLY %s IN ACCESS SHARE MODE; SELECT 1 / (relfilenode = pg_relation_filenode(oid))::int FROM pg_class WHERE oid = %d",
-		t.relation(), t.OID)
+	p.lock = fmt.Sprintf(`LOCK TABLE ONLY %s IN ACCESS SHARE MODE; SELECT 1 / count(*) FROM pg_class c
+		WHERE oid = %d AND oid = to_regclass(%s) AND relfilenode = pg_relation_filenode(oid)
+		  AND NOT EXISTS (SELECT FROM pg_attribute a WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+			AND (pg_identify_object_as_address('pg_class'::regclass, attrelid, attnum)).object_names[3] IS DISTINCT FROM attname)`,
+		t.relation(), t.OID, quoteLiteral(t.relation()))
 	switch columns := t.columnList(); {
 	case t.Condition != "":
 		// The condition is the extension's own SQL, written for SELECT * FROM t <condition>.
@@ -87,7 +92,11 @@ func (r *run) largeObjectParts(ctx context.Context, s *session) ([]*part, error)
 // largeObjectProperties gives the objects of a part that has arrived their owner, grants
 // and comment.
 func (r *run) largeObjectProperties(ctx context.Context, l *lane, p *part) error {
-	rows, err := l.source.text(ctx, beginAt(r.snap.name())+"; "+fmt.Sprintf(largeObjectPropertiesSQL, p.large.First, p.large.Last)+"; COMMIT")
+	var rows [][]string
+	err := r.snap.importing(ctx, func(name string) (err error) {
+		rows, err = l.source.text(ctx, "ROLLBACK; "+beginAt(name)+"; "+fmt.Sprintf(largeObjectPropertiesSQL, p.large.First, p.large.Last)+"; COMMIT")
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("read owners of large objects: %w", err)
 	}
@@ -101,4 +110,4 @@ func (r *run) largeObjectProperties(ctx context.Context, l *lane, p *part) error
 }
 
 // errRewritten is the guard of tablePart speaking.
-var errRewritten = errors.New("the table was truncated or rewritten on the source after the snapshot was taken")
+var errRewritten = errors.New("the table was truncated, rewritten or changed on the source after the snapshot was taken")

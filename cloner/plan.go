@@ -23,6 +23,7 @@ type plan struct {
 
 func newPlan(all []*archive.Entry, schemas []string, c *catalog) (*plan, error) {
 	p := &plan{byID: map[int]*archive.Entry{}, catalog: c}
+	c.complete(all)
 	p.entries, p.pulled = selectEntries(all, schemas)
 	byOID := map[object]*archive.Entry{}
 	for _, e := range p.entries {
@@ -88,38 +89,18 @@ func selectEntries(all []*archive.Entry, schemas []string) (chosen []*archive.En
 	if len(schemas) == 0 {
 		return all, pulled
 	}
-	byID := map[int]*archive.Entry{}
-	taken := map[int]bool{}
+	c := newClosure(all)
 	seeds := map[int]bool{}
 	for _, e := range all {
-		byID[e.ID] = e
 		if isSeed(e, schemas, seeds) {
 			seeds[e.ID] = true
 		}
 	}
-	var take func(id int)
-	take = func(id int) {
-		e := byID[id]
-		if e == nil || taken[id] {
-			return
-		}
-		taken[id] = true
-		for _, d := range e.Deps {
-			take(d)
-		}
-	}
 	for id := range seeds {
-		take(id)
+		c.take(id, true)
 	}
 	for _, e := range all {
-		// A partition in another schema is part of a chosen table, and so are its indexes.
-		if (e.Desc == "TABLE ATTACH" || e.Desc == "INDEX ATTACH") &&
-			slices.ContainsFunc(e.Deps, func(d int) bool { return seeds[d] }) {
-			take(e.ID)
-		}
-	}
-	for _, e := range all {
-		if taken[e.ID] {
+		if c.taken[e.ID] {
 			chosen = append(chosen, e)
 			if !seeds[e.ID] {
 				pulled[e.ID] = true
@@ -129,11 +110,92 @@ func selectEntries(all []*archive.Entry, schemas []string) (chosen []*archive.En
 	return chosen, pulled
 }
 
+// closure collects entries with all that they need. A partition is part of its table and
+// needs it, but not the other partitions.
+type closure struct {
+	byID     map[int]*archive.Entry
+	bodies   map[int][]int // see viewBodies
+	attached map[int][]int // the ATTACH entries of a partitioned table or index
+	parent   map[int]int   // of a partition
+	taken    map[int]bool
+	whole    map[int]bool // taken with its partitions
+}
+
+func newClosure(all []*archive.Entry) *closure {
+	c := &closure{
+		byID: map[int]*archive.Entry{}, bodies: viewBodies(all), attached: map[int][]int{}, parent: map[int]int{},
+		taken: map[int]bool{}, whole: map[int]bool{},
+	}
+	for _, e := range all {
+		c.byID[e.ID] = e
+		if e.Desc != "TABLE ATTACH" && e.Desc != "INDEX ATTACH" {
+			continue
+		}
+		// It is named after the partition, and depends on it and on what it is a part of.
+		child, parent := 0, 0
+		for _, id := range e.Deps {
+			switch d := c.byID[id]; {
+			case d == nil:
+			case d.Namespace == e.Namespace && (d.Tag == e.Tag || d.Desc == "CONSTRAINT" && strings.HasSuffix(d.Tag, " "+e.Tag)):
+				child = id
+			case d.Desc == strings.TrimSuffix(e.Desc, " ATTACH"), d.Desc == "CONSTRAINT":
+				parent = id
+			}
+		}
+		c.attached[parent] = append(c.attached[parent], e.ID)
+		c.parent[child], c.parent[e.ID] = parent, parent
+	}
+	return c
+}
+
+// take takes an entry and what it depends on, and, if it is to be whole, its partitions.
+func (c *closure) take(id int, whole bool) {
+	e := c.byID[id]
+	if e == nil || c.whole[id] || c.taken[id] && !whole {
+		return
+	}
+	c.taken[id], c.whole[id] = true, whole
+	for _, d := range e.Deps {
+		c.take(d, whole && d != c.parent[id])
+	}
+	for _, b := range c.bodies[id] {
+		c.take(b, whole)
+	}
+	if whole {
+		for _, a := range c.attached[id] {
+			c.take(a, true)
+		}
+	}
+}
+
+// viewBodies finds the bodies of views whose own entry is only a stub, because they need a
+// primary key, which comes after the rows. Nothing depends on them.
+func viewBodies(entries []*archive.Entry) map[int][]int {
+	byID := map[int]*archive.Entry{}
+	bodies := map[int][]int{}
+	for _, e := range entries {
+		byID[e.ID] = e
+		if e.Desc != "RULE" || !strings.HasSuffix(e.Tag, " _RETURN") {
+			continue
+		}
+		for _, d := range e.Deps {
+			if v := byID[d]; v != nil && strings.HasSuffix(v.Desc, "VIEW") && v.Namespace == e.Namespace && e.Tag == v.Tag+" _RETURN" {
+				bodies[d] = append(bodies[d], e.ID)
+			}
+		}
+	}
+	return bodies
+}
+
 // isSeed tells whether an entry itself belongs to one of the schemas.
 func isSeed(e *archive.Entry, schemas []string, seeds map[int]bool) bool {
 	switch {
 	case e.Desc == "SCHEMA":
 		return slices.Contains(schemas, e.Tag)
+	case e.Desc == "EXTENSION":
+		// Its members have no entries, and functions may use them without a dependency.
+		_, home, _ := strings.Cut(e.Defn, " WITH SCHEMA ")
+		return slices.Contains(schemas, unquoteName(strings.TrimRight(home, ";\n")))
 	case e.Desc == "PUBLICATION TABLE" || e.Desc == "PUBLICATION TABLES IN SCHEMA":
 		return false // a publication belongs to the database
 	case e.Namespace != "":

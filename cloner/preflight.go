@@ -81,10 +81,7 @@ func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
 		u, f = r.spec.Target, &r.targetFacts
 	}
 	if err := u.Check(); err != nil {
-		return &Reason{
-			Code: ReasonURL, Side: side, Text: fmt.Sprintf("The URL of the %s cannot be used: %v.", side, err),
-			Hint: "Write it as postgres://user:password@host:5432/database.",
-		}, nil
+		return urlReason(side, err), nil
 	}
 	s, err := dial(ctx, side, u, r.spec.applicationName())
 	if err != nil {
@@ -194,32 +191,38 @@ func standbySnapshotsTrusted(version int) bool {
 }
 
 // checkTools finds a pg_dump that can read both sides: the target is dumped too, to
-// be compared. pg_dump refuses servers of a newer major version than its own.
+// be compared.
 func (r *run) checkTools(ctx context.Context) ([]Reason, error) {
-	need := max(r.sourceFacts.major(), r.targetFacts.major())
-	side := Source
-	if r.targetFacts.major() > r.sourceFacts.major() {
-		side = Target
-	}
 	path, version, err := pgtools.Newest(ctx, "pg_dump")
 	var missing *pgtools.NotFoundError
+	if err != nil && !errors.As(err, &missing) {
+		return nil, fmt.Errorf("look for pg_dump: %w", err)
+	}
+	r.pgDump, r.pgDumpVersion = path, version
+	return toolsReasons(r.sourceFacts.major(), r.targetFacts.major(), version), nil
+}
+
+// toolsReasons compares the newest pg_dump, 0 for none, with the servers: it refuses those
+// of a newer major version than its own.
+func toolsReasons(source, target int, version pgtools.Version) []Reason {
+	need, side := source, Source
+	if target > source {
+		need, side = target, Target
+	}
 	switch {
-	case errors.As(err, &missing):
+	case version == 0:
 		return []Reason{{
 			Code: ReasonClientTools, Side: side, Text: "No pg_dump was found where Calco runs.",
 			Hint: fmt.Sprintf("Install the package postgresql-client-%d (Debian, Ubuntu), postgresql%d (RHEL) or libpq (Homebrew).", need, need),
-		}}, nil
-	case err != nil:
-		return nil, fmt.Errorf("look for pg_dump: %w", err)
+		}}
 	case version.Major() < need:
 		return []Reason{{
 			Code: ReasonClientTools, Side: side,
 			Text: fmt.Sprintf("The %s runs PostgreSQL %d, but the newest pg_dump here is of version %s.", side, need, version),
 			Hint: fmt.Sprintf("Install the package postgresql-client-%d (Debian, Ubuntu) or postgresql%d (RHEL) where Calco runs.", need, need),
-		}}, nil
+		}}
 	}
-	r.pgDump = path
-	return nil, nil
+	return nil
 }
 
 func (r *run) checkReadable(ctx context.Context) ([]Reason, error) {

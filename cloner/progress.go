@@ -104,6 +104,7 @@ type phaseState struct {
 type flight struct {
 	relation    string
 	size        int64
+	table       bool // a whole one
 	rows, bytes atomic.Int64
 }
 
@@ -111,7 +112,7 @@ type flight struct {
 func (m *Meter) Progress() Progress {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p := Progress{Tables: m.tables, TablesTotal: m.total, Rows: m.rows, Bytes: m.bytes, Ledger: len(m.ledger)}
+	p := Progress{Phases: []PhaseProgress{}, Active: []TableProgress{}, Tables: m.tables, TablesTotal: m.total, Rows: m.rows, Bytes: m.bytes, Ledger: len(m.ledger)}
 	if !m.started.IsZero() {
 		p.Elapsed = time.Since(m.started)
 	}
@@ -227,24 +228,26 @@ func (m *Meter) takeOff(f *flight) {
 	m.active[f] = struct{}{}
 }
 
-// land takes a part off the list and, if it arrived, into the totals.
-func (m *Meter) land(f *flight, arrived bool) {
+// land takes a part that arrived off the list and into the totals, in one step: between
+// two it would be in neither.
+func (m *Meter) land(f *flight) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.active, f)
-	if arrived {
-		m.rows += f.rows.Load()
-		m.bytes += f.bytes.Load()
+	m.rows += f.rows.Load()
+	m.bytes += f.bytes.Load()
+	m.state(PhaseCopy).done++
+	m.worked += float64(f.size)
+	if f.table {
+		m.tables++
 	}
 }
 
-// tableDone counts one table whose rows are all on the target.
-func (m *Meter) tableDone(work int64) {
+// ditch takes a part off the list that did not arrive.
+func (m *Meter) ditch(f *flight) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.tables++
-	m.state(PhaseCopy).done++
-	m.worked += float64(work)
+	delete(m.active, f)
 }
 
 // blame enters an object that could not be made into the ledger.

@@ -18,8 +18,11 @@ type property struct {
 }
 
 // properties gives the target's database what the source's has, and takes from it what
-// the source's has not. Owners are each server's own affair.
+// the source's has not, if the whole database is cloned. Owners are each server's own affair.
 func (r *run) properties(ctx context.Context) error {
+	if !r.spec.whole() {
+		return nil
+	}
 	source, target, err := r.readProperties(ctx)
 	if err != nil {
 		return err
@@ -40,9 +43,8 @@ func (r *run) properties(ctx context.Context) error {
 
 // readProperties reads both sides, by what sets apart one property from another.
 func (r *run) readProperties(ctx context.Context) (source, target map[string]property, err error) {
-	sql := fmt.Sprintf(propertiesSQL, quoteLiteral(quoteName(r.targetFacts.Database)))
 	read := func(s *session) (map[string]property, error) {
-		all, err := collect[property](ctx, s, sql)
+		all, err := collect[property](ctx, s, propertiesSQL, quoteName(r.targetFacts.Database))
 		if err != nil {
 			return nil, fmt.Errorf("read properties of the %s's database: %w", s.side, err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"time"
@@ -31,7 +32,8 @@ type session struct {
 }
 
 // commonSettings pin what a role or a database may have set otherwise: timeouts that
-// would end a long clone, and every setting that changes how a value is written.
+// would end a long clone, every setting that changes how a value is written, and how soon
+// a server notices that we are gone: our locks and transactions stay until then.
 // SET in the session wins over ALTER ROLE and ALTER DATABASE, and unlike startup
 // options it gets past poolers.
 const commonSettings = `
@@ -52,6 +54,9 @@ const commonSettings = `
 	SET lc_monetary = 'C';
 	SET quote_all_identifiers = off;
 	SET synchronize_seqscans = off;
+	SET tcp_keepalives_idle = 30;
+	SET tcp_keepalives_interval = 10;
+	SET tcp_keepalives_count = 3;
 	SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout')`
 
 // On the source a lock that somebody holds for long makes one table fail, not the clone hang.
@@ -66,9 +71,9 @@ func dial(ctx context.Context, side Side, u URL, applicationName string) (*sessi
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := pgx.ParseConfig(info.forPgx(applicationName))
+	cfg, err := info.forPgx(applicationName)
 	if err != nil {
-		return nil, errors.New("it cannot be used: check its TLS and host settings")
+		return nil, err
 	}
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec // prepared statements trip over poolers
 	cfg.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
@@ -101,8 +106,15 @@ func open(ctx context.Context, side Side, u URL, applicationName string) (*sessi
 	return s, nil
 }
 
-// close ends the session; it waits at most a little for the server.
+// close ends the session. It waits a little for the server to hang up, which it does when
+// the backend is gone.
 func (s *session) close() {
+	if pc := s.conn.PgConn(); !pc.IsClosed() {
+		_ = pc.Conn().SetDeadline(time.Now().Add(cancelPatience))
+		if send(s, &pgproto3.Terminate{}) == nil {
+			_, _ = io.Copy(io.Discard, pc.Conn())
+		}
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), cancelPatience)
 	defer cancel()
 	_ = s.conn.Close(ctx) // the backend is gone either way

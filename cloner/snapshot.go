@@ -21,6 +21,8 @@ type snapshot struct {
 	dial func(context.Context) (*session, error)
 	at   time.Time // by the source's clock
 
+	refreshing sync.Mutex // held by the one caller of refresh that uses the holders
+
 	mu      sync.Mutex
 	holders []holder
 }
@@ -104,8 +106,30 @@ func (s *snapshot) keep(ctx context.Context) error {
 	}
 }
 
-// refresh pings each holder once and brings their number back to two.
+// importing calls do with the name to import the snapshot by. Should that name have died
+// with its holder, do is called once more with that of another holder.
+func (s *snapshot) importing(ctx context.Context, do func(name string) error) error {
+	name := s.name()
+	err := do(name)
+	switch sqlState(err) {
+	case "22023", "42704": // invalid snapshot identifier; in version 18, there is none of that name
+	default:
+		return err
+	}
+	if lost := s.refresh(ctx); lost != nil {
+		return lost
+	}
+	if s.name() == name {
+		return err // it is about something else
+	}
+	return do(s.name())
+}
+
+// refresh pings each holder once and brings their number back to two. One is enough for
+// now if no other can be had. It is safe for concurrent use.
 func (s *snapshot) refresh(ctx context.Context) error {
+	s.refreshing.Lock()
+	defer s.refreshing.Unlock()
 	s.mu.Lock()
 	held := s.holders
 	s.mu.Unlock()
@@ -131,7 +155,7 @@ func (s *snapshot) refresh(ctx context.Context) error {
 			Hint: "The source ended every session that held it. Start the clone again.",
 		}
 	case len(alive) < 2:
-		return s.hold(ctx, s.name())
+		_ = s.hold(ctx, s.name()) // the next refresh tries again, or finds the other holder dead too
 	}
 	return nil
 }

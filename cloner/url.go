@@ -2,13 +2,19 @@ package cloner
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"calco/cloner/pgtools"
 )
 
 // URL is a PostgreSQL connection string, as a URI (postgres://user:password@host/db)
@@ -71,90 +77,115 @@ func parseConninfo(s string) (conninfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	for k := range c {
-		if !slices.Contains(conninfoKeywords, k) {
-			return nil, fmt.Errorf("it has the parameter %q, which PostgreSQL's own tools do not know", k)
-		}
-	}
 	for _, need := range []struct{ key, what string }{{"host", "host"}, {"user", "user"}, {"dbname", "database"}} {
 		if c[need.key] == "" {
 			return nil, fmt.Errorf("it names no %s", need.what)
 		}
 	}
+	// After what is missing: a password taken for a parameter mostly leaves something out.
+	for k, v := range c {
+		if !slices.Contains(conninfoKeywords, k) {
+			return nil, fmt.Errorf("it has the parameter %q, which PostgreSQL's own tools do not know", k)
+		}
+		if strings.ContainsRune(v, 0) {
+			return nil, errors.New("it holds a zero byte")
+		}
+	}
 	if c["port"] == "" {
 		c["port"] = "5432"
-	}
-	if strings.ContainsRune(s, 0) {
-		return nil, fmt.Errorf("it holds a zero byte")
 	}
 	return c, nil
 }
 
-// parseURI reads libpq's URI form. Errors of net/url quote their input, which may
-// hold a password, so they are replaced.
+// errUnreadable is for what cannot be taken apart. It quotes nothing: a password with an
+// unescaped / or ? ends up where a host, a path or a parameter is expected.
+var errUnreadable = errors.New("it cannot be read; special characters of the password, such as @ : / ? # %, must be percent-encoded")
+
+// errSettings is for what pgx does not take: a port, sslmode or certificate file.
+var errSettings = errors.New("a port, TLS or other setting in it is not valid, or a file that it names cannot be read")
+
+// parseURI reads libpq's URI form. It is not net/url's: that knows neither lists of hosts
+// nor folders of sockets, and reads + as a space.
+// https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
 func parseURI(s string) (conninfo, error) {
+	_, rest, _ := strings.Cut(s, "://")
+	if strings.Contains(rest, "#") {
+		return nil, errors.New("it holds a #, which must be written as %23")
+	}
+	rest, query, _ := strings.Cut(rest, "?")
+	authority, path, _ := strings.Cut(rest, "/")
+	if strings.Contains(path, "@") {
+		return nil, errUnreadable
+	}
 	c := conninfo{}
-	u, err := url.Parse(escapeHosts(s))
-	if err != nil {
-		return nil, fmt.Errorf("it cannot be read; special characters of the password, such as @ : / %% #, must be percent-encoded")
-	}
-	if u.Fragment != "" {
-		return nil, fmt.Errorf("it holds a #, which must be written as %%23")
-	}
-	if u.User != nil {
-		c["user"] = u.User.Username()
-		c["password"], _ = u.User.Password()
-	}
-	c["dbname"] = strings.TrimPrefix(u.Path, "/")
-	var hosts, ports []string
-	for part := range strings.SplitSeq(u.Host, ",") {
-		host, port := part, ""
-		if h, p, err := net.SplitHostPort(part); err == nil {
-			host, port = h, p
+	hosts := authority
+	if at := strings.LastIndex(authority, "@"); at >= 0 {
+		hosts = authority[at+1:]
+		user, password, _ := strings.Cut(authority[:at], ":")
+		if !c.decode("user", user) || !c.decode("password", password) {
+			return nil, errUnreadable
 		}
-		host, err := url.PathUnescape(strings.Trim(host, "[]"))
-		if err != nil {
-			return nil, fmt.Errorf("its host cannot be read")
+	}
+	if !c.decode("dbname", path) || !c.parseHosts(hosts) {
+		return nil, errUnreadable
+	}
+	for query != "" {
+		var parameter string
+		parameter, query, _ = strings.Cut(query, "&")
+		key, value, ok := strings.Cut(parameter, "=")
+		if !ok || strings.Contains(key, "@") {
+			return nil, errUnreadable
+		}
+		if key == "ssl" && value == "true" { // as JDBC writes it, and libpq accepts
+			key, value = "sslmode", "require"
+		}
+		if key == "database" {
+			key = "dbname"
+		}
+		if !c.decode(key, value) {
+			return nil, errUnreadable
+		}
+	}
+	return c, nil
+}
+
+// decode sets a keyword to a percent-encoded value.
+func (c conninfo) decode(key, encoded string) (ok bool) {
+	value, err := url.PathUnescape(encoded)
+	c[key] = value
+	return err == nil
+}
+
+// parseHosts reads host:port,[v6]:port,…
+func (c conninfo) parseHosts(list string) (ok bool) {
+	var hosts, ports []string
+	for h := range strings.SplitSeq(list, ",") {
+		var host, port string
+		if inside, isV6 := strings.CutPrefix(h, "["); isV6 {
+			if host, port, ok = strings.Cut(inside, "]"); !ok || port != "" && port[0] != ':' {
+				return false
+			}
+			port = strings.TrimPrefix(port, ":")
+		} else {
+			host, port, _ = strings.Cut(h, ":")
+		}
+		host, err := url.PathUnescape(host)
+		if err != nil || strings.Trim(port, "0123456789") != "" {
+			return false
 		}
 		hosts, ports = append(hosts, host), append(ports, port)
 	}
 	c["host"] = strings.Join(hosts, ",")
-	if strings.Trim(strings.Join(ports, ""), " ") != "" {
+	if strings.Join(ports, "") != "" {
 		c["port"] = strings.Join(ports, ",")
 	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return nil, fmt.Errorf("its parameters cannot be read")
-	}
-	for k, v := range query {
-		if k == "database" {
-			k = "dbname"
-		}
-		c[k] = v[len(v)-1]
-	}
-	return c, nil
-}
-
-// escapeHosts makes a list of hosts with ports (a:1,b:2) fit for net/url, which
-// knows only one: the commas between ports are what it stumbles over.
-func escapeHosts(s string) string {
-	scheme, rest, _ := strings.Cut(s, "://")
-	end := strings.IndexAny(rest, "/?")
-	if end < 0 {
-		end = len(rest)
-	}
-	at := strings.LastIndex(rest[:end], "@")
-	hosts := rest[at+1 : end]
-	if !strings.Contains(hosts, ",") {
-		return s
-	}
-	return scheme + "://" + rest[:at+1] + strings.ReplaceAll(hosts, ":", "%3A") + rest[end:]
+	return true
 }
 
 // parseKeywords reads libpq's keyword/value form.
 func parseKeywords(s string) (conninfo, error) {
 	c := conninfo{}
-	bad := fmt.Errorf("it cannot be read")
+	bad := errors.New("it cannot be read")
 	for rest := strings.TrimSpace(s); rest != ""; rest = strings.TrimSpace(rest) {
 		key, after, ok := strings.Cut(rest, "=")
 		key = strings.TrimSpace(key)
@@ -213,22 +244,42 @@ func (c conninfo) with(more conninfo) conninfo {
 	return out
 }
 
-// forPgx is the form pgx gets. pgx would read ~/.pgpass and certificates of the
-// home directory of whoever runs the server for a keyword that is absent.
-func (c conninfo) forPgx(applicationName string) string {
+// forPgx is the configuration pgx gets. pgx would take what is absent from the environment
+// and the home directory of whoever runs Calco, so nothing is.
+func (c conninfo) forPgx(applicationName string) (*pgx.ConnConfig, error) {
 	defaults := conninfo{
-		"sslmode": "prefer", "sslcert": "", "sslkey": "", "sslrootcert": "", "target_session_attrs": "any",
-		"connect_timeout": "15", "password": "",
+		"sslmode": "prefer", "sslcert": "", "sslkey": "", "sslrootcert": "", "sslcertmode": "allow", "sslpassword": "",
+		"sslsni": "", "sslnegotiation": "", "channel_binding": "", "require_auth": "", "target_session_attrs": "any",
+		"min_protocol_version": "", "max_protocol_version": "", "connect_timeout": "15", "password": "",
 	}
-	out := defaults.with(c).with(conninfo{"passfile": "/nonexistent", "application_name": applicationName})
-	return out.String()
+	// It cannot be overruled, and ends in an error where its file is not.
+	if err := os.Unsetenv("PGSERVICE"); err != nil {
+		return nil, err
+	}
+	all := defaults.with(c).with(conninfo{"passfile": "/nonexistent", "application_name": applicationName})
+	cfg, err := pgx.ParseConfig(all.String())
+	if err != nil {
+		return nil, errSettings // pgx quotes the string
+	}
+	for k := range cfg.RuntimeParams {
+		if _, ok := all[k]; !ok { // PGOPTIONS, PGTZ
+			delete(cfg.RuntimeParams, k)
+		}
+	}
+	return cfg, nil
 }
 
 // forLibpq is the form pg_dump gets on its command line: without the password,
 // which goes through the environment.
-func (c conninfo) forLibpq(applicationName string) string {
+func (c conninfo) forLibpq(applicationName string, version pgtools.Version) string {
 	out := conninfo{"connect_timeout": "15"}.with(c).with(conninfo{"application_name": applicationName})
 	delete(out, "password")
+	// An older libpq stops at what it does not know.
+	for keyword, since := range map[string]int{"require_auth": 16, "sslnegotiation": 17} {
+		if version.Major() < since {
+			delete(out, keyword)
+		}
+	}
 	return out.String()
 }
 

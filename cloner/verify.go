@@ -54,19 +54,16 @@ func (r *run) compareRows(ctx context.Context) ([]Difference, error) {
 	}
 	var mu sync.Mutex
 	var found []Difference
-	err := r.inParallel(ctx, slices.Collect(slices.Chunk(todo, batchNodes)), func(ctx context.Context, s *session, batch []string) error {
-		for _, relation := range batch {
-			c := tables[relation]
-			got, err := s.word(ctx, "SELECT count(*) FROM "+relation)
-			if endsClone(err) {
-				return err
-			}
+	err := r.inParallel(ctx, todo, func(ctx context.Context, s *session, batch []string) error {
+		counts, err := countRows(ctx, s, batch)
+		if err != nil {
+			return err
+		}
+		for i, relation := range batch {
+			c, got := tables[relation], counts[i]
 			want := strconv.FormatInt(c.rows, 10)
 			if c.missing {
 				want = "not copied"
-			}
-			if err != nil {
-				got = err.Error()
 			}
 			if got != want {
 				mu.Lock()
@@ -77,6 +74,32 @@ func (r *run) compareRows(ctx context.Context) ([]Difference, error) {
 		return nil
 	})
 	return found, err
+}
+
+// countRows counts the rows of relations, in one round trip unless one of them cannot be
+// counted: then the error stands in place of its number.
+func countRows(ctx context.Context, s *session, relations []string) ([]string, error) {
+	rows, err := s.text(ctx, "SELECT count(*) FROM "+strings.Join(relations, "; SELECT count(*) FROM "))
+	counts := make([]string, len(relations))
+	switch {
+	case err == nil:
+		for i, row := range rows {
+			counts[i] = row[0]
+		}
+	case endsClone(err):
+		return nil, err
+	case len(relations) == 1:
+		counts[0] = err.Error()
+	default:
+		for i, relation := range relations {
+			one, err := countRows(ctx, s, []string{relation})
+			if err != nil {
+				return nil, err
+			}
+			counts[i] = one[0]
+		}
+	}
+	return counts, nil
 }
 
 // countable lists what to count: a tree as a whole where any part of it went through
@@ -116,8 +139,10 @@ func (r *run) compareArchives(ctx context.Context) ([]Difference, error) {
 	if err != nil {
 		return nil, err
 	}
-	target, _ := selectEntries(a.Entries, r.spec.Schemas)
-	return compareEntries(r.plan.entries, target, r.targetTablespaces), nil
+	chosen, pulled := selectEntries(a.Entries, r.spec.Schemas)
+	// What was pulled may be on the target for other reasons, and needed by nothing there.
+	chosen = slices.DeleteFunc(chosen, func(e *archive.Entry) bool { return pulled[e.ID] })
+	return compareEntries(r.plan.entries, a.Entries, chosen, r.targetTablespaces), nil
 }
 
 // entryKey is what makes an entry of one archive the same as one of another. Numbers
@@ -126,14 +151,15 @@ type entryKey struct{ desc, namespace, tag string }
 
 func keyOf(e *archive.Entry) entryKey { return entryKey{e.Desc, e.Namespace, e.Tag} }
 
-// compareEntries reports what is missing from the target, what it has beside, and what
-// is not the same. Definitions are not quoted where they can hold a password.
-func compareEntries(source, target []*archive.Entry, tablespaces map[string]bool) []Difference {
+// compareEntries reports what is missing from the target, what it has beside among the
+// chosen, and what is not the same. Definitions are not quoted where they can hold a password.
+func compareEntries(source, target, chosen []*archive.Entry, tablespaces map[string]bool) []Difference {
 	have := map[entryKey][]*archive.Entry{}
 	for _, e := range target {
 		have[keyOf(e)] = append(have[keyOf(e)], e)
 	}
-	var found []Difference
+	found := []Difference{}
+	matched := map[*archive.Entry]bool{}
 	for _, s := range source {
 		candidates := have[keyOf(s)]
 		if len(candidates) == 0 {
@@ -143,11 +169,12 @@ func compareEntries(source, target []*archive.Entry, tablespaces map[string]bool
 		// Several entries may share a key, such as grants by different grantors.
 		i := max(slices.IndexFunc(candidates, func(t *archive.Entry) bool { return t.Defn == s.Defn }), 0)
 		t := candidates[i]
+		matched[t] = true
 		have[keyOf(s)] = slices.Delete(slices.Clone(candidates), i, i+1)
 		found = append(found, compareEntry(s, t, tablespaces)...)
 	}
-	for _, left := range have {
-		for _, t := range left {
+	for _, t := range chosen {
+		if !matched[t] {
 			found = append(found, Difference{Kind: "additional", Object: title(t), Source: "missing", Target: "present"})
 		}
 	}

@@ -2,7 +2,8 @@
 -- as objects that DROP and pg_identify_object know, in an order in which dropping one
 -- after the other mostly succeeds: what was made last goes first, partitions before their
 -- parents. Members of extensions are left out, and so is what belongs to another object
--- (row types, identity sequences), which goes with it.
+-- (row types, identity sequences), which goes with it. What has no owner is its type's, or
+-- that of the first superuser, whose OID is 10: only superusers make such things.
 WITH RECURSIVE chosen AS (
     SELECT oid, nspname, nspowner FROM pg_namespace
     WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', '_calco')
@@ -29,18 +30,20 @@ object AS (
     UNION ALL SELECT 'pg_conversion'::regclass, oid, connamespace, conowner, 4 FROM pg_conversion
     UNION ALL SELECT 'pg_ts_config'::regclass, oid, cfgnamespace, cfgowner, 4 FROM pg_ts_config
     UNION ALL SELECT 'pg_ts_dict'::regclass, oid, dictnamespace, dictowner, 5 FROM pg_ts_dict
-    UNION ALL SELECT 'pg_ts_parser'::regclass, oid, prsnamespace, NULL, 5 FROM pg_ts_parser
-    UNION ALL SELECT 'pg_ts_template'::regclass, oid, tmplnamespace, NULL, 5 FROM pg_ts_template
+    UNION ALL SELECT 'pg_ts_parser'::regclass, oid, prsnamespace, 10, 5 FROM pg_ts_parser
+    UNION ALL SELECT 'pg_ts_template'::regclass, oid, tmplnamespace, 10, 5 FROM pg_ts_template
     UNION ALL SELECT 'pg_statistic_ext'::regclass, oid, stxnamespace, stxowner, 1 FROM pg_statistic_ext
     -- What belongs to no schema is part of the whole database only.
     UNION ALL SELECT 'pg_event_trigger'::regclass, oid, NULL, evtowner, -2 FROM pg_event_trigger
     UNION ALL SELECT 'pg_publication'::regclass, oid, NULL, pubowner, -1 FROM pg_publication
-    UNION ALL SELECT 'pg_cast'::regclass, oid, NULL, NULL, 4 FROM pg_cast WHERE oid >= 16384
-    UNION ALL SELECT 'pg_transform'::regclass, oid, NULL, NULL, 4 FROM pg_transform WHERE oid >= 16384
+    UNION ALL SELECT 'pg_cast'::regclass, k.oid, NULL, CASE WHEN pg_has_role(s.typowner, 'USAGE') THEN s.typowner ELSE t.typowner END, 4
+        FROM pg_cast k JOIN pg_type s ON s.oid = k.castsource JOIN pg_type t ON t.oid = k.casttarget WHERE k.oid >= 16384
+    UNION ALL SELECT 'pg_transform'::regclass, k.oid, NULL, t.typowner, 4
+        FROM pg_transform k JOIN pg_type t ON t.oid = k.trftype WHERE k.oid >= 16384
     UNION ALL SELECT 'pg_foreign_server'::regclass, oid, NULL, srvowner, 7 FROM pg_foreign_server
     UNION ALL SELECT 'pg_foreign_data_wrapper'::regclass, oid, NULL, fdwowner, 8 FROM pg_foreign_data_wrapper
     UNION ALL SELECT 'pg_language'::regclass, oid, NULL, lanowner, 6 FROM pg_language WHERE oid >= 16384
-    UNION ALL SELECT 'pg_am'::regclass, oid, NULL, NULL, 6 FROM pg_am WHERE oid >= 16384
+    UNION ALL SELECT 'pg_am'::regclass, oid, NULL, 10, 6 FROM pg_am WHERE oid >= 16384
 )
 SELECT i.type                                                            AS type,
        CASE WHEN o.classid = 'pg_transform'::regclass
@@ -48,7 +51,7 @@ SELECT i.type                                                            AS type
                   FROM pg_transform t JOIN pg_language l ON l.oid = t.trflang WHERE t.oid = o.objid)
             ELSE i.identity END                                          AS identity, -- as DROP takes it
        o.nsp IS NOT NULL                                                 AS in_schema,
-       o.owner IS NULL OR pg_has_role(o.owner, 'USAGE')
+       pg_has_role(o.owner, 'USAGE')
          OR coalesce(pg_has_role(chosen.nspowner, 'USAGE'), false)       AS permitted,
        CASE WHEN o.classid = 'pg_class'::regclass AND o.rank = 2 THEN
             greatest((SELECT reltuples FROM pg_class WHERE oid = o.objid)::bigint, 0) ELSE 0 END AS rows,

@@ -10,7 +10,14 @@ dependent AS (
     JOIN pg_depend d ON d.refclassid = s.classid AND d.refobjid = s.objid
     WHERE s.refclassid = 'pg_namespace'::regclass AND s.refobjid IN (SELECT oid FROM chosen)
       AND d.deptype <> 'e'
+      AND s.classid <> 'pg_extension'::regclass -- it stays, and its members do
       AND NOT EXISTS (SELECT FROM pg_depend m WHERE m.classid = s.classid AND m.objid = s.objid AND m.deptype = 'e')
+    UNION
+    -- A publication of all tables of a schema loses it when the schema is dropped.
+    SELECT s.classid, s.objid, s.objsubid
+    FROM pg_depend s
+    WHERE s.refclassid = 'pg_namespace'::regclass AND s.refobjid IN (SELECT oid FROM chosen)
+      AND s.classid = to_regclass('pg_catalog.pg_publication_namespace')
     UNION
     SELECT d.classid, d.objid, d.objsubid
     FROM dependent t

@@ -2,9 +2,7 @@
 -- new schema has: no comment, no grants but the initial ones, no default privileges.
 -- The source's own come back from its archive.
 WITH chosen AS (
-    SELECT n.oid, n.nspname, n.nspowner, n.nspacl,
-           (SELECT initprivs FROM pg_init_privs p
-            WHERE p.classoid = 'pg_namespace'::regclass AND p.objoid = n.oid AND p.objsubid = 0) AS initial
+    SELECT n.oid, n.nspname, n.nspowner, n.nspacl
     FROM pg_namespace n
     WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', '_calco')
       AND ($1::text[] IS NULL OR n.nspname = ANY ($1))
@@ -30,9 +28,12 @@ SELECT DISTINCT 2, format('REVOKE ALL ON SCHEMA %I FROM %s CASCADE', nspname,
               CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
 FROM chosen, aclexplode(nspacl) a WHERE a.grantee <> nspowner
 UNION ALL
-SELECT 3, format('GRANT %s ON SCHEMA %I TO %s', a.privilege_type, nspname,
-              CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
-FROM chosen, aclexplode(initial) a WHERE nspname = 'public'
+SELECT 3, format('GRANT %s ON SCHEMA public TO %s', privileges, role)
+FROM chosen, -- not from pg_init_privs, which knows nothing of a public that was made anew
+     (VALUES (150000, 1000000, 'USAGE', 'PUBLIC'), (150000, 1000000, 'ALL', 'pg_database_owner'),
+             (0, 150000, 'ALL', 'PUBLIC'), (0, 150000, 'ALL', quote_ident(pg_get_userbyid(10)))) v (from_version, to_version, privileges, role)
+WHERE nspname = 'public' AND current_setting('server_version_num')::int >= from_version
+  AND current_setting('server_version_num')::int < to_version
 UNION ALL
 SELECT DISTINCT 2, head || format('REVOKE ALL ON %s FROM %s', kind,
               CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)

@@ -1,0 +1,396 @@
+package cloner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"calco/db/dbtest"
+	"calco/db/embedded"
+)
+
+// hasFailed wants a clone to have ended as failed, in words, with nothing of it left.
+func hasFailed(t *testing.T, spec Spec, report Report, err error) Error {
+	t.Helper()
+	var e *Error
+	if report.Status != StatusFailed || err == nil || report.Error != err.Error() {
+		t.Fatalf("status %s, error %v, report %q, want failed\nledger: %+v", report.Status, err, report.Error, report.Ledger)
+	}
+	if !errors.As(err, &e) || e.Phase == "" || report.Hint != e.Hint {
+		t.Fatalf("error %#v and hint %q, want an *Error with a phase and its hint", err, report.Hint)
+	}
+	nothingRuns(t, spec)
+	return *e
+}
+
+// endOf returns a statement that ends the backends of a job.
+func endOf(job string) string {
+	return fmt.Sprintf("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'calco/%s/%%'", job)
+}
+
+// TestBackendsEnded ends all backends of the job on one side in the middle of each phase.
+// Each clone cleans what the one before it left.
+func TestBackendsEnded(t *testing.T) {
+	t.Parallel()
+	for _, side := range []Side{Source, Target} {
+		t.Run(string(side), func(t *testing.T) {
+			t.Parallel()
+			source, target := dbtest.Database(t), dbtest.Database(t)
+			dbtest.Exec(t, source, stageSQL)
+			for _, st := range stages {
+				t.Run(st.name, func(t *testing.T) {
+					spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 2, Job: NewJob()}
+					if st.phase == PhaseClean {
+						mustComplete(t, spec)
+						spec.Job = NewJob()
+					}
+					noGoroutines(t, func() {
+						report, err := st.play(t, spec, func(_ context.CancelCauseFunc, release func()) {
+							dbtest.Exec(t, map[Side]string{Source: source, Target: target}[side], endOf(spec.Job))
+							release()
+						})
+						hasFailed(t, spec, report, err)
+					})
+					if st.phase != PhaseClean {
+						isAllOrNothing(t, target)
+					}
+				})
+			}
+			mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+		})
+	}
+}
+
+// TestBackendsEndedAtBeginning ends them on both sides at the first moment of each phase.
+func TestBackendsEndedAtBeginning(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, stageSQL)
+	for _, phase := range Phases()[1:] { // before preflight there are none
+		t.Run(string(phase), func(t *testing.T) {
+			spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 2, Job: NewJob()}
+			report, err := Clone(t.Context(), spec, Options{notify: func(p Phase) {
+				if p == phase {
+					dbtest.Exec(t, source, endOf(spec.Job))
+					dbtest.Exec(t, target, endOf(spec.Job))
+				}
+			}})
+			hasFailed(t, spec, report, err)
+			isAllOrNothing(t, target)
+		})
+	}
+	mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+}
+
+// TestCrash lets the server of one side crash in the middle of each phase.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	for _, side := range []Side{Source, Target} {
+		t.Run(string(side), func(t *testing.T) {
+			t.Parallel()
+			s := dbtest.Cluster(t, map[string]string{"restart_after_crash": "off", "synchronous_commit": "on"})
+			sides := map[Side]string{Source: dbtest.Database(t), Target: dbtest.Database(t)}
+			sides[side] = s.URL("")
+			dbtest.Exec(t, sides[Source], stageSQL)
+			for _, st := range stages {
+				t.Run(st.name, func(t *testing.T) {
+					spec := Spec{Source: URL(sides[Source]), Target: URL(sides[Target]), Clean: true, Lanes: 2, Job: NewJob()}
+					if st.phase == PhaseClean {
+						mustComplete(t, spec)
+						spec.Job = NewJob()
+					}
+					report, err := st.play(t, spec, func(_ context.CancelCauseFunc, release func()) {
+						crash(t, s)
+						release()
+					})
+					hasFailed(t, spec, report, err)
+					if st.phase != PhaseClean {
+						isAllOrNothing(t, sides[Target])
+					}
+				})
+			}
+			mustComplete(t, Spec{Source: URL(sides[Source]), Target: URL(sides[Target]), Clean: true})
+		})
+	}
+}
+
+func crash(t *testing.T, s *embedded.Server) {
+	t.Helper()
+	if err := s.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestOneBackendEnded ends a single backend of the job: each of them is needed, except for
+// one of the two that hold the snapshot.
+func TestOneBackendEnded(t *testing.T) {
+	t.Parallel()
+	const holder = "state = 'idle in transaction'"
+	tests := []struct {
+		name  string
+		phase Phase
+		side  Side
+		which string
+		want  Status
+	}{
+		// Parts failed with "invalid snapshot identifier", and went into the ledger.
+		{"the first holder, before the rows", PhasePreData, Source, "pid = (SELECT min(pid) FROM pg_stat_activity WHERE datname = current_database() AND %[1]s AND " + holder + ")", StatusCompleted},
+		{"the second holder, before the rows", PhasePreData, Source, "pid = (SELECT max(pid) FROM pg_stat_activity WHERE datname = current_database() AND %[1]s AND " + holder + ")", StatusCompleted},
+		{"both holders, before the rows", PhasePreData, Source, holder, StatusFailed},
+		{"both holders, after the rows", PhaseSequences, Source, holder, StatusCompleted},
+		{"the one that asks the source", PhasePreData, Source, "NOT (" + holder + ")", StatusFailed},
+		{"the one that has the lock of the target", PhaseVerify, Target, "pid = (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted)", StatusFailed},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			source, target := dbtest.Database(t), dbtest.Database(t)
+			dbtest.Exec(t, source, stageSQL)
+			spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+			ours := fmt.Sprintf("application_name LIKE 'calco/%s/%%'", spec.Job)
+			which := strings.ReplaceAll(tt.which, "%[1]s", ours)
+			ended := 0
+			report, err := Clone(t.Context(), spec, Options{notify: func(p Phase) {
+				if p == tt.phase {
+					ended = len(dbtest.Query(t, map[Side]string{Source: source, Target: target}[tt.side],
+						"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND "+ours+" AND "+which))
+				}
+			}})
+			if ended == 0 && tt.phase != PhaseSequences {
+				t.Fatal("no backend was ended")
+			}
+			if tt.want == StatusFailed {
+				e := hasFailed(t, spec, report, err)
+				if tt.name == "both holders, before the rows" && (e.Phase != PhaseSnapshot || !strings.Contains(report.Error, "the snapshot of the source is lost")) {
+					t.Errorf("phase %s, error %v, want a lost snapshot", e.Phase, err)
+				}
+			} else if err != nil || report.Status != tt.want {
+				t.Fatalf("status %s, error %v, want %s\nledger: %+v\ndifferences: %+v", report.Status, err, tt.want, report.Ledger, report.Differences)
+			}
+			spec.Clean = true
+			mustComplete(t, spec)
+		})
+	}
+}
+
+// TestDiskFull: a server without disk space ends the clone, wherever it says so. The error
+// is raised by functions, which say what the disk would.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, sql string
+		phase     Phase
+		relation  string
+	}{
+		{"a row", "CREATE TABLE t (n int CHECK (full_disk(n) > 0)); INSERT INTO t VALUES (1)", PhaseCopy, "public.t"},
+		{"an index", "CREATE TABLE t (n int); INSERT INTO t VALUES (1); CREATE INDEX i ON t (full_disk(n))", PhaseIndexes, "INDEX public.i"},
+		{"a constraint", "CREATE TABLE t (n int); INSERT INTO t VALUES (1); ALTER TABLE t ADD CONSTRAINT c EXCLUDE (full_disk(n) WITH =)", PhaseConstraints, "CONSTRAINT public.t c"},
+		{"a view", "CREATE TABLE t AS SELECT 1 AS n; CREATE MATERIALIZED VIEW v AS SELECT full_disk(n) FROM t", PhaseViews, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			source, target := dbtest.Database(t), dbtest.Database(t)
+			dbtest.Exec(t, source, fmt.Sprintf(`
+				CREATE FUNCTION full_disk(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+					IF current_database() <> %s THEN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END IF; RETURN n; END $$;`,
+				quoteLiteral(URL(source).Database()))+tt.sql)
+			spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
+			report, err := Clone(t.Context(), spec, Options{})
+			e := hasFailed(t, spec, report, err)
+			if e.Phase != tt.phase || e.Relation != tt.relation || sqlState(err) != "53100" {
+				t.Errorf("phase %s, relation %q, error %v, want %s and %q", e.Phase, e.Relation, err, tt.phase, tt.relation)
+			}
+			if want := "Free disk space on the server, then start again."; e.Hint != want {
+				t.Errorf("hint %q, want %q", e.Hint, want)
+			}
+			dbtest.Exec(t, source, "CREATE OR REPLACE FUNCTION full_disk(n int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT n'")
+			spec.Clean = true
+			mustComplete(t, spec)
+		})
+	}
+}
+
+// TestObjectsThatFail: what cannot be made is listed with PostgreSQL's words and what to
+// do, and the rest of the clone is there.
+func TestObjectsThatFail(t *testing.T) {
+	t.Parallel()
+	// In the target everything is equal to the function, and nothing is allowed.
+	const other = `CREATE FUNCTION here() RETURNS bool IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN current_database() = %s; END $$;
+		CREATE FUNCTION same(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN CASE WHEN here() THEN n ELSE 0 END; END $$;
+		CREATE FUNCTION allowed(n int) RETURNS bool IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN here(); END $$;
+		CREATE TABLE t (n int); INSERT INTO t VALUES (1), (2);`
+	tests := []struct {
+		name, sql, object, state, hint string
+		phase                          Phase
+	}{
+		{"unique index", "CREATE UNIQUE INDEX i ON t (same(n))", "INDEX public.i", "23505", "The source holds duplicates", PhaseIndexes},
+		{
+			"primary key", "ALTER TABLE t ADD PRIMARY KEY (n); SET session_replication_role = replica; UPDATE pg_index SET indisunique = false WHERE indrelid = 't'::regclass; INSERT INTO t VALUES (1); UPDATE pg_index SET indisunique = true WHERE indrelid = 't'::regclass",
+			"CONSTRAINT public.t t_pkey", "23505", "The source holds duplicates", PhaseIndexes,
+		},
+		{
+			"foreign key", "CREATE TABLE u (n int PRIMARY KEY); ALTER TABLE t ADD CONSTRAINT f FOREIGN KEY (n) REFERENCES u NOT VALID; UPDATE pg_constraint SET convalidated = true WHERE conname = 'f'",
+			"FK CONSTRAINT public.t f", "23503", "The source holds rows that break this foreign key", PhaseConstraints,
+		},
+		{"rows", "ALTER TABLE t ADD CHECK (allowed(n))", "ROWS OF public.t", "23514", "", PhaseCopy},
+		{"view", "CREATE MATERIALIZED VIEW v AS SELECT 1 / same(n) FROM t", "DATA OF MATERIALIZED VIEW public.v", "22012", "", PhaseViews},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			source, target := dbtest.Database(t), dbtest.Database(t)
+			dbtest.Exec(t, source, "SET search_path = public; "+fmt.Sprintf(other, quoteLiteral(URL(source).Database())))
+			dbtest.Exec(t, source, tt.sql)
+			spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
+			report := mustEnd(t, spec, Options{}, StatusDifferences)
+			nothingRuns(t, spec)
+			e := inLedger(t, report, tt.object)
+			if e.Phase != tt.phase || e.SQLState != tt.state || e.Error == "" || !strings.HasPrefix(e.Hint, tt.hint) {
+				t.Errorf("ledger %+v, want %s in %s and the hint %q", e, tt.state, tt.phase, tt.hint)
+			}
+			if len(report.Differences) == 0 {
+				t.Error("no differences")
+			}
+			if got := dbtest.Query(t, target, "SELECT to_regnamespace('_calco')"); got[0][0] != "NULL" {
+				t.Error("_calco is still there")
+			}
+		})
+	}
+}
+
+// TestRolesThatAreMissing: roles belong to the server. The objects are made, their owners
+// and grants are differences.
+func TestRolesThatAreMissing(t *testing.T) {
+	t.Parallel()
+	s := dbtest.Cluster(t, nil)
+	source, target := s.URL(""), dbtest.Database(t)
+	dbtest.Exec(t, source, `CREATE ROLE absent; CREATE TABLE t AS SELECT 1 AS n; CREATE TABLE u AS SELECT 1 AS n;
+		ALTER TABLE t OWNER TO absent; GRANT SELECT ON u TO absent; CREATE POLICY p ON u TO absent`)
+	report := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, StatusDifferences)
+	for _, object := range []string{"OWNER OF TABLE public.t", "ACL public.TABLE u", "POLICY public.u p"} {
+		e := inLedger(t, report, object)
+		if e.SQLState != "42704" || !strings.HasPrefix(e.Hint, "Create the role on the target server") {
+			t.Errorf("%s: %+v", object, e)
+		}
+	}
+	mustEqual(t, source, target, "SELECT n, (SELECT n FROM u) FROM t")
+}
+
+// TestEventTriggerOfTarget: what the target's own event triggers refuse is not forced.
+func TestEventTriggerOfTarget(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, stageSQL)
+	dbtest.Exec(t, target, `CREATE TABLE kept AS SELECT 1 AS n;
+		CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'hands off'; END $$;
+		CREATE EVENT TRIGGER refuse ON ddl_command_start EXECUTE FUNCTION refuse()`)
+	spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Job: NewJob()}
+	report, err := Clone(t.Context(), spec, Options{})
+	hasFailed(t, spec, report, err)
+	if !strings.Contains(report.Error, "hands off") {
+		t.Errorf("error %q, want the trigger's own words", report.Error)
+	}
+	if got := dbtest.Query(t, target, "SELECT n, to_regnamespace('_calco') FROM kept"); !slices.Equal(got[0], []string{"1", "NULL"}) {
+		t.Errorf("the target holds %v, want what it held", got)
+	}
+	dbtest.Exec(t, target, "DROP EVENT TRIGGER refuse")
+	mustComplete(t, spec)
+}
+
+// TestTakeover raises the term at the beginning of each phase: from then on no write of the
+// old owner may succeed.
+func TestTakeover(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, stageSQL)
+	const state = `SELECT xact_commit - xact_commit, (SELECT count(*) FROM _calco.mark), (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace),
+		(SELECT count(*) FROM pg_largeobject_metadata), (SELECT count(*) FROM pg_stats WHERE schemaname = 'public') FROM pg_stat_database WHERE datname = current_database()`
+	for _, phase := range []Phase{PhaseClean, PhasePreData, PhaseCopy, PhaseSequences, PhaseAnalyze, PhaseViews, PhaseVerify} {
+		t.Run(string(phase), func(t *testing.T) {
+			if phase == PhaseClean || phase == PhasePreData {
+				dbtest.Exec(t, target, "DROP SCHEMA IF EXISTS _calco CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public; SELECT lo_from_bytea(0, 'x')")
+			}
+			spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 1, Job: NewJob()}
+			var before [][]string
+			report, err := Clone(t.Context(), spec, Options{notify: func(p Phase) {
+				if p == phase && dbtest.Query(t, target, "SELECT to_regclass('_calco.job')")[0][0] != "NULL" {
+					dbtest.Exec(t, target, "UPDATE _calco.job SET term = term + 1")
+					before = dbtest.Query(t, target, state)
+				}
+			}})
+			if before == nil { // pre-data begins with writing the job
+				dbtest.Exec(t, target, "DROP SCHEMA IF EXISTS _calco CASCADE")
+				return
+			}
+			e := hasFailed(t, spec, report, err)
+			if !errors.Is(err, errTermLost) || !strings.Contains(report.Error, "another run has taken over this target") || e.Hint != "Open the newer run of this clone; this one has stopped." {
+				t.Errorf("error %v, hint %q, want a takeover", err, e.Hint)
+			}
+			after := dbtest.Query(t, target, state)
+			if phase != PhaseCopy && !slices.Equal(after[0], before[0]) {
+				t.Errorf("the target went from %v to %v", before, after)
+			}
+			if phase == PhaseCopy && after[0][1] != before[0][1] {
+				t.Errorf("marks went from %s to %s", before[0][1], after[0][1])
+			}
+			isAllOrNothing(t, target)
+		})
+	}
+	mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+}
+
+// A run that lost its target swept by a prefix of its name: the first term of a job ended the
+// backends of its tenth.
+func TestSweepSparesOtherTerms(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob(), Term: 1}
+	newer := spec
+	newer.Term = 10
+	u := strings.Replace(target, "?", "?application_name="+strings.ReplaceAll(newer.applicationName(), "/", "%2F")+"&", 1)
+	c, err := pgconn.Connect(t.Context(), u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(context.Background()) //nolint:errcheck // nothing to lose
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	if _, err := Clone(ctx, spec, Options{notify: func(p Phase) {
+		if p == PhaseCopy {
+			cancel(ErrCancelled)
+		}
+	}}); !errors.Is(err, ErrCancelled) {
+		t.Fatalf("Clone: %v", err)
+	}
+	if err := c.Exec(t.Context(), "SELECT 1").Close(); err != nil {
+		t.Errorf("the backend of term 10 was ended: %v", err)
+	}
+}
+
+// TestInterruptedJobIsEnded: a dead client's backend can still commit rows and their mark,
+// so the next clone ends it before it looks at the target.
+func TestInterruptedJobIsEnded(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, stageSQL)
+	dbtest.Exec(t, target, createMarks+"; INSERT INTO _calco.job (id, term, nonce) VALUES ('old', 3, 'x'); CREATE TABLE plain (id int)")
+	old := strings.Replace(target, "?", "?application_name=calco%2Fold%2F3&", 1)
+	c, err := pgconn.Connect(t.Context(), old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(context.Background()) //nolint:errcheck // it is dead
+	if err := c.Exec(t.Context(), "BEGIN; INSERT INTO plain VALUES (1); INSERT INTO _calco.mark VALUES ('public.plain', 0, 1)").Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+	if err := c.Exec(t.Context(), "COMMIT").Close(); sqlState(err) != "57P01" {
+		t.Errorf("the old backend: %v, want it ended", err)
+	}
+}

@@ -1,0 +1,419 @@
+package cloner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"sync"
+	"testing"
+
+	"calco/cloner/archive"
+)
+
+// labelled makes a node that tests can name.
+func labelled(name string, weight int64, locks ...lock) *node {
+	return &node{statement: statement{object: name}, weight: weight, locks: locks}
+}
+
+func objects(batch []*node) []string {
+	names := make([]string, len(batch))
+	for i, n := range batch {
+		names[i] = n.object
+	}
+	return names
+}
+
+func TestGraphOrder(t *testing.T) {
+	t.Parallel()
+	g := newGraph()
+	a, b, c := labelled("a", 1), labelled("b", 2), labelled("c", 3)
+	g.add(a, nil, []int64{10})
+	g.add(b, []*node{a}, nil)
+	g.add(c, []*node{a, b}, []int64{10, 20})
+	g.start([]*node{a, b, c}, map[int64]bool{10: true}) // no part will open 20
+	if got := g.pick(); got != nil {
+		t.Fatalf("before the rows are there: %v", objects(got))
+	}
+	g.open(10)
+	g.open(10) // a second time changes nothing
+	var got [][]string
+	for batch := g.take(t.Context()); batch != nil; batch = g.take(t.Context()) {
+		got = append(got, objects(batch))
+		g.finish(batch)
+	}
+	if want := [][]string{{"a"}, {"b"}, {"c"}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("batches %v, want %v", got, want)
+	}
+}
+
+func TestGraphBatches(t *testing.T) {
+	t.Parallel()
+	many := make([]*node, batchNodes+1)
+	for i := range many {
+		many[i] = labelled(fmt.Sprint(i), 0)
+	}
+	const half = batchWeight / 2
+	tests := []struct {
+		name  string
+		nodes []*node
+		want  [][]string // what can be taken without finishing any
+	}{
+		{"none", nil, nil},
+		{"the heaviest first, a large one alone", []*node{labelled("small", 1), labelled("large", batchWeight+1), labelled("other", 2)}, [][]string{{"large"}, {"other", "small"}}},
+		{"as heavy as a batch may be", []*node{labelled("a", half), labelled("b", half), labelled("c", 1)}, [][]string{{"a", "b"}, {"c"}}},
+		{"as many as a batch may hold", many, [][]string{objects(many[:batchNodes]), {many[batchNodes].object}}},
+		{"shared locks", []*node{labelled("a", batchWeight, lock{1, false}), labelled("b", batchWeight, lock{1, false})}, [][]string{{"a"}, {"b"}}},
+		{"exclusive locks", []*node{labelled("a", batchWeight, lock{1, true}), labelled("b", batchWeight-1, lock{1, true}), labelled("c", batchWeight-2)}, [][]string{{"a"}, {"c"}}},
+		{"shared, then exclusive", []*node{labelled("a", batchWeight, lock{1, false}), labelled("b", batchWeight-1, lock{1, true})}, [][]string{{"a"}}},
+		{"exclusive, then shared", []*node{labelled("a", batchWeight, lock{1, true}), labelled("b", batchWeight-1, lock{1, false})}, [][]string{{"a"}}},
+		{"both in one batch", []*node{labelled("a", 2, lock{1, false}), labelled("b", 1, lock{1, true}, lock{2, true})}, [][]string{{"a", "b"}}},
+		{"one of two locks", []*node{labelled("a", batchWeight, lock{1, true}), labelled("b", batchWeight, lock{2, false}, lock{1, false})}, [][]string{{"a"}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			g := newGraph()
+			for _, n := range tt.nodes {
+				g.add(n, nil, nil)
+			}
+			g.start(tt.nodes, nil)
+			var got [][]string
+			for batch := g.pick(); batch != nil; batch = g.pick() {
+				got = append(got, objects(batch))
+			}
+			if !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("batches %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestGraphAtRandom works off random graphs with many builders, while the rows arrive.
+func TestGraphAtRandom(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(60) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			rnd := rand.New(rand.NewPCG(seed, 0))
+			g := newGraph()
+			var all []*node
+			needs := map[*node][]*node{}
+			rows := map[*node][]int64{}
+			coming := map[int64]bool{}
+			for i := range 1 + rnd.IntN(300) {
+				n := labelled(fmt.Sprint(i), rnd.Int64N(2*batchWeight))
+				for range rnd.IntN(4) {
+					n.locks = append(n.locks, lock{rnd.Int64N(12), rnd.IntN(2) == 0})
+				}
+				for range min(i, rnd.IntN(4)) {
+					needs[n] = append(needs[n], all[rnd.IntN(i)])
+				}
+				for range rnd.IntN(3) {
+					table := rnd.Int64N(15)
+					rows[n] = append(rows[n], table)
+					coming[table] = table%5 != 0
+				}
+				g.add(n, needs[n], rows[n])
+				all = append(all, n)
+			}
+			g.start(all, coming)
+
+			var mu sync.Mutex // guards what the builders see
+			done := map[*node]int{}
+			opened := map[int64]bool{}
+			type held struct{ shared, exclusive int }
+			holding := map[int64]*held{}
+			build := func() {
+				for batch := g.take(t.Context()); batch != nil; batch = g.take(t.Context()) {
+					mine := map[int64]bool{}
+					mu.Lock()
+					for _, n := range batch {
+						for _, l := range n.locks {
+							mine[l.root] = mine[l.root] || l.exclusive
+						}
+						for _, m := range needs[n] {
+							if done[m] == 0 {
+								t.Errorf("%s began before %s was done", n.object, m.object)
+							}
+						}
+						for _, table := range rows[n] {
+							if coming[table] && !opened[table] {
+								t.Errorf("%s began before the rows of %d were there", n.object, table)
+							}
+						}
+					}
+					for root, exclusive := range mine {
+						if holding[root] == nil {
+							holding[root] = &held{}
+						}
+						h := holding[root]
+						if h.exclusive > 0 || exclusive && h.shared > 0 {
+							t.Errorf("two batches hold %d", root)
+						}
+						if exclusive {
+							h.exclusive++
+						} else {
+							h.shared++
+						}
+					}
+					mu.Unlock()
+					mu.Lock()
+					for root, exclusive := range mine {
+						if exclusive {
+							holding[root].exclusive--
+						} else {
+							holding[root].shared--
+						}
+					}
+					for _, n := range batch {
+						done[n]++
+					}
+					mu.Unlock()
+					g.finish(batch)
+				}
+			}
+			var wait sync.WaitGroup
+			for range 8 {
+				wait.Go(build)
+			}
+			for table := range coming {
+				wait.Go(func() {
+					mu.Lock()
+					opened[table] = true
+					mu.Unlock()
+					g.open(table)
+				})
+			}
+			wait.Wait()
+			for _, n := range all {
+				if done[n] != 1 {
+					t.Errorf("%s was done %d times", n.object, done[n])
+				}
+			}
+			for root, n := range g.held {
+				if n != 0 {
+					t.Errorf("lock %d is still held: %d", root, n)
+				}
+			}
+		})
+	}
+}
+
+// TestGraphEndsWithContext: builders that wait for rows that never come must not wait on.
+func TestGraphEndsWithContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	g := newGraph()
+	n := labelled("a", 1)
+	g.add(n, nil, []int64{1})
+	g.start([]*node{n}, map[int64]bool{1: true})
+	defer context.AfterFunc(ctx, g.wake)()
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			if batch := g.take(ctx); batch != nil {
+				t.Errorf("take = %v, want none", objects(batch))
+			}
+		})
+	}
+	cancel()
+	wait.Wait()
+}
+
+func TestPartQueue(t *testing.T) {
+	t.Parallel()
+	failed := errors.New("not yet")
+	tests := []struct {
+		name   string
+		passes int // the round in which the stubborn part arrives; 0 for never
+		others int // parts that arrive at once
+		want   int // how often the stubborn one is tried
+		left   int
+	}{
+		{"at once", 1, 3, 1, 0},
+		{"in the second round", 2, 3, 2, 0},
+		{"never, and nothing else moves", 0, 3, 2, 1},
+		{"never, and alone", 0, 0, 1, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			q := newPartQueue()
+			stubborn := &part{relation: "stubborn"}
+			q.waiting = []*part{stubborn}
+			for range tt.others {
+				q.waiting = append(q.waiting, &part{})
+			}
+			var mu sync.Mutex
+			tries := 0
+			var wait sync.WaitGroup
+			for range 4 {
+				wait.Go(func() {
+					for p := q.next(t.Context()); p != nil; p = q.next(t.Context()) {
+						if p != stubborn {
+							q.arrived()
+							continue
+						}
+						mu.Lock()
+						tries++
+						passes := tries == tt.passes
+						mu.Unlock()
+						if passes {
+							q.arrived()
+						} else {
+							q.later(p, failed)
+						}
+					}
+				})
+			}
+			wait.Wait()
+			if tries != tt.want {
+				t.Errorf("tried %d times, want %d", tries, tt.want)
+			}
+			if len(q.putOff) != tt.left {
+				t.Errorf("%d parts left, want %d", len(q.putOff), tt.left)
+			}
+		})
+	}
+}
+
+// TestPartQueueRounds: a chain of parts of which each needs the one before it moves on by
+// one in each round, and is given up after a while.
+func TestPartQueueRounds(t *testing.T) {
+	t.Parallel()
+	q := newPartQueue()
+	const chain = 2 * rounds
+	for i := range chain {
+		q.waiting = append([]*part{{number: i}}, q.waiting...) // the worst order
+	}
+	arrived, tries := 0, 0
+	for p := q.next(t.Context()); p != nil; p = q.next(t.Context()) {
+		tries++
+		switch {
+		case p.number == arrived:
+			arrived++
+			q.arrived()
+		case p.number == chain-1 && tries == 1:
+			q.again(p) // another way, without being put off
+		default:
+			q.later(p, errors.New("not yet"))
+		}
+	}
+	if want := rounds + 1; arrived != want {
+		t.Errorf("%d parts arrived, want %d", arrived, want)
+	}
+	if want := chain - rounds - 1; len(q.putOff) != want {
+		t.Errorf("%d parts left, want %d", len(q.putOff), want)
+	}
+}
+
+func TestPartQueueEndsWithContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	q := newPartQueue()
+	q.waiting = []*part{{}}
+	if q.next(ctx) == nil { // under way for ever: the others wait for it
+		t.Fatal("no part")
+	}
+	defer context.AfterFunc(ctx, q.wake)()
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			if p := q.next(ctx); p != nil {
+				t.Errorf("next = %v, want none", p)
+			}
+		})
+	}
+	cancel()
+	wait.Wait()
+	q.dropped()
+	if p := q.next(ctx); p != nil {
+		t.Errorf("next = %v after the end, want none", p)
+	}
+}
+
+func TestCutStatement(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, sql, first, rest string }{
+		{"one", "ALTER TABLE a ADD b;", "ALTER TABLE a ADD b", ""},
+		{"no semicolon", "ALTER TABLE a", "ALTER TABLE a", ""},
+		{"two", "A;\n\nB;\n", "A", "\n\nB;\n"},
+		{"in a name", `ALTER TABLE "a;""b" ADD c;D`, `ALTER TABLE "a;""b" ADD c`, "D"},
+		{"in a literal", `CHECK (a <> 'x;''y"');D`, `CHECK (a <> 'x;''y"')`, "D"},
+		{"a quote in a name", `"it's;";D`, `"it's;"`, "D"},
+		{"empty", "", "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if first, rest := cutStatement(tt.sql); first != tt.first || rest != tt.rest {
+				t.Errorf("got %q and %q, want %q and %q", first, rest, tt.first, tt.rest)
+			}
+		})
+	}
+}
+
+func TestSelectEntries(t *testing.T) {
+	t.Parallel()
+	const none, pre, data, post = archive.SectionNone, archive.SectionPreData, archive.SectionData, archive.SectionPostData
+	all := []*archive.Entry{
+		{ID: 1, Desc: "ENCODING", Section: pre},
+		{ID: 2, Desc: "SCHEMA", Tag: "app", Section: pre},
+		{ID: 3, Desc: "SCHEMA", Tag: "other", Section: pre},
+		{ID: 4, Desc: "EXTENSION", Tag: "hstore", Section: pre, Deps: []int{3}},
+		{ID: 5, Desc: "TYPE", Namespace: "other", Tag: "mood", Section: pre, Deps: []int{3}},
+		{ID: 6, Desc: "TABLE", Namespace: "app", Tag: "a", Section: pre, Deps: []int{2, 4, 5}},
+		{ID: 7, Desc: "TABLE", Namespace: "other", Tag: "b", Section: pre, Deps: []int{3}},
+		{ID: 8, Desc: "TABLE DATA", Namespace: "app", Tag: "a", Section: data, Deps: []int{6}},
+		{ID: 9, Desc: "COMMENT", Tag: "SCHEMA app", Section: none, Deps: []int{2}},
+		{ID: 10, Desc: "COMMENT", Tag: "SCHEMA other", Section: none, Deps: []int{3}},
+		{ID: 11, Desc: "ACL", Tag: "DATABASE x", Section: none},
+		{ID: 12, Desc: "TABLE", Namespace: "other", Tag: "part", Section: pre, Deps: []int{3}},
+		{ID: 13, Desc: "TABLE ATTACH", Namespace: "other", Tag: "part", Section: pre, Deps: []int{6, 12}},
+		{ID: 14, Desc: "INDEX", Namespace: "other", Tag: "part_i", Section: post, Deps: []int{12}},
+		{ID: 15, Desc: "INDEX", Namespace: "app", Tag: "a_i", Section: post, Deps: []int{6}},
+		{ID: 16, Desc: "INDEX ATTACH", Namespace: "other", Tag: "part_i", Section: post, Deps: []int{14, 15}},
+		{ID: 17, Desc: "PUBLICATION", Tag: "p", Section: post},
+		{ID: 18, Desc: "PUBLICATION TABLE", Namespace: "app", Tag: "p a", Section: post, Deps: []int{17, 6}},
+		{ID: 19, Desc: "ACL", Namespace: "app", Tag: "TABLE a", Section: none, Deps: []int{6}},
+		{ID: 20, Desc: "COMMENT", Tag: `SCHEMA "Odd ""one"`, Section: none},
+		{ID: 21, Desc: "VIEW", Namespace: "other", Tag: "v", Section: pre, Deps: []int{6, 3}},
+		{ID: 22, Desc: "FUNCTION", Namespace: "app", Tag: "f()", Section: pre, Deps: []int{23, 2}},
+		{ID: 23, Desc: "FUNCTION", Namespace: "app", Tag: "g()", Section: pre, Deps: []int{22, 2, 999}}, // a circle, and a dangling number
+	}
+	whole := []int{2, 3, 4, 5, 6, 7, 9, 10, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23}
+	tests := []struct {
+		name         string
+		schemas      []string
+		want, pulled []int
+	}{
+		{"everything", nil, whole, nil},
+		{"one schema", []string{"app"}, []int{2, 3, 4, 5, 6, 9, 12, 13, 14, 15, 16, 19, 22, 23}, []int{3, 4, 5, 12, 13, 14, 16}},
+		{"the other schema", []string{"other"}, []int{2, 3, 4, 5, 6, 7, 10, 12, 13, 14, 15, 16, 21}, []int{2, 4, 6, 15}},
+		{"both", []string{"other", "app"}, []int{2, 3, 4, 5, 6, 7, 9, 10, 12, 13, 14, 15, 16, 19, 21, 22, 23}, []int{4}},
+		{"a quoted name", []string{`Odd "one`}, []int{20}, nil},
+		{"none of them", []string{"nothing"}, nil, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			chosen, pulled := selectEntries(all, tt.schemas)
+			var got, gotPulled []int
+			for _, e := range chosen {
+				got = append(got, e.ID)
+				if pulled[e.ID] {
+					gotPulled = append(gotPulled, e.ID)
+				}
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("chosen %v, want %v", got, tt.want)
+			}
+			if !slices.Equal(gotPulled, tt.pulled) || len(pulled) != len(tt.pulled) {
+				t.Errorf("pulled %v, want %v", gotPulled, tt.pulled)
+			}
+		})
+	}
+}

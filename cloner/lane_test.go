@@ -1,0 +1,385 @@
+package cloner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"calco/db/dbtest"
+)
+
+// testLane is a lane between two databases, under a snapshot, with marks on the target.
+type testLane struct {
+	*lane
+	source, target string // URLs
+	snapshot       string
+	fence          string
+}
+
+// newTestLane connects a lane. The source must be filled before: the snapshot is taken here.
+func newTestLane(t *testing.T, source, target string) *testLane {
+	t.Helper()
+	dbtest.Exec(t, target, createMarks+"; INSERT INTO _calco.job (id, term, nonce) VALUES ('lane', 7, 'x')")
+	dial := func(ctx context.Context) (*session, error) { return open(ctx, Source, URL(source), "calco/lane/7") }
+	snap, err := takeSnapshot(t.Context(), dial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(snap.release)
+	l := &testLane{
+		lane: &lane{}, source: source, target: target, snapshot: snap.name(),
+		fence: "SELECT 1 / (SELECT count(*)::int FROM (SELECT FROM _calco.job WHERE id = 'lane' AND term = 7 FOR SHARE) own)",
+	}
+	t.Cleanup(func() { closeAll(l.lane.source, l.lane.target) })
+	l.reconnect(t)
+	return l
+}
+
+// reconnect replaces both sessions, as the engine does after a failure.
+func (l *testLane) reconnect(t *testing.T) {
+	t.Helper()
+	closeAll(l.lane.source, l.lane.target)
+	var err error
+	if l.lane.source, err = open(t.Context(), Source, URL(l.source), "calco/lane/7"); err != nil {
+		t.Fatal(err)
+	}
+	if l.lane.target, err = open(t.Context(), Target, URL(l.target), "calco/lane/7"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (l *testLane) run(ctx context.Context, out, in string) (int64, error) {
+	return l.carry(ctx, &part{relation: "a part", flight: &flight{}, out: out, in: in}, l.snapshot, l.fence)
+}
+
+// state is what is on the target: the rows of t, and the marks with their rows.
+func (l *testLane) state(t *testing.T) (rows, marks string) {
+	t.Helper()
+	got := dbtest.Query(t, l.target, "SELECT (SELECT count(*) FROM public.t), (SELECT string_agg(relation || ' ' || rows, ', ') FROM _calco.mark)")
+	return got[0][0], got[0][1]
+}
+
+func TestLaneRowSizes(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	const room = chunkSize - headerSize // of a chunk; a row takes one byte more than its text
+	sizes := []int{0, 1, room - 2, room - 1, room, room + 1, chunkSize - 2, chunkSize - 1, chunkSize, chunkSize + 1, 2*room - 1, 2*room + 1, chunks * chunkSize, 10 << 20}
+	dbtest.Exec(t, source, "CREATE TABLE t (n int, s text)")
+	dbtest.Exec(t, target, "CREATE TABLE t (s text)")
+	for i, size := range sizes {
+		dbtest.Exec(t, source, fmt.Sprintf("INSERT INTO t VALUES (%d, repeat('x', %d)), (-1, repeat('%d', %d))", i, size, i%10, size))
+	}
+	l := newTestLane(t, source, target)
+	for i, size := range sizes {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			p := &part{relation: "a part", number: i, flight: &flight{}, out: fmt.Sprintf("COPY (SELECT s FROM public.t WHERE n = %d) TO STDOUT", i), in: "COPY public.t FROM STDIN"}
+			rows, err := l.carry(t.Context(), p, l.snapshot, l.fence)
+			if err != nil || rows != 1 {
+				t.Fatalf("carry = %d, %v, want 1 row", rows, err)
+			}
+			if got := p.flight.bytes.Load(); got != int64(size)+1 {
+				t.Errorf("%d bytes counted, want %d", got, size+1)
+			}
+		})
+	}
+	p := &part{relation: "the rest", flight: &flight{}, out: "COPY (SELECT s FROM public.t WHERE n = -1) TO STDOUT", in: "COPY public.t FROM STDIN"}
+	if rows, err := l.carry(t.Context(), p, l.snapshot, l.fence); err != nil || rows != int64(len(sizes)) {
+		t.Fatalf("carry = %d, %v, want %d rows", rows, err, len(sizes))
+	}
+	mustEqual(t, source, target, "SELECT md5(s) FROM public.t ORDER BY 1")
+}
+
+func TestLaneOddParts(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, `
+		CREATE TABLE t (); INSERT INTO t SELECT FROM generate_series(1, 3);
+		CREATE FUNCTION loud(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'at %', repeat('x', 100); RETURN n; END $$;
+		ALTER DATABASE `+quoteName(URL(source).Database())+` SET client_min_messages = notice`)
+	dbtest.Exec(t, target, `
+		CREATE TABLE t (); CREATE TABLE u (n int);
+		CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'at %', repeat('x', 100); RETURN NEW; END $$;
+		CREATE TRIGGER loud BEFORE INSERT ON u FOR EACH ROW EXECUTE FUNCTION loud();
+		CREATE TABLE none (n int)`)
+	l := newTestLane(t, source, target)
+	loud := "SET LOCAL client_min_messages = notice; "
+	tests := []struct {
+		name, out, in string
+		want          int64
+	}{
+		{"no columns", "COPY public.t TO STDOUT", "COPY public.t FROM STDIN", 3},
+		{"no rows", "COPY (SELECT 1 WHERE false) TO STDOUT", "COPY public.none FROM STDIN", 0},
+		{"notices on both sides", loud + "COPY (SELECT public.loud(n) FROM generate_series(1, 5000) n) TO STDOUT", loud + "COPY public.u FROM STDIN", 5000},
+		{"statements before", "SELECT 1; COPY (SELECT 1) TO STDOUT", "SELECT 1; DELETE FROM public.u; COPY public.u FROM STDIN", 1},
+		{"only nulls", `COPY (SELECT NULL::int FROM generate_series(1, 10)) TO STDOUT`, "COPY public.u FROM STDIN", 10},
+	}
+	for i, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			rows, err := l.carry(t.Context(), &part{relation: tt.name, number: i, flight: &flight{}, out: tt.out, in: tt.in}, l.snapshot, l.fence)
+			if err != nil || rows != tt.want {
+				t.Fatalf("carry = %d, %v, want %d rows", rows, err, tt.want)
+			}
+			got := dbtest.Query(t, target, fmt.Sprintf("SELECT rows FROM _calco.mark WHERE part = %d", i))
+			if len(got) != 1 || got[0][0] != fmt.Sprint(tt.want) {
+				t.Errorf("mark %v, want %d rows", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestLaneFailures: whatever fails, the error names the side that did, neither rows nor a
+// mark are on the target, and the part can be carried again.
+func TestLaneFailures(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	const rows = 20000
+	dbtest.Exec(t, source, fmt.Sprintf("CREATE TABLE t AS SELECT n, repeat('x', 100) AS s FROM generate_series(1, %d) n", rows))
+	dbtest.Exec(t, target, "CREATE TABLE t (n int, s text)")
+	const plainOut, plainIn = "COPY public.t TO STDOUT", "COPY public.t FROM STDIN"
+	// refuse makes the target refuse the row with that number.
+	refuseRow := func(n int) string { return fmt.Sprintf("ALTER TABLE t ADD CONSTRAINT c CHECK (n <> %d)", n) }
+	tests := []struct {
+		name, before string // before is run on the target
+		out, in      string
+		side         Side
+		code         string
+	}{
+		{"the first row on the target", refuseRow(1), plainOut, plainIn, Target, "23514"},
+		{"a row in the middle on the target", refuseRow(rows / 2), plainOut, plainIn, Target, "23514"},
+		{"the last row on the target", refuseRow(rows), plainOut, plainIn, Target, "23514"},
+		{"the commit on the target", "ALTER TABLE t ADD UNIQUE (s) DEFERRABLE INITIALLY DEFERRED", plainOut, plainIn, Target, "23505"},
+		{"no table on the target", "", plainOut, "COPY nothing FROM STDIN", Target, "42P01"},
+		{"the mark is there already", "INSERT INTO _calco.mark VALUES ('a part', 0, 1)", plainOut, plainIn, Target, "23505"},
+		// The query with the COPY could not even be parsed, so it left no failed transaction
+		// behind, and a mark without rows was committed.
+		{"nonsense on the target", "", plainOut, "COPY public.t FROM STDIN WITH NONSENSE (", Target, "42601"},
+		{"too many columns", "", "COPY (SELECT *, 1 FROM public.t) TO STDOUT", plainIn, Target, "22P04"},
+		{"the first row on the source", "", "COPY (SELECT 1 / (n - 1), s FROM public.t) TO STDOUT", plainIn, Source, "22012"},
+		{"a row in the middle on the source", "", fmt.Sprintf("COPY (SELECT 1 / (n - %d), s FROM public.t) TO STDOUT", rows/2), plainIn, Source, "22012"},
+		{"the last row on the source", "", fmt.Sprintf("COPY (SELECT (CASE n WHEN %d THEN 'x' ELSE '1' END)::int, s FROM public.t) TO STDOUT", rows), plainIn, Source, "22P02"},
+		{"after the last row on the source", "", "COPY public.t TO STDOUT; SELECT nothing()", plainIn, Source, "42883"},
+		{"no table on the source", "", "COPY nothing TO STDOUT", plainIn, Source, "42P01"},
+		{"nonsense on the source", "", "COPY public.t TO STDOUT WITH NONSENSE (", plainIn, Source, "42601"},
+		{"both sides", refuseRow(1), "COPY nothing TO STDOUT", plainIn, Source, "42P01"},
+	}
+	l := newTestLane(t, source, target)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dbtest.Exec(t, target, "TRUNCATE _calco.mark; DROP TABLE t; CREATE TABLE t (n int, s text); "+tt.before)
+			marked := strings.Contains(tt.before, "_calco.mark")
+			_, err := l.run(t.Context(), tt.out, tt.in)
+			var f *failure
+			if !errors.As(err, &f) || f.side != tt.side || sqlState(err) != tt.code {
+				t.Fatalf("carry = %v, want an error %s of the %s", err, tt.code, tt.side)
+			}
+			if rows, marks := l.state(t); rows != "0" || marks != map[bool]string{false: "NULL", true: "a part 1"}[marked] {
+				t.Errorf("%s rows on the target and the marks %s, want none of ours", rows, marks)
+			}
+			if err := l.lane.target.exec(t.Context(), "BEGIN; ROLLBACK"); err != nil {
+				t.Errorf("the target's session is of no use: %v", err)
+			}
+			if tt.side == Source {
+				if err := l.lane.source.exec(t.Context(), "BEGIN; ROLLBACK"); err != nil {
+					t.Errorf("the source's session is of no use: %v", err)
+				}
+			} else {
+				l.lane.source.close() // as carry's comment wants it
+				if l.lane.source, err = open(t.Context(), Source, URL(source), "calco/lane/7"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			dbtest.Exec(t, target, "TRUNCATE _calco.mark; DROP TABLE t; CREATE TABLE t (n int, s text)")
+			if got, err := l.run(t.Context(), plainOut, plainIn); err != nil || got != rows {
+				t.Fatalf("carry afterwards = %d, %v", got, err)
+			}
+			if rows, marks := l.state(t); rows != "20000" || marks != "a part 20000" {
+				t.Errorf("%s rows and the marks %s afterwards", rows, marks)
+			}
+		})
+	}
+}
+
+// A table that was truncated or rewritten after the snapshot looks empty, without an error.
+func TestLaneGuard(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]string{
+		"truncated": "TRUNCATE t", "rewritten": "ALTER TABLE t ALTER n TYPE bigint", "vacuumed": "VACUUM FULL t",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			source, target := dbtest.Database(t), dbtest.Database(t)
+			dbtest.Exec(t, source, "CREATE TABLE t AS SELECT 1 AS n")
+			dbtest.Exec(t, target, "CREATE TABLE t (n int)")
+			l := newTestLane(t, source, target)
+			dbtest.Exec(t, source, change)
+			oid := dbtest.Query(t, source, "SELECT 't'::regclass::oid::bigint")[0][0]
+			tab := &table{Schema: "public", Name: "t", Columns: []string{"n"}}
+			if _, err := fmt.Sscan(oid, &tab.OID); err != nil {
+				t.Fatal(err)
+			}
+			r := &run{}
+			_, err := l.carry(t.Context(), r.tablePart(tab), l.snapshot, l.fence)
+			if !errors.Is(err, errRewritten) {
+				t.Fatalf("carry = %v, want %v", err, errRewritten)
+			}
+			if rows, marks := l.state(t); rows != "0" || marks != "NULL" {
+				t.Errorf("%s rows on the target and the marks %s", rows, marks)
+			}
+		})
+	}
+}
+
+func TestLaneFence(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, "CREATE TABLE t AS SELECT 1 AS n")
+	dbtest.Exec(t, target, "CREATE TABLE t (n int)")
+	l := newTestLane(t, source, target)
+	dbtest.Exec(t, target, "UPDATE _calco.job SET term = 8")
+	if _, err := l.run(t.Context(), "COPY public.t TO STDOUT", "COPY public.t FROM STDIN"); !errors.Is(err, errTermLost) {
+		t.Errorf("carry = %v, want %v", err, errTermLost)
+	}
+	if rows, marks := l.state(t); rows != "0" || marks != "NULL" {
+		t.Errorf("%s rows on the target and the marks %s", rows, marks)
+	}
+}
+
+// TestLaneInterrupted stops a part in its middle, in every way there is.
+func TestLaneInterrupted(t *testing.T) {
+	t.Parallel()
+	const waitOut = "COPY (SELECT n, CASE n WHEN 5000 THEN pg_advisory_xact_lock_shared(1)::text ELSE 'x' END FROM public.t) TO STDOUT"
+	const plainOut = "COPY public.t TO STDOUT"
+	stop := func(function string, side Side) func(*testing.T, *testLane, context.CancelCauseFunc) {
+		return func(t *testing.T, l *testLane, _ context.CancelCauseFunc) {
+			s, u := l.lane.source, l.source
+			if side == Target {
+				s, u = l.lane.target, l.target
+			}
+			dbtest.Exec(t, u, fmt.Sprintf("SELECT %s(%d)", function, s.conn.PgConn().PID()))
+		}
+	}
+	cancel := func(_ *testing.T, _ *testLane, cancel context.CancelCauseFunc) { cancel(ErrCancelled) }
+	tests := []struct {
+		name    string
+		waiting Side // which side is in the middle of something
+		act     func(*testing.T, *testLane, context.CancelCauseFunc)
+		side    Side // that is to blame, or "" for ErrCancelled
+		code    string
+		size    int // of a row: more than all buffers hold, or less
+	}{
+		{"cancel while the source is at it", Source, cancel, "", "", 500},
+		{"cancel while the target is at it", Target, cancel, "", "", 500},
+		// The cancel requests were given up before they were sent, so the target went on alone,
+		// and committed.
+		{"cancel when the target has it all", Target, cancel, "", "", 10},
+		// The CopyFail that follows made the target say 57014 too, and it was blamed.
+		{"somebody cancels the statement on the source", Source, stop("pg_cancel_backend", Source), Source, "57014", 500},
+		{"somebody cancels the statement on the target", Target, stop("pg_cancel_backend", Target), Target, "57014", 500},
+		{"somebody ends the backend of the source", Source, stop("pg_terminate_backend", Source), Source, "57P01", 500},
+		{"somebody ends the backend of the target", Target, stop("pg_terminate_backend", Target), Target, "57P01", 500},
+		// Nobody told the source, so the lane stayed until that had something to say.
+		{"the target ends while the source is at it", Source, stop("pg_terminate_backend", Target), Target, "57P01", 500},
+		{"the source ends while the target is at it", Target, stop("pg_terminate_backend", Source), Source, "57P01", 2000},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			source, target := dbtest.Database(t), dbtest.Database(t)
+			dbtest.Exec(t, source, "CREATE TABLE t AS SELECT n, repeat('x', "+fmt.Sprint(tt.size)+") AS s FROM generate_series(1, 15000) n")
+			dbtest.Exec(t, target, `
+				CREATE FUNCTION wait(n int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN IF n = 1 THEN PERFORM pg_advisory_xact_lock_shared(1); END IF; RETURN true; END $$;
+				CREATE TABLE t (n int, s text, CHECK (wait(n)))`)
+			l := newTestLane(t, source, target)
+			out, waiting := waitOut, l.source
+			if tt.waiting == Target {
+				out, waiting = plainOut, l.target
+			}
+			release := hold(t, waiting, "SELECT pg_advisory_lock(1)")
+			defer release()
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			done := make(chan error, 1)
+			go func() {
+				_, err := l.run(ctx, out, "COPY public.t FROM STDIN")
+				done <- err
+			}()
+			await(t, waiting, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'calco/lane/7' AND wait_event_type = 'Lock')")
+			began := time.Now()
+			tt.act(t, l, cancel)
+			if tt.name == "the source ends while the target is at it" {
+				release() // until then the target cannot know
+			}
+			err := <-done
+			if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			var f *failure
+			switch {
+			case tt.side == "":
+				if !errors.Is(err, ErrCancelled) {
+					t.Errorf("carry = %v, want %v", err, ErrCancelled)
+				}
+			case errors.As(err, &f) && f.side == tt.side && errors.Is(err, io.ErrUnexpectedEOF): // its socket was full, so it could not say why
+			case !errors.As(err, &f) || f.side != tt.side || sqlState(err) != tt.code:
+				t.Errorf("carry = %v, want an error %s of the %s", err, tt.code, tt.side)
+			case !endsClone(err):
+				t.Errorf("%v does not end the clone", err)
+			}
+			release()
+			l.lane.source.close()
+			l.lane.target.close()
+			await(t, l.target, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'calco/lane/7')")
+			if rows, marks := l.state(t); rows != "0" || marks != "NULL" {
+				t.Errorf("%s rows on the target and the marks %s", rows, marks)
+			}
+			l.reconnect(t)
+			if rows, err := l.run(t.Context(), plainOut, "COPY public.t FROM STDIN"); err != nil || rows != 15000 {
+				t.Errorf("carry afterwards = %d, %v", rows, err)
+			}
+		})
+	}
+}
+
+// hold runs statements in a session that stays open until release is called, which may be
+// often; the locks they took are held as long.
+func hold(t testing.TB, url, sql string) (release func()) {
+	t.Helper()
+	c, err := pgconn.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release = func() { _ = c.Close(context.Background()) }
+	t.Cleanup(release)
+	if err := c.Exec(t.Context(), sql).Close(); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return release
+}
+
+// await waits until a query returns true.
+func await(t testing.TB, url, sql string) {
+	t.Helper()
+	c, err := pgconn.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(context.Background()) //nolint:errcheck // it was only read
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for pause(ctx, 5*time.Millisecond) == nil {
+		results, err := c.Exec(ctx, sql).ReadAll()
+		if err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+		if string(results[len(results)-1].Rows[0][0]) == "t" {
+			return
+		}
+	}
+	t.Fatalf("in vain: %s", sql)
+}

@@ -1,0 +1,182 @@
+package cloner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"calco/db/dbtest"
+)
+
+func TestMeterIsBounded(t *testing.T) {
+	t.Parallel()
+	var m Meter
+	m.start()
+	m.plan(1000, 1000)
+	for i := range 1000 {
+		m.takeOff(&flight{relation: fmt.Sprintf("a.t%d", i), size: int64(i)})
+	}
+	p := m.Progress()
+	if len(p.Active) != activeTables {
+		t.Fatalf("%d active tables, want %d", len(p.Active), activeTables)
+	}
+	for i, a := range p.Active {
+		if want := int64(999 - i); a.Size != want {
+			t.Errorf("active table %d has the size %d, want %d: the largest first", i, a.Size, want)
+		}
+	}
+	text, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(text) > 10<<10 {
+		t.Errorf("%d bytes of JSON", len(text))
+	}
+}
+
+// A Progress of nothing had null where lists belong, which a page would have to know.
+func TestMeterEmpty(t *testing.T) {
+	t.Parallel()
+	text, err := json.Marshal((&Meter{}).Progress())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), "null") {
+		t.Errorf("JSON of nothing: %s", text)
+	}
+}
+
+func TestMeterTotals(t *testing.T) {
+	t.Parallel()
+	var m Meter
+	m.start()
+	m.plan(2, 200)
+	leave := m.enter(PhaseCopy)
+	m.expect(PhaseCopy, 2)
+	arrived, lost := &flight{relation: "a.b", size: 100, table: true}, &flight{relation: "a.c", size: 100, table: true}
+	for _, f := range []*flight{arrived, lost} {
+		m.takeOff(f)
+		f.rows.Add(10)
+		f.bytes.Add(1000) // more than its size on disk
+	}
+	if p := m.Progress(); p.Rows != 20 || p.Bytes != 2000 || p.Done != 1 || p.Tables != 0 || !p.Phases[0].Running {
+		t.Errorf("in flight: %+v", p)
+	}
+	m.land(arrived)
+	m.ditch(lost) // its rows were rolled back
+	leave()
+	p := m.Progress()
+	if p.Rows != 10 || p.Bytes != 1000 || p.Done != 0.5 || p.Tables != 1 || p.TablesTotal != 2 || len(p.Active) != 0 {
+		t.Errorf("at the end: %+v", p)
+	}
+	if ph := p.Phases[0]; ph.Name != PhaseCopy || ph.Done != 1 || ph.Total != 2 || ph.Running || ph.Elapsed < 0 {
+		t.Errorf("phase: %+v", ph)
+	}
+}
+
+func TestMeterEstimate(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name               string
+		work, worked       float64
+		begun              time.Duration // ago
+		done               float64
+		leftMin, leftLimit time.Duration
+	}{
+		{"no work known", 0, 0, time.Minute, 0, 0, 0},
+		{"nothing done", 100, 0, time.Minute, 0, 0, 0},
+		{"too early to say", 100, 50, 0, 0.5, 0, 0},
+		{"too little to say", 1000, 1, time.Minute, 0.001, 0, 0},
+		{"half", 100, 50, time.Minute, 0.5, time.Minute, 61 * time.Second},
+		{"more than planned", 100, 120, time.Minute, 1, 0, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			m := Meter{work: tt.work, begun: time.Now().Add(-tt.begun)}
+			done, left := m.estimate(tt.worked)
+			if done != tt.done {
+				t.Errorf("done %v, want %v", done, tt.done)
+			}
+			if left < tt.leftMin || left > tt.leftLimit {
+				t.Errorf("left %v, want %v to %v", left, tt.leftMin, tt.leftLimit)
+			}
+		})
+	}
+}
+
+// TestMeterSampled samples a clone without rest, for the race detector. A part that had
+// landed was in no total for a moment, so the work done went back to almost nothing.
+func TestMeterSampled(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, `
+		DO $$ BEGIN
+			FOR i IN 1..120 LOOP EXECUTE format('CREATE TABLE t%s AS SELECT n, repeat(''x'', 100) AS s FROM generate_series(1, 200) n', i); END LOOP;
+		END $$;
+		CREATE TABLE big AS SELECT n, md5(n::text) FROM generate_series(1, 50000) n; CREATE INDEX ON big (n)`)
+	var m Meter
+	ctx, stop := context.WithCancel(t.Context())
+	var sampling sync.WaitGroup
+	for range 2 {
+		sampling.Go(func() {
+			var last Progress
+			for samples := 0; ctx.Err() == nil; samples++ {
+				p := m.Progress()
+				switch {
+				case p.Done < last.Done || p.Done > 1, p.Tables < last.Tables, p.Rows < last.Rows, p.Bytes < last.Bytes, p.Elapsed < last.Elapsed:
+					t.Errorf("from %+v\nto %+v", last, p)
+					return
+				case p.Left < 0 || p.Left > time.Hour, len(p.Active) > activeTables:
+					t.Errorf("sample: %+v", p)
+					return
+				}
+				last = p
+			}
+		})
+	}
+	report, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(target)}, Options{Meter: &m})
+	stop()
+	sampling.Wait()
+	if err != nil || report.Status != StatusCompleted {
+		t.Fatalf("status %s, %v", report.Status, err)
+	}
+	p := m.Progress()
+	if p.Tables != 121 || p.TablesTotal != 121 || p.Rows != 120*200+50000 || p.Rows != report.Rows || p.Bytes != report.Bytes || p.Done < 0.99 {
+		t.Errorf("at the end: %+v", p)
+	}
+	for _, ph := range p.Phases {
+		if ph.Running || ph.Done > ph.Total {
+			t.Errorf("phase at the end: %+v", ph)
+		}
+	}
+}
+
+func TestLedger(t *testing.T) {
+	t.Parallel()
+	var m Meter
+	m.blame(PhaseIndexes, "INDEX a.b", &pgconn.PgError{Code: "23505", Message: "could not create unique index", Detail: "Key (n)=(1) is duplicated."})
+	m.blame(PhaseCopy, "ROWS OF a.c", errors.New("lost"))
+	var r Report
+	m.fill(&r)
+	if got, want := r.Ledger[0], (LedgerEntry{
+		Phase: PhaseIndexes, Object: "INDEX a.b", SQLState: "23505", Error: "could not create unique index: Key (n)=(1) is duplicated.",
+		Hint: "The source holds duplicates that its own index does not see. Run REINDEX or remove them there.",
+	}); got != want {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if got, want := r.Ledger[1], (LedgerEntry{Phase: PhaseCopy, Object: "ROWS OF a.c", Error: "lost"}); got != want {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	m.blame(PhaseCopy, "ROWS OF a.d", errors.New("lost"))
+	if len(r.Ledger) != 2 {
+		t.Errorf("a report grew after it was filled")
+	}
+}

@@ -1,0 +1,192 @@
+package cloner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"calco/db/dbtest"
+)
+
+// heldSnapshot is a snapshot of a database with a table t of one row, taken before more
+// rows are inserted.
+func heldSnapshot(t *testing.T) (s *snapshot, source string) {
+	t.Helper()
+	source = dbtest.Database(t)
+	dbtest.Exec(t, source, "CREATE TABLE t AS SELECT 1 AS n")
+	s, err := takeSnapshot(t.Context(), func(ctx context.Context) (*session, error) {
+		return open(ctx, Source, URL(source), "calco/snapshot/1")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.release)
+	dbtest.Exec(t, source, "INSERT INTO t SELECT generate_series(2, 10)")
+	return s, source
+}
+
+// rowsAt counts the rows of t as the snapshot of that name sees them.
+func rowsAt(t *testing.T, source, name string) string {
+	t.Helper()
+	return dbtest.Query(t, source, beginAt(name)+"; SELECT count(*) FROM public.t")[0][0]
+}
+
+// endHolders ends the backends of some of the holders.
+func endHolders(t *testing.T, source string, holders ...holder) {
+	t.Helper()
+	for _, h := range holders {
+		dbtest.Exec(t, source, fmt.Sprintf("SELECT pg_terminate_backend(%d, 10000)", h.session.conn.PgConn().PID()))
+	}
+}
+
+func TestSnapshotOutlivesHolders(t *testing.T) {
+	t.Parallel()
+	s, source := heldSnapshot(t)
+	// Each of the two dies in turn, more than once: what was exported again is exported again.
+	for i := range 5 {
+		endHolders(t, source, s.holders[i%2])
+		if err := s.refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if len(s.holders) != 2 || s.holders[0].name == s.holders[1].name {
+			t.Fatalf("holders %v, want two with names of their own", s.holders)
+		}
+		for _, h := range s.holders {
+			if got := rowsAt(t, source, h.name); got != "1" {
+				t.Errorf("%s rows are seen after %d holders, want 1", got, i)
+			}
+		}
+	}
+	if err := s.refresh(t.Context()); err != nil {
+		t.Errorf("refresh with nothing to do: %v", err)
+	}
+	s.release()
+	s.release()
+	if got := dbtest.Query(t, source, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_xmin IS NOT NULL AND pid <> pg_backend_pid()")[0][0]; got != "0" {
+		t.Errorf("%s backends still hold the horizon", got)
+	}
+	if name := s.name(); name != "" {
+		t.Errorf("name %q after release", name)
+	}
+}
+
+func TestSnapshotLost(t *testing.T) {
+	t.Parallel()
+	s, source := heldSnapshot(t)
+	endHolders(t, source, s.holders...)
+	err := s.refresh(t.Context())
+	var e *Error
+	if !errors.As(err, &e) || e.Phase != PhaseSnapshot || e.Hint == "" || !strings.Contains(err.Error(), "the snapshot of the source is lost") || sqlState(err) != "57P01" {
+		t.Errorf("refresh = %v, want a lost snapshot, in the server's words too", err)
+	}
+}
+
+// A source that had no connection to spare for a second holder lost the clone, though the
+// first one held the snapshot.
+func TestSnapshotWithOneHolder(t *testing.T) {
+	t.Parallel()
+	s, source := heldSnapshot(t)
+	dial := s.dial
+	full := errors.New("too many connections")
+	s.dial = func(context.Context) (*session, error) { return nil, full }
+	endHolders(t, source, s.holders[0])
+	if err := s.refresh(t.Context()); err != nil || len(s.holders) != 1 {
+		t.Fatalf("refresh = %v with %d holders, want one", err, len(s.holders))
+	}
+	s.dial = dial
+	if err := s.refresh(t.Context()); err != nil || len(s.holders) != 2 {
+		t.Fatalf("refresh = %v with %d holders, want two", err, len(s.holders))
+	}
+	if got := rowsAt(t, source, s.name()); got != "1" {
+		t.Errorf("%s rows are seen, want 1", got)
+	}
+}
+
+func TestSnapshotImporting(t *testing.T) {
+	t.Parallel()
+	s, source := heldSnapshot(t)
+	importer := func() func(string) error {
+		c, err := s.dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.close)
+		return func(name string) error {
+			return errors.Join(c.exec(t.Context(), "ROLLBACK"), c.exec(t.Context(), beginAt(name)))
+		}
+	}
+	t.Run("a live one", func(t *testing.T) {
+		calls := 0
+		do := importer()
+		if err := s.importing(t.Context(), func(name string) error { calls++; return do(name) }); err != nil || calls != 1 {
+			t.Errorf("importing = %v after %d calls", err, calls)
+		}
+	})
+	t.Run("a dead one, by many at a time", func(t *testing.T) {
+		endHolders(t, source, s.holders[0])
+		var wait sync.WaitGroup
+		for range 4 {
+			do := importer()
+			wait.Go(func() {
+				if err := s.importing(t.Context(), do); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wait.Wait()
+	})
+	t.Run("an error that only looks like it", func(t *testing.T) {
+		do := importer()
+		calls := 0
+		err := s.importing(t.Context(), func(string) error { calls++; return do("nonsense") })
+		if sqlState(err) != "22023" && sqlState(err) != "42704" || calls != 1 {
+			t.Errorf("importing = %v after %d calls, want the error of the only one", err, calls)
+		}
+	})
+	t.Run("all dead", func(t *testing.T) {
+		endHolders(t, source, s.holders...)
+		var e *Error
+		if err := s.importing(t.Context(), importer()); !errors.As(err, &e) || e.Phase != PhaseSnapshot {
+			t.Errorf("importing = %v, want a lost snapshot", err)
+		}
+	})
+}
+
+func TestSnapshotKeepEndsWithContext(t *testing.T) {
+	t.Parallel()
+	s, _ := heldSnapshot(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.keep(ctx); err != nil {
+		t.Errorf("keep = %v, want nil at the end of its context", err)
+	}
+}
+
+// Settings of the role or the database would end an idle holder, or a long statement. And
+// the backend of a client that is gone without a word, which kept its lock on the target for
+// as long as the server's system lets dead connections be, mostly two hours, has to notice.
+func TestSessionSettings(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	for _, u := range []string{source, target} {
+		dbtest.Exec(t, u, fmt.Sprintf(`ALTER DATABASE %s SET idle_in_transaction_session_timeout = '1h'; ALTER DATABASE %[1]s SET idle_session_timeout = '1h'; ALTER DATABASE %[1]s SET statement_timeout = '1h'`, quoteName(URL(u).Database())))
+	}
+	for side, u := range map[Side]string{Source: source, Target: target} {
+		s, err := open(t.Context(), side, URL(u), "calco/settings/1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.close)
+		for name, want := range map[string]string{
+			"idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0", "statement_timeout": "0",
+			"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3",
+		} {
+			if got, err := s.word(t.Context(), "SHOW "+name); err != nil || got != want {
+				t.Errorf("%s: %s = %q, %v, want %s", side, name, got, err, want)
+			}
+		}
+	}
+}
