@@ -74,6 +74,12 @@ var stages = []stage{
 // returns how the clone ended. release gives the locks back.
 func (st stage) play(t *testing.T, spec Spec, act func(cancel context.CancelCauseFunc, release func())) (Report, error) {
 	t.Helper()
+	return st.watched(t, spec, nil, act)
+}
+
+// watched is play with a meter of the caller's.
+func (st stage) watched(t *testing.T, spec Spec, m *Meter, act func(cancel context.CancelCauseFunc, release func())) (Report, error) {
+	t.Helper()
 	url := string(spec.Target)
 	if st.side == Source {
 		url = string(spec.Source)
@@ -95,7 +101,7 @@ func (st stage) play(t *testing.T, spec Spec, act func(cancel context.CancelCaus
 	ended := make(chan end, 1)
 	locked := make(chan struct{})
 	go func() {
-		r, err := Clone(ctx, spec, Options{notify: func(p Phase) {
+		r, err := Clone(ctx, spec, Options{Meter: m, notify: func(p Phase) {
 			if p == st.when {
 				lock()
 			}

@@ -36,14 +36,16 @@ const (
 
 // table is one table whose rows are copied.
 type table struct {
-	OID        int64
-	Schema     string
-	Name       string
-	Size       int64 // of heap and TOAST on the source's disk, in bytes
-	IndexSize  int64
-	RootOID    int64 // of its partition tree; its own where it is no partition
-	RootSchema string
-	RootName   string
+	OID       int64
+	Schema    string
+	Name      string
+	Size      int64 // of heap and TOAST on the source's disk, in bytes
+	IndexSize int64
+	// EstimatedRows is by the source's statistics, nil where there are none yet.
+	EstimatedRows *int64
+	RootOID       int64 // of its partition tree; its own where it is no partition
+	RootSchema    string
+	RootName      string
 	// ThroughRoot: its rows are sent to the root of its tree, which finds the partition.
 	ThroughRoot bool
 	Extension   int64  // the extension whose configuration it holds, or 0
@@ -52,6 +54,17 @@ type table struct {
 
 	copied bool  // all rows are on the target
 	rows   int64 // how many, by the source's count
+}
+
+// estimatedRows is how many rows tables have by the source's statistics, or 0 where these do not have all of them.
+func estimatedRows(tables []*table) (rows int64) {
+	for _, t := range tables {
+		if t.EstimatedRows == nil {
+			return 0
+		}
+		rows += *t.EstimatedRows
+	}
+	return rows
 }
 
 func (t *table) String() string { return t.Schema + "." + t.Name }

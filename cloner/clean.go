@@ -48,9 +48,12 @@ func PreviewClean(ctx context.Context, spec Spec) (CleanPreview, error) {
 	if reason != nil {
 		return CleanPreview{}, refuse(*reason)
 	}
-	busy, err := r.checkBusy(ctx)
-	if err != nil || len(busy) > 0 {
-		return CleanPreview{}, errors.Join(err, refuse(busy...))
+	u, err := readUse(ctx, r.control)
+	if err != nil {
+		return CleanPreview{}, err
+	}
+	if u.Filled || u.Read {
+		return CleanPreview{}, refuse(r.busyReason(Target, u))
 	}
 	p := CleanPreview{Database: r.targetFacts.Database}
 	contents, err := r.contents(ctx)
@@ -289,7 +292,7 @@ func (r *run) dropRounds(ctx context.Context, drops []string) ([]string, error) 
 		if err != nil {
 			return nil, err
 		}
-		r.meter.advance(PhaseClean, len(drops)-len(left), 0)
+		r.meter.advance(PhaseClean, len(drops)-len(left))
 		if len(left) == len(drops) {
 			return left, nil
 		}
@@ -336,7 +339,7 @@ func (r *run) dropCircles(ctx context.Context, drops []string) error {
 		if _, err := r.dropEach(ctx, []string{strings.TrimSuffix(sql, restrict) + cascade}); err != nil {
 			return err
 		}
-		r.meter.advance(PhaseClean, 1, 0)
+		r.meter.advance(PhaseClean, 1)
 	}
 	return nil
 }
@@ -348,7 +351,7 @@ func (r *run) dropLargeObjects(ctx context.Context, n int) error {
 		if err != nil {
 			return fmt.Errorf("drop large objects: %w", err)
 		}
-		r.meter.advance(PhaseClean, min(left, atATime), 0)
+		r.meter.advance(PhaseClean, min(left, atATime))
 	}
 	return nil
 }

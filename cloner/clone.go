@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 
 	"calco/cloner/archive"
@@ -17,6 +19,9 @@ import (
 type Options struct {
 	// Meter is written to while the clone runs, for others to sample.
 	Meter *Meter
+
+	// Past is the report of an earlier clone of the same pair, to reckon the time left with; nil where there is none.
+	Past *Report
 
 	// Record, if set, is called once with the verdict of a clone that came to its end
 	// (completed or differences), before the marks on the target are dropped: a crash in
@@ -40,7 +45,7 @@ func Clone(ctx context.Context, spec Spec, o Options) (Report, error) {
 		o.Meter = &Meter{}
 	}
 	o.Meter.notify = o.notify
-	o.Meter.start()
+	o.Meter.start(o.Past)
 	spec, err := spec.normalize()
 	r := &run{spec: spec, meter: o.Meter, report: Report{Schemas: spec.Schemas, Differences: []Difference{}}}
 	if err == nil {
@@ -51,10 +56,11 @@ func Clone(ctx context.Context, spec Spec, o Options) (Report, error) {
 
 // run is one clone under way.
 type run struct {
-	spec  Spec
-	meter *Meter
+	spec     Spec
+	meter    *Meter
+	patience time.Duration // with the first connection to a side; 0 leaves it to the URL
 
-	source  *session // for questions, outside the snapshot
+	source  *session // for questions, outside the snapshot; holds the lock that keeps clones from filling it
 	control *session // on the target: holds the lock of the job, and makes what lanes do not
 
 	sourceFacts, targetFacts facts
@@ -86,9 +92,11 @@ func (r *run) do(ctx context.Context) error {
 	if err := r.in(ctx, PhasePreflight, r.preflight); err != nil {
 		return err
 	}
+	r.meter.end(PhasePreflight)
 	if err := r.in(ctx, PhaseSnapshot, r.readSchema); err != nil {
 		return err
 	}
+	r.meter.end(PhaseSnapshot)
 	letGo := r.holdOn(ctx, lose)
 	defer letGo()
 	if err := r.in(ctx, PhasePreData, r.claim); err != nil {
@@ -98,17 +106,21 @@ func (r *run) do(ctx context.Context) error {
 		if err := r.in(ctx, PhaseClean, r.clean); err != nil {
 			return err
 		}
+		r.meter.end(PhaseClean)
 	}
 	if err := r.in(ctx, PhasePreData, r.preData); err != nil {
 		return err
 	}
+	r.meter.end(PhasePreData)
 	if err := r.fill(ctx, lose, letGo); err != nil {
 		return err
 	}
-	steps := []struct {
+	r.meter.filled()
+	type step struct {
 		phase Phase
 		do    func(context.Context) error
-	}{
+	}
+	steps := []step{
 		{PhaseSequences, r.sequences},
 		{PhaseAnalyze, r.analyze},
 		{PhasePostData, r.owners},
@@ -118,9 +130,13 @@ func (r *run) do(ctx context.Context) error {
 		{PhasePostData, r.properties},
 		{PhaseVerify, r.verify},
 	}
-	for _, s := range steps {
+	for i, s := range steps {
+		r.meter.reach(s.phase)
 		if err := r.in(ctx, s.phase, s.do); err != nil {
 			return err
+		}
+		if !slices.ContainsFunc(steps[i+1:], func(later step) bool { return later.phase == s.phase }) {
+			r.meter.end(s.phase)
 		}
 	}
 	return nil
@@ -153,12 +169,18 @@ func (r *run) fill(ctx context.Context, lose context.CancelCauseFunc, letGo func
 	eg.Go(func() error {
 		err := r.copyRows(ctx, q, g)
 		letGo()
+		if err == nil {
+			r.meter.end(PhaseCopy)
+		}
 		return inPhase(PhaseCopy, err)
 	})
 	eg.Go(func() error { return inPhase(PhasePostData, r.build(ctx, g)) })
 	err = eg.Wait()
 	stop()
 	<-idle
+	if err == nil {
+		r.meter.end(PhaseIndexes, PhaseConstraints)
+	}
 	return err
 }
 
@@ -198,6 +220,7 @@ func (r *run) conclude(ctx context.Context, o Options, err error) (Report, error
 	if err == nil {
 		err = r.finish(ctx, o)
 	}
+	r.meter.stop(err == nil)
 	r.meter.fill(&r.report)
 	var refused *RefusedError
 	switch {
@@ -214,12 +237,15 @@ func (r *run) conclude(ctx context.Context, o Options, err error) (Report, error
 	default:
 		r.report.Status = StatusFailed
 		r.report.Hint = hintFor(err)
-		if e, ok := errors.AsType[*Error](err); ok {
-			r.report.Hint = e.Hint
-		}
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		r.report.Hint, r.report.Phase, r.report.Relation = e.Hint, e.Phase, e.Relation
 	}
 	if refused == nil {
 		r.report.Error = err.Error()
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		r.report.SQLState = pg.Code
 	}
 	r.sweep(ctx)
 	r.meter.fill(&r.report) // the time it took to end counts too
@@ -276,7 +302,11 @@ func (r *run) sweepSide(ctx context.Context, side Side, u URL) error {
 		return err
 	}
 	defer s.close()
-	return endBackends(ctx, s, r.spec.applicationName())
+	err = endBackends(ctx, s, r.spec.applicationName())
+	if err == nil && side == Target && r.claimed {
+		_ = r.countMarks(ctx, s) // what cannot be read stays as the answers told it
+	}
+	return err
 }
 
 func (r *run) closeSessions() {
@@ -292,6 +322,7 @@ func (r *run) warn(text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.report.Warnings = append(r.report.Warnings, text)
+	r.meter.warn(text)
 }
 
 func (r *run) markFailed(entry int) {

@@ -79,6 +79,9 @@ func serverReason(r Reason, u URL, info conninfo, pg *pgconn.PgError) *Reason {
 	case pg.Code == "3D000":
 		r.Code = ReasonNoDatabase
 		r.Text = fmt.Sprintf("The %s has no database %s.", r.Side, info["dbname"])
+		if r.Side == eitherSide {
+			r.Text = fmt.Sprintf("The server at %s has no database %s.", info.address(), info["dbname"])
+		}
 		r.Hint = "Create it, or correct the connection URL. Calco fills a database, it does not create one."
 	default: // starting up, shutting down, too many connections
 		r.Code = ReasonNoConnection

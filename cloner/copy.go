@@ -48,6 +48,7 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 			maker = object{pgExtension, uint32(t.Extension)}
 		}
 		if !made[maker] {
+			r.meter.spoil(t.OID)
 			g.open(t.OID) // it is in the ledger already, or not ours to fill
 			continue
 		}
@@ -69,6 +70,14 @@ func (r *run) snapshotLargeObjects(ctx context.Context) ([]*part, error) {
 	}
 	if r.largeObjectCount, err = one[int64](ctx, r.source, `SELECT count(*) FROM pg_largeobject_metadata`); err != nil {
 		return nil, fmt.Errorf("count large objects: %w", err)
+	}
+	size, err := one[int64](ctx, r.source, `SELECT pg_table_size('pg_catalog.pg_largeobject')`)
+	if err != nil {
+		return nil, fmt.Errorf("read the size of large objects: %w", err)
+	}
+	for _, p := range parts {
+		p.flight.size = size / int64(len(parts))
+		r.meter.add(p.flight.work())
 	}
 	return parts, r.source.exec(ctx, "COMMIT")
 }
@@ -165,6 +174,9 @@ func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *grap
 	}
 	r.meter.ditch(p.flight)
 	if endsClone(err) && !errors.Is(err, errRewritten) {
+		if ctx.Err() == nil {
+			r.meter.spoil(p.flight.table)
+		}
 		return &Error{Phase: PhaseCopy, Relation: p.name(), Hint: hintFor(err), Err: err}
 	}
 	var f *failure
@@ -200,6 +212,7 @@ func (r *run) giveUp(p *part, err error, g *graph) {
 	}
 	r.meter.blame(PhaseCopy, object, err)
 	if p.table != nil {
+		r.meter.spoil(p.table.OID)
 		g.open(p.table.OID)
 	}
 }

@@ -25,6 +25,9 @@ const (
 	Target Side = "target"
 )
 
+// eitherSide is how messages name a database that is only looked at.
+const eitherSide Side = "database"
+
 // Error is a failed clone, in words a person can act on.
 type Error struct {
 	Phase    Phase
@@ -95,7 +98,7 @@ const (
 	ReasonPermission     ReasonCode = "permission"      // the target's role may not create there
 	ReasonSubscription   ReasonCode = "subscription"    // the target is subscribed to another server
 	ReasonDependents     ReasonCode = "dependents"      // something outside depends on what clean would drop
-	ReasonBusy           ReasonCode = "busy"            // another job has this target
+	ReasonBusy           ReasonCode = "busy"            // a running clone uses this database
 	ReasonUnknownSchema  ReasonCode = "unknown_schema"  // the source has no such schema
 	ReasonNotConfirmed   ReasonCode = "not_confirmed"   // nobody confirmed what clean would drop
 	ReasonStandby        ReasonCode = "standby"         // this standby's snapshots cannot be trusted
@@ -157,9 +160,6 @@ func hintFor(err error) string {
 	}
 	if errors.Is(err, errRewritten) {
 		return "Clone again when what truncates or rewrites it is over."
-	}
-	if errors.Is(err, errRewritten) {
-		return "Clone again when this is over on the source."
 	}
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {

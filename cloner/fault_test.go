@@ -21,8 +21,8 @@ func hasFailed(t *testing.T, spec Spec, report Report, err error) Error {
 	if report.Status != StatusFailed || err == nil || report.Error != err.Error() {
 		t.Fatalf("status %s, error %v, report %q, want failed\nledger: %+v", report.Status, err, report.Error, report.Ledger)
 	}
-	if !errors.As(err, &e) || e.Phase == "" || report.Hint != e.Hint {
-		t.Fatalf("error %#v and hint %q, want an *Error with a phase and its hint", err, report.Hint)
+	if !errors.As(err, &e) || e.Phase == "" || report.Hint != e.Hint || report.Phase != e.Phase || report.Relation != e.Relation || report.SQLState != sqlState(err) {
+		t.Fatalf("error %#v and report of %q, %q with hint %q, want an *Error with a phase and its hint", err, report.Phase, report.Relation, report.Hint)
 	}
 	nothingRuns(t, spec)
 	return *e

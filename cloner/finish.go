@@ -42,7 +42,7 @@ func (r *run) sequences(ctx context.Context) error {
 	if err := r.make(ctx, r.control, statements); err != nil {
 		return err
 	}
-	r.meter.advance(PhaseSequences, len(state), 0)
+	r.meter.advance(PhaseSequences, len(state))
 	return nil
 }
 
@@ -176,7 +176,7 @@ func (r *run) refresh(ctx context.Context, todo []statement) error {
 					return err
 				}
 			}
-			r.meter.advance(PhaseViews, 1, 0)
+			r.meter.advance(PhaseViews, 1)
 		}
 		if len(again) == len(todo) {
 			return r.make(ctx, r.control, again) // for the ledger
@@ -243,7 +243,7 @@ func (r *run) analyze(ctx context.Context) error {
 				r.warn(fmt.Sprintf("No statistics of %s: %v", batch[i], err))
 			}
 		}
-		r.meter.advance(PhaseAnalyze, len(batch), 0)
+		r.meter.advance(PhaseAnalyze, len(batch))
 		return nil
 	})
 }

@@ -9,9 +9,11 @@ import (
 // node is one statement that waits for others, for rows, or for a lock.
 type node struct {
 	statement
-	weight int64  // how much there is to read, in bytes of the source's disk
-	locks  []lock // that it takes
-	second bool   // it completes an entry that another node began
+	weight int64   // how much there is to read, in bytes of the source's disk
+	work   float64 // what it costs, in bytes of copying
+	locks  []lock  // that it takes
+	second bool    // it completes an entry that another node began
+	last   bool    // its entry is complete with it
 
 	needs int     // nodes and gates it still waits for
 	next  []*node // that wait for it

@@ -18,6 +18,7 @@ type statement struct {
 	phase  Phase
 	object string
 	sql    string
+	table  int64 // the OID of the table whose index or constraint it makes, or 0
 }
 
 // make runs statements in order, many to a round trip. One that fails is tried again,
@@ -68,6 +69,7 @@ func (r *run) remake(ctx context.Context, s *session, st statement, err error) e
 		r.markFailed(st.entry.ID)
 	}
 	r.meter.blame(st.phase, st.object, err)
+	r.meter.spoil(st.table)
 	return nil
 }
 
@@ -173,7 +175,7 @@ func (r *run) preData(ctx context.Context) error {
 		if err := r.make(ctx, r.control, batch); err != nil {
 			return err
 		}
-		r.meter.advance(PhasePreData, len(batch), 0)
+		r.meter.advance(PhasePreData, len(batch))
 	}
 	return nil
 }

@@ -110,6 +110,31 @@ func endBackends(ctx context.Context, s *session, name string) error {
 	}
 }
 
+// countMarks makes the meter count what is on the target of a clone that ended early: a part may have been committed
+// while the answer did not come any more.
+func (r *run) countMarks(ctx context.Context, s *session) error {
+	type mark struct {
+		Relation string
+		Rows     int64
+	}
+	marks, err := collect[mark](ctx, s, `
+		SELECT relation, sum(rows)::bigint AS rows
+		FROM _calco.mark
+		WHERE EXISTS (SELECT FROM _calco.job WHERE nonce = $1)
+		GROUP BY relation`, r.nonce)
+	if err != nil {
+		return fmt.Errorf("read the marks: %w", err)
+	}
+	byRelation := map[string]int64{}
+	for _, t := range r.plan.tables {
+		byRelation[t.relation()] = t.OID
+	}
+	for _, m := range marks {
+		r.meter.arrived(byRelation[m.Relation], m.Rows)
+	}
+	return nil
+}
+
 // recordStatus writes the outcome beside the marks, and waits for the disk: with it all
 // that was committed before is safe too.
 func (r *run) recordStatus(ctx context.Context, s *session, status Status) error {

@@ -25,7 +25,7 @@ type part struct {
 
 // tablePart is a whole table.
 func (r *run) tablePart(t *table) *part {
-	p := &part{table: t, relation: t.relation(), flight: &flight{relation: t.String(), size: t.Size, table: true}}
+	p := &part{table: t, relation: t.relation(), flight: &flight{relation: t.String(), size: t.Size, table: t.OID}}
 	// A table that was truncated or rewritten since the snapshot looks empty to it, without
 	// an error. So does another table that has taken over the name, and a column that was
 	// dropped and made again is NULL. Under the lock this can no longer happen, and the

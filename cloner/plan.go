@@ -43,6 +43,17 @@ func newPlan(all []*archive.Entry, schemas []string, c *catalog) (*plan, error) 
 	return p, nil
 }
 
+// count is how many entries of a kind there are.
+func (p *plan) count(desc string) int {
+	n := 0
+	for _, e := range p.entries {
+		if e.Desc == desc {
+			n++
+		}
+	}
+	return n
+}
+
 // divide sorts the entries into the passes of a restore (_tocEntryRestorePass in
 // pg_backup_archiver.c). Comments and labels go where the object is that they belong to.
 func (p *plan) divide() {

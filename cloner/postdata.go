@@ -19,12 +19,13 @@ type graphBuilder struct {
 	byEntry map[int]*node     // the node that completes an entry
 	leaves  map[int64][]int64 // the tables with rows of a partition tree, by its root
 	sizes   map[int64]int64   // of their rows
+	toBuild map[int64]int     // how many indexes and constraints each has
 }
 
 // buildGraph plans what is made once rows are there: indexes and constraints of a table
 // as soon as its own are, foreign keys when both sides' are.
 func (r *run) buildGraph() *graph {
-	b := &graphBuilder{r: r, g: newGraph(), byEntry: map[int]*node{}, leaves: map[int64][]int64{}, sizes: map[int64]int64{}}
+	b := &graphBuilder{r: r, g: newGraph(), byEntry: map[int]*node{}, leaves: map[int64][]int64{}, sizes: map[int64]int64{}, toBuild: map[int64]int{}}
 	coming := map[int64]bool{}
 	for _, t := range r.plan.tables {
 		b.leaves[t.RootOID] = append(b.leaves[t.RootOID], t.OID)
@@ -36,13 +37,19 @@ func (r *run) buildGraph() *graph {
 		b.add(e)
 	}
 	for _, n := range b.all {
-		work += float64(n.weight)
+		work += n.work
 		r.meter.expect(n.phase, 1)
 	}
+	var tables []*table
 	for _, t := range r.plan.tables {
-		work += float64(t.Size)
+		if r.isLeftAlone(t.OID) {
+			continue
+		}
+		tables = append(tables, t)
+		work += tableWork + float64(t.Size)
+		r.meter.follow(t, b.toBuild[t.OID])
 	}
-	r.meter.plan(len(r.plan.tables), work)
+	r.meter.plan(len(tables), estimatedRows(tables), work, tailWork(tables, r.plan.count("SEQUENCE"), len(r.plan.materializedViews)))
 	b.g.start(b.all, coming)
 	return b.g
 }
@@ -65,7 +72,7 @@ func (b *graphBuilder) add(e *archive.Entry) {
 		st.phase = PhaseConstraints
 		n := &node{statement: st, locks: b.locks(e, x, true)}
 		if x != nil {
-			n.weight = x.Size
+			n.weight, n.work = x.Size, b.indexWork(x)
 		}
 		b.enter(e, x, n)
 	default:
@@ -76,7 +83,7 @@ func (b *graphBuilder) add(e *archive.Entry) {
 // addIndex builds an index, and then runs what makes it a constraint, or says more of it.
 // https://www.postgresql.org/docs/current/sql-altertable.html (ADD table_constraint_using_index)
 func (b *graphBuilder) addIndex(e *archive.Entry, x *index, rest string) {
-	n := &node{weight: x.Size, locks: b.locks(e, x, false), statement: statement{
+	n := &node{weight: x.Size, work: b.indexWork(x), locks: b.locks(e, x, false), statement: statement{
 		entry: e, phase: PhaseIndexes, object: title(e), sql: b.r.placement(e) + x.Definition,
 	}}
 	b.enter(e, x, n)
@@ -102,10 +109,16 @@ func (b *graphBuilder) addForeignKey(e *archive.Entry, x *index) {
 	if other := b.r.plan.catalog.root(x.ReferencedOID); other != locks[0].root {
 		locks = append(locks, lock{other, false})
 	}
-	b.complete(e, n, &node{weight: b.sizes[x.TableOID], locks: locks, statement: statement{
+	size := b.sizes[x.TableOID]
+	b.complete(e, n, &node{weight: size, work: scanWork * float64(size), locks: locks, statement: statement{
 		entry: e, phase: PhaseConstraints, object: title(e),
 		sql: fmt.Sprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s", x.Relation, quoteName(x.Name)),
 	}})
+}
+
+// indexWork is what it costs to build an index, or to check a constraint.
+func (b *graphBuilder) indexWork(x *index) float64 {
+	return scanWork*float64(b.sizes[x.TableOID]) + indexWork*float64(x.Size)
 }
 
 // enter adds the node that begins an entry.
@@ -124,6 +137,11 @@ func (b *graphBuilder) enter(e *archive.Entry, x *index, n *node) {
 			}
 		}
 	}
+	n.last = true
+	n.work += nodeWork
+	if n.table = b.owner(e, x); n.table != 0 {
+		b.toBuild[n.table]++
+	}
 	b.g.add(n, after, tables)
 	b.all = append(b.all, n)
 	b.byEntry[e.ID] = n
@@ -131,10 +149,23 @@ func (b *graphBuilder) enter(e *archive.Entry, x *index, n *node) {
 
 // complete adds the node that follows the first of an entry.
 func (b *graphBuilder) complete(e *archive.Entry, first, n *node) {
-	n.second = true
+	n.second, n.last, first.last = true, true, false
+	n.table = first.table
+	n.work += nodeWork
 	b.g.add(n, []*node{first}, nil)
 	b.all = append(b.all, n)
 	b.byEntry[e.ID] = n
+}
+
+// owner is the table whose index or constraint an entry is, or 0 for other entries.
+func (b *graphBuilder) owner(e *archive.Entry, x *index) int64 {
+	switch e.Desc {
+	case "INDEX", "CONSTRAINT", "FK CONSTRAINT", "CHECK CONSTRAINT":
+		if on := b.relations(e, x); len(on) > 0 {
+			return on[0]
+		}
+	}
+	return 0
 }
 
 // relations are the tables and views that an entry is about.
@@ -238,6 +269,7 @@ func (r *run) runBuilder(ctx context.Context, g *graph) error {
 func (r *run) makeBatch(ctx context.Context, s *session, batch []*node) error {
 	statements := make([]statement, 0, len(batch))
 	leave := make([]func(), 0, len(batch))
+	var work float64
 	defer func() {
 		for _, l := range leave {
 			l()
@@ -245,17 +277,24 @@ func (r *run) makeBatch(ctx context.Context, s *session, batch []*node) error {
 	}()
 	for _, n := range batch {
 		leave = append(leave, r.meter.enter(n.phase))
+		work += n.work
 		// What its first half failed with is in the ledger already.
 		if n.second && r.hasFailed(n.entry.ID) {
 			continue
 		}
 		statements = append(statements, n.statement)
 	}
-	if err := r.make(ctx, s, statements); err != nil {
+	p := r.meter.begin(work)
+	err := r.make(ctx, s, statements)
+	r.meter.finish(p, err == nil)
+	if err != nil {
 		return &Error{Phase: batch[0].phase, Relation: batch[0].object, Hint: hintFor(err), Err: err}
 	}
 	for _, n := range batch {
-		r.meter.advance(n.phase, 1, float64(n.weight))
+		r.meter.advance(n.phase, 1)
+		if n.last && n.table != 0 {
+			r.meter.settle(n.table, !r.hasFailed(n.entry.ID))
+		}
 	}
 	return nil
 }

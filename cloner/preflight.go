@@ -66,7 +66,7 @@ func (r *run) preflight(ctx context.Context) error {
 		}
 		reasons = append(reasons, found...)
 		// Where source and target are one, what the target holds is of no interest; where
-		// another job has it, not even its backends may be touched.
+		// another job has one of them, not even its backends may be touched.
 		if len(found) > 0 && (found[0].Code == ReasonSameDatabase || found[0].Code == ReasonBusy) {
 			break
 		}
@@ -74,7 +74,8 @@ func (r *run) preflight(ctx context.Context) error {
 	return refuse(reasons...)
 }
 
-// connect opens the first session of a side and reads its facts.
+// connect opens the first session of a side and reads its facts. What is on neither side yet is
+// opened as a source, which is only read.
 func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
 	u, f := r.spec.Source, &r.sourceFacts
 	if side == Target {
@@ -83,16 +84,12 @@ func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
 	if err := u.Check(); err != nil {
 		return urlReason(side, err), nil
 	}
-	s, err := dial(ctx, side, u, r.spec.applicationName())
+	s, pooled, err := r.dialFirst(ctx, side, u)
 	if err != nil {
 		return connectReason(ctx, side, u, err)
 	}
-	pooled, err := transactionPooled(ctx, s, u, r.spec.applicationName())
-	if err != nil || pooled {
+	if pooled {
 		s.close()
-		if err != nil {
-			return connectReason(ctx, side, u, err)
-		}
 		return &Reason{
 			Code: ReasonPooler, Side: side,
 			Text: fmt.Sprintf("The %s at %s is reached through a pooler in transaction mode, which cannot hold a snapshot or a lock.", side, u),
@@ -124,13 +121,31 @@ func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
 	}
 	*f = found[0]
 	info, _ := parseConninfo(string(u)) // checked above
+	r.meter.meet(side, f.Version)
 	endpoint := Endpoint{Address: info.address(), Database: f.Database, User: f.Role, Version: f.Version}
-	if side == Source {
-		r.report.Source = endpoint
-	} else {
+	if side == Target {
 		r.report.Target = endpoint
+	} else {
+		r.report.Source = endpoint
 	}
 	return nil, nil
+}
+
+// dialFirst connects, and tells whether that is through a transaction pooler.
+func (r *run) dialFirst(ctx context.Context, side Side, u URL) (s *session, pooled bool, err error) {
+	if r.patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.patience)
+		defer cancel()
+	}
+	if s, err = dial(ctx, side, u, r.spec.applicationName()); err != nil {
+		return nil, false, err
+	}
+	if pooled, err = transactionPooled(ctx, s, u, r.spec.applicationName()); err != nil {
+		s.close()
+		return nil, false, err
+	}
+	return s, pooled, nil
 }
 
 // transactionPooled tells whether s goes through a pooler that gives each transaction
@@ -159,27 +174,26 @@ func transactionPooled(ctx context.Context, s *session, u URL, applicationName s
 }
 
 func (r *run) checkVersions(context.Context) ([]Reason, error) {
+	return append(versionReasons(r.sourceFacts, Source), versionReasons(r.targetFacts, Target)...), nil
+}
+
+func versionReasons(f facts, side Side) []Reason {
 	var reasons []Reason
-	for _, s := range []struct {
-		side Side
-		f    facts
-	}{{Source, r.sourceFacts}, {Target, r.targetFacts}} {
-		if s.f.VersionNum < oldestServer {
-			reasons = append(reasons, Reason{
-				Code: ReasonUnknownVersion, Side: s.side,
-				Text: fmt.Sprintf("The %s runs PostgreSQL %s; Calco knows version 13 and later.", s.side, s.f.Version),
-				Hint: "Upgrade the server first.",
-			})
-		}
-	}
-	if r.sourceFacts.InRecovery && !standbySnapshotsTrusted(r.sourceFacts.VersionNum) {
+	if f.VersionNum < oldestServer {
 		reasons = append(reasons, Reason{
-			Code: ReasonStandby, Side: Source,
-			Text: fmt.Sprintf("The source is a standby with PostgreSQL %s, whose exported snapshots can show wrong rows and damage the standby.", r.sourceFacts.Version),
+			Code: ReasonUnknownVersion, Side: side,
+			Text: fmt.Sprintf("The %s runs PostgreSQL %s; Calco knows version 13 and later.", side, f.Version),
+			Hint: "Upgrade the server first.",
+		})
+	}
+	if side == Source && f.InRecovery && !standbySnapshotsTrusted(f.VersionNum) {
+		reasons = append(reasons, Reason{
+			Code: ReasonStandby, Side: side,
+			Text: fmt.Sprintf("The source is a standby with PostgreSQL %s, whose exported snapshots can show wrong rows and damage the standby.", f.Version),
 			Hint: "Clone from the primary, or update the standby to a minor release of November 2026 or later.",
 		})
 	}
-	return reasons, nil
+	return reasons
 }
 
 // standbySnapshotsTrusted tells whether this server has the fix of November 2026 for
@@ -320,29 +334,6 @@ func (r *run) checkWritable(context.Context) ([]Reason, error) {
 		})
 	}
 	return reasons, nil
-}
-
-// The advisory lock that one job at a time holds on a target, for as long as its
-// session lives: one target can be saved under two names, and the terminal knows of
-// no page. The numbers are "calc" and "clon" in ASCII; they never change.
-const (
-	lockClass  = 0x63616c63
-	lockObject = 0x636c6f6e
-)
-
-func (r *run) checkBusy(ctx context.Context) ([]Reason, error) {
-	free, err := one[bool](ctx, r.control, `SELECT pg_try_advisory_lock($1::int, $2::int)`, lockClass, lockObject)
-	if err != nil {
-		return nil, fmt.Errorf("lock the target: %w", err)
-	}
-	if free {
-		return nil, nil
-	}
-	return []Reason{{
-		Code: ReasonBusy, Side: Target,
-		Text: fmt.Sprintf("Another clone into %s is under way.", r.spec.Target),
-		Hint: "Wait until it ends, or cancel it.",
-	}}, nil
 }
 
 // chosen tells whether a schema was asked for.

@@ -2,6 +2,7 @@ package cloner
 
 import (
 	"cmp"
+	"container/list"
 	"errors"
 	"slices"
 	"sync"
@@ -53,10 +54,14 @@ type Progress struct {
 	Elapsed time.Duration   `json:"elapsed"`
 
 	TablesTotal int     `json:"tables_total"`
-	Done        float64 `json:"done"` // 0 to 1, by estimated work
+	RowsTotal   int64   `json:"rows_total"` // by the source's statistics; 0 while they are not known, or not gathered
+	Done        float64 `json:"done"`       // 0 to 1, by estimated work; never less than before, and 1 only at the end
 
-	// Left is the estimated time to the end; 0 while nothing can be said yet.
+	// Left is the estimated time to the end, of all phases; 0 while nothing can be said yet, and at the end.
 	Left time.Duration `json:"left"`
+
+	SourceVersion string `json:"source_version,omitempty"` // of PostgreSQL, once it has answered
+	TargetVersion string `json:"target_version,omitempty"`
 }
 
 // PhaseProgress is how far one phase is, in units of its own: tables, entries.
@@ -65,6 +70,7 @@ type PhaseProgress struct {
 	Done    int           `json:"done"`
 	Total   int           `json:"total"`
 	Running bool          `json:"running"`
+	Ended   bool          `json:"ended"` // for good: some come back to what is left of them
 	Elapsed time.Duration `json:"elapsed"`
 }
 
@@ -86,17 +92,27 @@ type Meter struct {
 	ledger  []LedgerEntry
 	tables  int
 	total   int
+	size    int64 // of the tables on the source's disk
+	toRead  int64 // their rows, by the source's statistics; 0 where these do not have all of them
 	rows    int64
 	bytes   int64
-	work    float64 // estimated, in bytes of the source's disk
-	worked  float64
-	begun   time.Time // of the copy, from which the time left is reckoned
 	notify  func(Phase)
+
+	versions map[Side]string // of the servers
+
+	forecast forecast
+
+	// For Since.
+	revision int64
+	byOID    map[int64]*tableMeter // the tables
+	recent   list.List             // of them, the last one changed at the back
+	events   []loggedEvent         // the last ones
 }
 
 type phaseState struct {
 	done, total int
 	open        int // how many workers are in it
+	ended       bool
 	first, last time.Time
 }
 
@@ -104,25 +120,27 @@ type phaseState struct {
 type flight struct {
 	relation    string
 	size        int64
-	table       bool // a whole one
+	table       int64 // its OID; 0 for large objects
 	rows, bytes atomic.Int64
 }
+
+// work is what the part costs.
+func (f *flight) work() float64 { return tableWork + float64(f.size) }
 
 // Progress returns the progress of this moment.
 func (m *Meter) Progress() Progress {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := Progress{Phases: []PhaseProgress{}, Active: []TableProgress{}, Tables: m.tables, TablesTotal: m.total, Rows: m.rows, Bytes: m.bytes, Ledger: len(m.ledger)}
+	p.RowsTotal, p.SourceVersion, p.TargetVersion = m.toRead, m.versions[Source], m.versions[Target]
 	if !m.started.IsZero() {
 		p.Elapsed = time.Since(m.started)
 	}
-	worked := m.worked
 	for f := range m.active {
 		t := TableProgress{Relation: f.relation, Rows: f.rows.Load(), Bytes: f.bytes.Load(), Size: f.size}
 		p.Active = append(p.Active, t)
 		p.Rows += t.Rows
 		p.Bytes += t.Bytes
-		worked += float64(min(t.Bytes, t.Size))
 	}
 	slices.SortFunc(p.Active, func(a, b TableProgress) int {
 		return cmp.Or(cmp.Compare(b.Size, a.Size), cmp.Compare(a.Relation, b.Relation))
@@ -133,28 +151,14 @@ func (m *Meter) Progress() Progress {
 		if s == nil {
 			continue
 		}
-		pp := PhaseProgress{Name: name, Done: s.done, Total: s.total, Running: s.open > 0, Elapsed: s.last.Sub(s.first)}
+		pp := PhaseProgress{Name: name, Done: s.done, Total: s.total, Running: s.open > 0, Ended: s.ended, Elapsed: s.last.Sub(s.first)}
 		if pp.Running {
 			pp.Elapsed = time.Since(s.first)
 		}
 		p.Phases = append(p.Phases, pp)
 	}
-	p.Done, p.Left = m.estimate(worked)
+	p.Done, p.Left = m.estimate(time.Now())
 	return p
-}
-
-// estimate reckons from the work done so far. It says nothing about the time left
-// before there is something to reckon with.
-func (m *Meter) estimate(worked float64) (done float64, left time.Duration) {
-	if m.work <= 0 || m.begun.IsZero() {
-		return 0, 0
-	}
-	done = min(worked/m.work, 1)
-	spent := time.Since(m.begun)
-	if done < 0.01 || spent < time.Second {
-		return done, 0
-	}
-	return done, time.Duration(float64(spent) * (1 - done) / done)
 }
 
 // enter opens a phase; the returned func leaves it. A phase may be entered by
@@ -165,6 +169,7 @@ func (m *Meter) enter(p Phase) (leave func()) {
 	begins := s.first.IsZero()
 	if begins {
 		s.first = time.Now()
+		m.log(Event{Kind: EventPhaseBegun, Phase: p})
 	}
 	s.open++
 	m.mu.Unlock()
@@ -186,12 +191,11 @@ func (m *Meter) expect(p Phase, n int) {
 	m.state(p).total += n
 }
 
-// advance counts n units of a phase as done, and work bytes of estimated work.
-func (m *Meter) advance(p Phase, n int, work float64) {
+// advance counts n units of a phase as done.
+func (m *Meter) advance(p Phase, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.state(p).done += n
-	m.worked += work
 }
 
 // state must be called with mu held.
@@ -205,17 +209,45 @@ func (m *Meter) state(p Phase) *phaseState {
 	return m.phases[p]
 }
 
-func (m *Meter) start() {
+// start begins a clone, of which an earlier one may tell how long it takes.
+func (m *Meter) start(past *Report) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.started = time.Now()
+	if past.usable() {
+		m.forecast.past = past
+	}
 }
 
-// plan sets what there is to do, once it is known.
-func (m *Meter) plan(tables int, work float64) {
+// stop ends the estimates: over, or before that.
+func (m *Meter) stop(over bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.total, m.work, m.begun = tables, work, time.Now()
+	m.forecast.over, m.forecast.halted = over, !over
+}
+
+// meet says which version of PostgreSQL a side has.
+func (m *Meter) meet(side Side, version string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.versions == nil {
+		m.versions = map[Side]string{}
+	}
+	m.versions[side] = version
+}
+
+// plan sets what there is to do, once it is known: how many tables and rows, and what filling them and the phases after
+// that will cost.
+func (m *Meter) plan(tables int, rows int64, work float64, tail map[Phase]float64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.total, m.toRead = tables, rows
+	var dump float64
+	if s := m.phases[PhaseSnapshot]; s != nil {
+		dump = s.last.Sub(s.first).Seconds()
+	}
+	now := time.Now()
+	m.forecast.lay(work, tail, now.Sub(m.started).Seconds(), dump, m.size, now)
 }
 
 // takeOff lists a part as being on its way.
@@ -226,6 +258,7 @@ func (m *Meter) takeOff(f *flight) {
 		m.active = map[*flight]struct{}{}
 	}
 	m.active[f] = struct{}{}
+	m.change(f.table, func(t *tableMeter) { t.flights = append(t.flights, f) })
 }
 
 // land takes a part that arrived off the list and into the totals, in one step: between
@@ -237,10 +270,16 @@ func (m *Meter) land(f *flight) {
 	m.rows += f.rows.Load()
 	m.bytes += f.bytes.Load()
 	m.state(PhaseCopy).done++
-	m.worked += float64(f.size)
-	if f.table {
+	m.forecast.worked += f.work()
+	if f.table != 0 {
 		m.tables++
 	}
+	m.change(f.table, func(t *tableMeter) {
+		t.down(f)
+		t.rows += f.rows.Load()
+		t.bytes += f.bytes.Load()
+		t.copied = true
+	})
 }
 
 // ditch takes a part off the list that did not arrive.
@@ -248,6 +287,7 @@ func (m *Meter) ditch(f *flight) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.active, f)
+	m.change(f.table, func(t *tableMeter) { t.down(f) })
 }
 
 // blame enters an object that could not be made into the ledger.
@@ -262,6 +302,7 @@ func (m *Meter) blame(p Phase, object string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.ledger = append(m.ledger, e)
+	m.log(Event{Kind: EventTrouble, Phase: p, Object: object, Text: e.Error})
 }
 
 // fill copies the totals into a report.
@@ -269,11 +310,11 @@ func (m *Meter) fill(r *Report) {
 	p := m.Progress()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r.Tables, r.Rows, r.Bytes = m.tables, m.rows, m.bytes
+	r.Tables, r.TablesTotal, r.Size, r.Rows, r.Bytes = m.tables, m.total, m.size, m.rows, m.bytes
 	r.Seconds = p.Elapsed.Seconds()
 	r.Ledger = append([]LedgerEntry{}, m.ledger...)
 	r.Phases = nil
 	for _, ph := range p.Phases {
-		r.Phases = append(r.Phases, PhaseReport{Name: ph.Name, Seconds: ph.Elapsed.Seconds()})
+		r.Phases = append(r.Phases, PhaseReport{Name: ph.Name, Begun: m.phases[ph.Name].first.Sub(m.started).Seconds(), Seconds: ph.Elapsed.Seconds()})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,8 +19,8 @@ import (
 func TestMeterIsBounded(t *testing.T) {
 	t.Parallel()
 	var m Meter
-	m.start()
-	m.plan(1000, 1000)
+	m.start(nil)
+	m.plan(1000, 0, 1000, nil)
 	for i := range 1000 {
 		m.takeOff(&flight{relation: fmt.Sprintf("a.t%d", i), size: int64(i)})
 	}
@@ -56,24 +57,24 @@ func TestMeterEmpty(t *testing.T) {
 func TestMeterTotals(t *testing.T) {
 	t.Parallel()
 	var m Meter
-	m.start()
-	m.plan(2, 200)
+	m.start(nil)
+	m.plan(2, 0, 2*(tableWork+100), nil)
 	leave := m.enter(PhaseCopy)
 	m.expect(PhaseCopy, 2)
-	arrived, lost := &flight{relation: "a.b", size: 100, table: true}, &flight{relation: "a.c", size: 100, table: true}
+	arrived, lost := &flight{relation: "a.b", size: 100, table: 1}, &flight{relation: "a.c", size: 100, table: 1}
 	for _, f := range []*flight{arrived, lost} {
 		m.takeOff(f)
 		f.rows.Add(10)
 		f.bytes.Add(1000) // more than its size on disk
 	}
-	if p := m.Progress(); p.Rows != 20 || p.Bytes != 2000 || p.Done != 1 || p.Tables != 0 || !p.Phases[0].Running {
+	if p := m.Progress(); p.Rows != 20 || p.Bytes != 2000 || p.Done != almostDone || p.Tables != 0 || !p.Phases[0].Running {
 		t.Errorf("in flight: %+v", p)
 	}
 	m.land(arrived)
 	m.ditch(lost) // its rows were rolled back
 	leave()
 	p := m.Progress()
-	if p.Rows != 10 || p.Bytes != 1000 || p.Done != 0.5 || p.Tables != 1 || p.TablesTotal != 2 || len(p.Active) != 0 {
+	if p.Rows != 10 || p.Bytes != 1000 || p.Done != almostDone || p.Tables != 1 || p.TablesTotal != 2 || len(p.Active) != 0 {
 		t.Errorf("at the end: %+v", p)
 	}
 	if ph := p.Phases[0]; ph.Name != PhaseCopy || ph.Done != 1 || ph.Total != 2 || ph.Running || ph.Elapsed < 0 {
@@ -81,39 +82,9 @@ func TestMeterTotals(t *testing.T) {
 	}
 }
 
-func TestMeterEstimate(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name               string
-		work, worked       float64
-		begun              time.Duration // ago
-		done               float64
-		leftMin, leftLimit time.Duration
-	}{
-		{"no work known", 0, 0, time.Minute, 0, 0, 0},
-		{"nothing done", 100, 0, time.Minute, 0, 0, 0},
-		{"too early to say", 100, 50, 0, 0.5, 0, 0},
-		{"too little to say", 1000, 1, time.Minute, 0.001, 0, 0},
-		{"half", 100, 50, time.Minute, 0.5, time.Minute, 61 * time.Second},
-		{"more than planned", 100, 120, time.Minute, 1, 0, 0},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			m := Meter{work: tt.work, begun: time.Now().Add(-tt.begun)}
-			done, left := m.estimate(tt.worked)
-			if done != tt.done {
-				t.Errorf("done %v, want %v", done, tt.done)
-			}
-			if left < tt.leftMin || left > tt.leftLimit {
-				t.Errorf("left %v, want %v to %v", left, tt.leftMin, tt.leftLimit)
-			}
-		})
-	}
-}
-
-// TestMeterSampled samples a clone without rest, for the race detector. A part that had
-// landed was in no total for a moment, so the work done went back to almost nothing.
+// TestMeterSampled samples clones without rest, for the race detector: one of which nothing is known before, and one
+// with the report of the first. A part that had landed was in no total for a moment, so the work done went back to
+// almost nothing; and all was said to be done while the last phases were still to come.
 func TestMeterSampled(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
@@ -121,20 +92,68 @@ func TestMeterSampled(t *testing.T) {
 		DO $$ BEGIN
 			FOR i IN 1..120 LOOP EXECUTE format('CREATE TABLE t%s AS SELECT n, repeat(''x'', 100) AS s FROM generate_series(1, 200) n', i); END LOOP;
 		END $$;
-		CREATE TABLE big AS SELECT n, md5(n::text) FROM generate_series(1, 50000) n; CREATE INDEX ON big (n)`)
+		CREATE TABLE big AS SELECT n, md5(n::text) FROM generate_series(1, 50000) n; CREATE INDEX ON big (n);
+		CREATE MATERIALIZED VIEW view AS SELECT count(*) FROM big; CREATE SEQUENCE s`)
+	first := sampled(t, Spec{Source: URL(source), Target: URL(target)}, Options{})
+	if !first.usable() {
+		t.Errorf("the report of a whole clone is none to reckon with: %+v", first)
+	}
+	sampled(t, Spec{Source: URL(source), Target: URL(target), Clean: true}, Options{Past: &first})
+}
+
+// The total of the rows is that of the planner, and none where a table has no statistics yet.
+func TestRowsTotal(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	clone := func(want int64) {
+		t.Helper()
+		var m Meter
+		report, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(target), Clean: true}, Options{Meter: &m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := m.Progress()
+		if p.RowsTotal != want || p.SourceVersion != report.Source.Version || p.TargetVersion != report.Target.Version || p.SourceVersion == "" {
+			t.Errorf("%+v, want %d rows in all", p, want)
+		}
+	}
+	dbtest.Exec(t, source, `
+		CREATE TABLE a WITH (autovacuum_enabled = off) AS SELECT generate_series(1, 1000);
+		CREATE TABLE nothing (n int);
+		CREATE TABLE b WITH (autovacuum_enabled = off) AS SELECT generate_series(1, 500)`)
+	clone(0)
+	dbtest.Exec(t, source, `ANALYZE a`)
+	clone(0)
+	dbtest.Exec(t, source, `ANALYZE b`)
+	clone(1500)
+}
+
+// sampled clones and wants each sample to be no less than the one before it.
+func sampled(t *testing.T, spec Spec, o Options) Report {
+	t.Helper()
 	var m Meter
+	o.Meter = &m
 	ctx, stop := context.WithCancel(t.Context())
 	var sampling sync.WaitGroup
+	var over atomic.Bool
+	o.Record = func(context.Context, Report) error {
+		if p := m.Progress(); p.Done == 1 || p.Done < 0.5 {
+			t.Errorf("before it is over, %v of it is done", p.Done)
+		}
+		over.Store(true)
+		return nil
+	}
 	for range 2 {
 		sampling.Go(func() {
 			var last Progress
-			for samples := 0; ctx.Err() == nil; samples++ {
+			for ctx.Err() == nil {
+				ended := over.Load()
 				p := m.Progress()
 				switch {
 				case p.Done < last.Done || p.Done > 1, p.Tables < last.Tables, p.Rows < last.Rows, p.Bytes < last.Bytes, p.Elapsed < last.Elapsed:
 					t.Errorf("from %+v\nto %+v", last, p)
 					return
-				case p.Left < 0 || p.Left > time.Hour, len(p.Active) > activeTables:
+				case p.Left < 0 || p.Left > time.Hour, len(p.Active) > activeTables, p.Done == 1 && (!ended && !over.Load() || p.Left != 0):
 					t.Errorf("sample: %+v", p)
 					return
 				}
@@ -142,21 +161,22 @@ func TestMeterSampled(t *testing.T) {
 			}
 		})
 	}
-	report, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(target)}, Options{Meter: &m})
+	report, err := Clone(t.Context(), spec, o)
 	stop()
 	sampling.Wait()
 	if err != nil || report.Status != StatusCompleted {
 		t.Fatalf("status %s, %v", report.Status, err)
 	}
 	p := m.Progress()
-	if p.Tables != 121 || p.TablesTotal != 121 || p.Rows != 120*200+50000 || p.Rows != report.Rows || p.Bytes != report.Bytes || p.Done < 0.99 {
+	if p.Tables != 121 || p.TablesTotal != 121 || p.Rows != 120*200+50000 || p.Rows != report.Rows || p.Bytes != report.Bytes || p.Done != 1 || p.Left != 0 {
 		t.Errorf("at the end: %+v", p)
 	}
 	for _, ph := range p.Phases {
-		if ph.Running || ph.Done > ph.Total {
+		if ph.Running || ph.Done != ph.Total {
 			t.Errorf("phase at the end: %+v", ph)
 		}
 	}
+	return report
 }
 
 func TestLedger(t *testing.T) {

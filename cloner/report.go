@@ -24,16 +24,23 @@ type Report struct {
 	Hint    string   `json:"hint,omitempty"`    // what to do about it
 	Reasons []Reason `json:"reasons,omitempty"` // of a refused clone
 
+	// Where a failed clone failed, as far as one phase and one object are to blame.
+	Phase    Phase  `json:"phase,omitempty"`
+	Relation string `json:"relation,omitempty"`
+	SQLState string `json:"sqlstate,omitempty"`
+
 	Source     Endpoint  `json:"source"`
 	Target     Endpoint  `json:"target"`
 	Schemas    []string  `json:"schemas,omitempty"` // none: the whole database
 	SnapshotAt time.Time `json:"snapshot_at,omitzero"`
 
-	Tables  int           `json:"tables"` // whose rows are on the target
-	Rows    int64         `json:"rows"`
-	Bytes   int64         `json:"bytes"` // of COPY data, as it went over the wire
-	Seconds float64       `json:"seconds"`
-	Phases  []PhaseReport `json:"phases"`
+	Tables      int           `json:"tables"`       // whose rows are on the target, all of them
+	TablesTotal int           `json:"tables_total"` // whose rows were to be copied; 0 where that was not known yet
+	Size        int64         `json:"size"`         // of those on the source's disk, without indexes
+	Rows        int64         `json:"rows"`
+	Bytes       int64         `json:"bytes"` // of COPY data, as it went over the wire
+	Seconds     float64       `json:"seconds"`
+	Phases      []PhaseReport `json:"phases"`
 
 	// Differences between source and target; Ledger: what could not be made, and why.
 	Differences []Difference  `json:"differences"`
@@ -54,6 +61,7 @@ type Endpoint struct {
 // PhaseReport is how long a phase took. Phases overlap.
 type PhaseReport struct {
 	Name    Phase   `json:"name"`
+	Begun   float64 `json:"begun"` // seconds after the clone's start
 	Seconds float64 `json:"seconds"`
 }
 

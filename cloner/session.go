@@ -67,15 +67,10 @@ const targetSettings = commonSettings + `; SET lock_timeout = 0; SET default_tra
 
 // dial connects without changing any setting of the session.
 func dial(ctx context.Context, side Side, u URL, applicationName string) (*session, error) {
-	info, err := parseConninfo(string(u))
+	cfg, err := u.Config(applicationName)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := info.forPgx(applicationName)
-	if err != nil {
-		return nil, err
-	}
-	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec // prepared statements trip over poolers
 	cfg.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
 		Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4,
 	}}).DialContext

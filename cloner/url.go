@@ -54,6 +54,30 @@ func (u URL) Database() string {
 	return c["dbname"]
 }
 
+// Endpoint is where the URL leads to. It has no version: nobody was asked.
+func (u URL) Endpoint() Endpoint {
+	c, err := parseConninfo(string(u))
+	if err != nil {
+		return Endpoint{}
+	}
+	return Endpoint{Address: c.address(), Database: c["dbname"], User: c["user"]}
+}
+
+// Config is what pgx needs to connect as the URL says. Nothing is taken from elsewhere, and the error quotes nothing.
+// Queries through it prepare nothing, which poolers may not take.
+func (u URL) Config(applicationName string) (*pgx.ConnConfig, error) {
+	c, err := parseConninfo(string(u))
+	if err != nil {
+		return nil, err
+	}
+	config, err := c.forPgx(applicationName)
+	if err != nil {
+		return nil, err
+	}
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	return config, nil
+}
+
 // conninfo holds libpq's connection keywords.
 // https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 type conninfo map[string]string

@@ -16,19 +16,25 @@ import (
 // sequences, materialized views, large objects and the database's own properties.
 func (r *run) verify(ctx context.Context) error {
 	checks := []func(context.Context) ([]Difference, error){
-		r.compareRows, r.compareArchives, r.compareSequences, r.compareViews, r.compareLargeObjects,
+		r.compareArchives, r.compareSequences, r.compareViews, r.compareLargeObjects,
 	}
 	if r.spec.whole() {
 		checks = append(checks, r.compareProperties)
 	}
-	r.meter.expect(PhaseVerify, len(checks))
+	tables := r.countable()
+	r.meter.expect(PhaseVerify, len(checks)+len(tables))
+	found, err := r.compareRows(ctx, tables)
+	if err != nil {
+		return err
+	}
+	r.report.Differences = append(r.report.Differences, found...)
 	for _, check := range checks {
 		found, err := check(ctx)
 		if err != nil {
 			return err
 		}
 		r.report.Differences = append(r.report.Differences, found...)
-		r.meter.advance(PhaseVerify, 1, 0)
+		r.meter.advance(PhaseVerify, 1)
 	}
 	slices.SortStableFunc(r.report.Differences, func(a, b Difference) int {
 		return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Object, b.Object))
@@ -45,10 +51,10 @@ type counted struct {
 }
 
 // compareRows counts the rows on the target. The source counted its own when it sent them.
-func (r *run) compareRows(ctx context.Context) ([]Difference, error) {
+func (r *run) compareRows(ctx context.Context, list []*counted) ([]Difference, error) {
 	var todo []string
 	tables := map[string]*counted{}
-	for _, c := range r.countable() {
+	for _, c := range list {
 		tables[c.relation] = c
 		todo = append(todo, c.relation)
 	}
@@ -71,6 +77,7 @@ func (r *run) compareRows(ctx context.Context) ([]Difference, error) {
 				mu.Unlock()
 			}
 		}
+		r.meter.advance(PhaseVerify, len(batch))
 		return nil
 	})
 	return found, err

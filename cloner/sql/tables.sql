@@ -10,6 +10,7 @@ SELECT c.oid::bigint                                          AS oid,
        c.relname::text                                        AS name,
        coalesce(pg_table_size(c.oid), 0)                      AS size,
        coalesce(pg_indexes_size(c.oid), 0)                    AS index_size,
+       stats.rows                                             AS estimated_rows,
        coalesce(root.oid, c.oid)::bigint                      AS root_oid,
        coalesce(rn.nspname, n.nspname)::text                  AS root_schema,
        coalesce(root.relname, c.relname)::text                AS root_name,
@@ -31,6 +32,12 @@ LEFT JOIN LATERAL (
     JOIN pg_opclass o ON o.oid = ANY (p.partclass::oid[]) AND o.opcname = 'enum_ops'
     WHERE c.relispartition
     LIMIT 1) hashed ON true
+-- As the planner reckons (estimate_rel_size in plancat.c); NULL while nobody has gathered statistics.
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN pg_relation_size(c.oid) = 0 THEN 0
+                WHEN c.relpages > 0 THEN round(greatest(c.reltuples, 0)::float8 / c.relpages
+                                               * (pg_relation_size(c.oid) / current_setting('block_size')::int))::bigint
+           END AS rows) stats
 CROSS JOIN LATERAL (
     SELECT coalesce(array_agg(a.attname::text ORDER BY a.attnum), '{}') AS names
     FROM pg_attribute a

@@ -1,0 +1,69 @@
+package cloner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"testing"
+
+	"calco/db/dbtest"
+)
+
+// TestBusy starts other clones with the databases of one that is stuck in the middle.
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	source, target, third := dbtest.Database(t), dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, stageSQL)
+	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 1, Job: NewJob()}
+	st := stages[slices.IndexFunc(stages, func(st stage) bool { return st.name == "a slow index" })]
+	alias := URL(changed(t, source, func(u *url.URL) { u.Host = "localhost:" + u.Port() }))
+	_, other := role(t, source, "SUPERUSER")
+	isSource := func(u URL) want {
+		return want{code: ReasonBusy, side: Target, text: fmt.Sprintf("The target %s is the source of a clone that is under way.", u)}
+	}
+	isTarget := want{code: ReasonBusy, side: Source, text: fmt.Sprintf("The source %s is the target of a clone that is under way.", URL(target))}
+	report, err := st.play(t, spec, func(_ context.CancelCauseFunc, release func()) {
+		for _, u := range []URL{URL(source), alias, URL(other)} {
+			refusesUntouched(t, Spec{Source: URL(third), Target: u, Clean: true}, source, isSource(u))
+		}
+		mustRefuse(t, Spec{Source: URL(target), Target: URL(third)}, isTarget)
+		mustRefuse(t, Spec{Source: URL(target), Target: URL(source), Clean: true}, isTarget, isSource(URL(source)))
+		// What is wrong with both is not said instead of what is wrong with their choice.
+		for _, u := range []string{source, target} {
+			mustRefuse(t, Spec{Source: URL(u), Target: URL(u), Clean: true}, want{
+				code: ReasonSameDatabase, side: Target, text: fmt.Sprintf("Source and target are the same database, %s.", URL(u)),
+			})
+		}
+		for u, text := range map[string]string{
+			source: isSource(URL(source)).text,
+			target: fmt.Sprintf("Another clone into %s is under way.", URL(target)),
+		} {
+			_, err := PreviewClean(t.Context(), Spec{Target: URL(u)})
+			var refused *RefusedError
+			if !errors.As(err, &refused) || len(refused.Reasons) != 1 || refused.Reasons[0].Code != ReasonBusy || refused.Reasons[0].Text != text {
+				t.Errorf("preview of %s: %v, want %q", URL(u), err, text)
+			}
+		}
+		mustComplete(t, Spec{Source: URL(source), Target: URL(third)}) // two may read one source
+		release()
+	})
+	if err != nil || report.Status != StatusCompleted {
+		t.Fatalf("the first clone: %s, %v", report.Status, err)
+	}
+	// When it is over, each is free for either.
+	mustComplete(t, Spec{Source: URL(target), Target: URL(source), Clean: true})
+}
+
+// TestBusySourceOfCancelled frees the source of a clone that was cancelled.
+func TestBusySourceOfCancelled(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, stageSQL)
+	spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
+	st := stages[slices.IndexFunc(stages, func(st stage) bool { return st.name == "a slow index" })]
+	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(ErrCancelled) })
+	isCancelled(t, spec, report, err)
+	mustComplete(t, Spec{Source: URL(dbtest.Database(t)), Target: URL(source), Clean: true})
+}

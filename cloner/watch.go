@@ -1,0 +1,230 @@
+package cloner
+
+import (
+	"container/list"
+	"slices"
+	"time"
+)
+
+// TableStatus is where one table stands.
+type TableStatus string
+
+// The states of a table, in their order.
+const (
+	TableWaiting  TableStatus = "waiting"
+	TableCopying  TableStatus = "copying"
+	TableIndexing TableStatus = "indexing" // its rows are there; its indexes and constraints are being built
+	TableDone     TableStatus = "done"
+	TableFailed   TableStatus = "failed" // its rows, or something that stands on them, could not be made
+)
+
+// TableState is one table of a clone.
+type TableState struct {
+	Relation string      `json:"relation"`
+	Status   TableStatus `json:"status"`
+	Rows     int64       `json:"rows"`
+	Bytes    int64       `json:"bytes"` // of COPY data
+	Size     int64       `json:"size"`  // on the source's disk, in bytes
+	Built    int         `json:"built"` // of its indexes and constraints
+	ToBuild  int         `json:"to_build"`
+}
+
+// EventKind is what a line of the log is about.
+type EventKind string
+
+// The kinds of events.
+const (
+	EventPhaseBegun EventKind = "phase_begun"
+	EventPhaseEnded EventKind = "phase_ended"
+	EventTrouble    EventKind = "trouble" // an object could not be made: it is in the ledger
+	EventWarning    EventKind = "warning"
+)
+
+// Event is one line of a clone's log.
+type Event struct {
+	At     time.Time `json:"at"`
+	Kind   EventKind `json:"kind"`
+	Phase  Phase     `json:"phase,omitempty"`
+	Object string    `json:"object,omitempty"`
+	Text   string    `json:"text,omitempty"` // in English, PostgreSQL's own words where it spoke
+}
+
+// Changes are the tables and events that are new since some moment.
+type Changes struct {
+	Revision int64 // for the next call of Since
+	Tables   []TableState
+	Events   []Event
+}
+
+// keptEvents bounds how many events a Meter remembers: the last ones.
+const keptEvents = 1000
+
+// Since returns what has changed since a revision, 0 for all there is: tables in no order, events in theirs. It changes
+// nothing: asking again with the same revision returns at least the same tables. Tables on their way are always among
+// them. What it costs grows with what has changed, not with what there is.
+//
+// The tables are those whose rows the clone copies, known from the phase copy on. One that was on the target already
+// and is left as it was is none of them. Once Clone has returned, all are done or failed, unless it failed or was
+// cancelled: then what is waiting has no rows on the target, and what is indexing has them, without all that belongs
+// to them.
+func (m *Meter) Since(revision int64) Changes {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := Changes{Revision: m.revision}
+	for e := m.recent.Back(); e != nil; e = e.Prev() {
+		t := e.Value.(*tableMeter)
+		if t.changed <= revision {
+			break
+		}
+		c.Tables = append(c.Tables, t.state())
+	}
+	for f := range m.active {
+		if t := m.byOID[f.table]; t != nil && t.changed <= revision && t.flights[0] == f {
+			c.Tables = append(c.Tables, t.state())
+		}
+	}
+	first, _ := slices.BinarySearchFunc(m.events, revision+1, func(e loggedEvent, r int64) int { return int(e.revision - r) })
+	for _, e := range m.events[first:] {
+		c.Events = append(c.Events, e.Event)
+	}
+	return c
+}
+
+// tableMeter is what a Meter knows of one table.
+type tableMeter struct {
+	relation string
+	size     int64
+	rows     int64 // that have arrived
+	bytes    int64
+	flights  []*flight // on their way
+	copied   bool      // nothing more will come
+	failed   bool
+	built    int
+	settled  int // indexes and constraints that were built, or could not be
+	toBuild  int
+
+	changed int64 // the revision of its last change
+	recent  *list.Element
+}
+
+// state must be called with the Meter's mu held.
+func (t *tableMeter) state() TableState {
+	s := TableState{
+		Relation: t.relation, Status: TableWaiting, Rows: t.rows, Bytes: t.bytes, Size: t.size, Built: t.built, ToBuild: t.toBuild,
+	}
+	for _, f := range t.flights {
+		s.Rows += f.rows.Load()
+		s.Bytes += f.bytes.Load()
+	}
+	switch {
+	case t.failed:
+		s.Status = TableFailed
+	case len(t.flights) > 0:
+		s.Status = TableCopying
+	case t.copied && t.settled < t.toBuild:
+		s.Status = TableIndexing
+	case t.copied:
+		s.Status = TableDone
+	}
+	return s
+}
+
+// down takes a part off that has landed or was ditched.
+func (t *tableMeter) down(f *flight) {
+	t.flights = slices.DeleteFunc(t.flights, func(g *flight) bool { return g == f })
+}
+
+type loggedEvent struct {
+	Event
+	revision int64
+}
+
+// follow begins to keep a table, with toBuild indexes and constraints.
+func (m *Meter) follow(t *table, toBuild int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.byOID == nil {
+		m.byOID = map[int64]*tableMeter{}
+	}
+	m.byOID[t.OID] = &tableMeter{relation: t.String(), size: t.Size, toBuild: toBuild}
+	m.size += t.Size
+	m.change(t.OID, func(*tableMeter) {})
+}
+
+// settle counts an index or constraint of a table: nothing more will be done for it.
+func (m *Meter) settle(oid int64, built bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.change(oid, func(t *tableMeter) {
+		t.settled++
+		if built {
+			t.built++
+		}
+	})
+}
+
+// spoil says that a table's rows, or something that stands on them, could not be made.
+func (m *Meter) spoil(oid int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.change(oid, func(t *tableMeter) { t.failed = true })
+}
+
+// arrived counts a table whose mark is on the target, though nobody heard that it was committed.
+func (m *Meter) arrived(oid, rows int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.change(oid, func(t *tableMeter) {
+		if t.copied {
+			return
+		}
+		m.tables++
+		m.rows += rows
+		t.rows, t.copied, t.failed = rows, true, false
+	})
+}
+
+// change must be called with mu held. A table that is not followed, such as one that is left as it was, has no state.
+func (m *Meter) change(oid int64, how func(*tableMeter)) {
+	t := m.byOID[oid]
+	if t == nil {
+		return
+	}
+	how(t)
+	m.revision++
+	t.changed = m.revision
+	if t.recent == nil {
+		t.recent = m.recent.PushBack(t)
+		return
+	}
+	m.recent.MoveToBack(t.recent)
+}
+
+// log must be called with mu held.
+func (m *Meter) log(e Event) {
+	m.revision++
+	e.At = time.Now()
+	if len(m.events) == keptEvents {
+		m.events = slices.Delete(m.events, 0, 1)
+	}
+	m.events = append(m.events, loggedEvent{e, m.revision})
+}
+
+// warn logs what is worth knowing.
+func (m *Meter) warn(text string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.log(Event{Kind: EventWarning, Text: text})
+}
+
+// end says that phases have come to their end; those that never began have none.
+func (m *Meter) end(phases ...Phase) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range phases {
+		if s := m.phases[p]; s != nil && !s.first.IsZero() {
+			s.ended = true
+			m.log(Event{Kind: EventPhaseEnded, Phase: p})
+		}
+	}
+}
