@@ -171,6 +171,11 @@ func (c *cluster) ensure(ctx context.Context) error {
 			return fmt.Errorf("make the cluster: %w", err)
 		}
 	}
+	return c.readPassword()
+}
+
+// readPassword reads the password that lies beside the cluster.
+func (c *cluster) readPassword() error {
 	password, err := os.ReadFile(c.path("password"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s is there, but without the password that a cluster of Calco has beside it: choose another folder", c.data())

@@ -132,13 +132,14 @@ func (s *Server) Dir() string { return s.cluster.dir }
 
 // URL returns the connection string of the superuser for a database, the name taken as it is; the empty one stands for
 // "postgres". It holds the password. It stays true as long as the server lives.
-func (s *Server) URL(database string) string {
+func (s *Server) URL(database string) string { return s.cluster.url(database) }
+
+func (c *cluster) url(database string) string {
 	if database == "" {
 		database = superuser
 	}
 	// libpq does not read + as a space, and pgx does: neither may see one.
 	escape := func(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
-	c := s.cluster
 	if c.loopback {
 		return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=disable", superuser, escape(c.password), c.port, escape(database))
 	}

@@ -1,0 +1,241 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"calco/cloner"
+	"calco/db/state"
+)
+
+const (
+	beatEvery     = time.Second
+	writePatience = 5 * time.Second // for one write to the state database
+)
+
+// The reasons of refusals that only the keeper of the jobs knows.
+const (
+	ReasonProtected     cloner.ReasonCode = "protected"      // the target is protected by now
+	ReasonStateDatabase cloner.ReasonCode = "state_database" // the target is Calco's own
+	ReasonGone          cloner.ReasonCode = "gone"           // the saved database was removed
+)
+
+// life is one job in this process, from its claim to its outcome.
+type life struct {
+	runner *Runner
+	run    Run
+	job    Job
+	meter  *cloner.Meter
+	woken  chan struct{}
+
+	mu       sync.Mutex // held while the state database is written to, so that what is new is written once
+	revision int64      // of the meter, that is written
+	events   int64      // that are written
+	speeds   []int64
+	sampled  time.Time
+	bytes    int64          // at that time
+	recorded *cloner.Report // the verdict, once it is on record
+}
+
+func newLife(r *Runner, run Run, job Job) *life {
+	return &life{runner: r, run: run, job: job, meter: &cloner.Meter{}, woken: make(chan struct{}, 1), sampled: time.Now()}
+}
+
+// wake has the next beat come now.
+func (l *life) wake() {
+	select {
+	case l.woken <- struct{}{}:
+	default:
+	}
+}
+
+// live returns when the outcome is written, or cannot be. The job ends with stopping, not with ctx.
+func (l *life) live(ctx, stopping context.Context) {
+	ctx = context.WithoutCancel(ctx)
+	working, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(stopping, func() { cancel(errInterrupted) })()
+
+	var beating sync.WaitGroup
+	ended := make(chan struct{})
+	beating.Go(func() { l.beatUntil(ctx, ended, cancel) })
+	report := l.clone(working)
+	close(ended)
+	beating.Wait()
+
+	cause := context.Cause(working)
+	if errors.Is(cause, ErrLost) {
+		l.runner.log.WarnContext(ctx, "the job was lost", "job", l.run.Task, "term", l.run.Term)
+		return
+	}
+	if l.recorded != nil {
+		report = l.epilogue(report)
+	}
+	interrupted := report.Status == cloner.StatusFailed && errors.Is(cause, errInterrupted)
+	l.finish(ctx, stopping, report, interrupted)
+}
+
+// clone is the engine's part, unless the job must not begin.
+func (l *life) clone(ctx context.Context) cloner.Report {
+	reason, err := l.refusal(ctx)
+	switch {
+	case context.Cause(ctx) != nil && errors.Is(context.Cause(ctx), cloner.ErrCancelled):
+		return cloner.Report{Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error()}
+	case err != nil:
+		return cloner.Report{Status: cloner.StatusFailed, Error: err.Error()}
+	case reason != nil:
+		return cloner.Report{Status: cloner.StatusRefused, Reasons: []cloner.Reason{*reason}, Schemas: l.job.Spec.Schemas}
+	}
+	report, _ := cloner.Clone(ctx, l.job.Spec, cloner.Options{Meter: l.meter, Past: l.job.Past, Record: l.record}) // the report has the error
+	return report
+}
+
+// refusal looks at what may have changed since the job was started.
+func (l *life) refusal(ctx context.Context) (*cloner.Reason, error) {
+	spec := l.job.Spec
+	for side, url := range map[cloner.Side]cloner.URL{cloner.Source: spec.Source, cloner.Target: spec.Target} {
+		if url == "" {
+			return &cloner.Reason{
+				Code: ReasonGone, Side: side, Text: "The saved database of the " + string(side) + " was removed.",
+				Hint: "Save it again, then start a new clone.",
+			}, nil
+		}
+	}
+	if l.job.Protected {
+		return &cloner.Reason{
+			Code: ReasonProtected, Side: cloner.Target, Text: "The target is protected: nothing may be cloned into it.",
+			Hint: "Choose another target, or ask an admin to unprotect this one.",
+		}, nil
+	}
+	owns, err := l.runner.store.OwnsDatabase(ctx, spec.Target)
+	if err != nil || !owns {
+		return nil, err
+	}
+	return &cloner.Reason{
+		Code: ReasonStateDatabase, Side: cloner.Target, Text: "This is Calco's own state database.",
+		Hint: "Choose another target.",
+	}, nil
+}
+
+// beatUntil writes how far the job is, about once a second. What cannot be written now is written later: the copy goes
+// on without the state database.
+func (l *life) beatUntil(ctx context.Context, ended <-chan struct{}, cancel context.CancelCauseFunc) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for silent := false; ; {
+		asked := false
+		err := l.write(ctx, func(ctx context.Context, b Beat) (err error) {
+			if l.recorded == nil {
+				asked, err = l.runner.store.Beat(ctx, b)
+			}
+			return err
+		})
+		switch {
+		case errors.Is(err, ErrLost):
+			cancel(ErrLost)
+			return
+		case err != nil && !silent:
+			l.runner.log.WarnContext(ctx, "the state database does not answer; the clone goes on", "job", l.run.Task, "error", err)
+		case asked:
+			cancel(cloner.ErrCancelled)
+		}
+		silent = err != nil
+		select {
+		case <-ended:
+			return
+		case <-tick.C:
+		case <-l.woken:
+		}
+	}
+}
+
+// write has what is new written. If that fails it stays new.
+func (l *life) write(ctx context.Context, to func(context.Context, Beat) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writePatience)
+	defer cancel()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	changes := l.meter.Since(l.revision)
+	progress := l.meter.Progress()
+	l.sample(progress.Bytes)
+	err := to(ctx, Beat{
+		Run: l.run, Progress: progress, Speeds: l.speeds,
+		Tables: changes.Tables, Events: changes.Events, Event: l.events + 1,
+	})
+	if err == nil {
+		l.revision = changes.Revision
+		l.events += int64(len(changes.Events))
+	}
+	return err
+}
+
+// sample adds to the speeds, one for each second that has passed. It must be called with mu held.
+func (l *life) sample(bytes int64) {
+	passed := time.Since(l.sampled)
+	seconds := int((passed + beatEvery/10) / beatEvery) // ticks are not on the dot
+	if seconds < 1 {
+		return
+	}
+	speed := int64(float64(max(bytes-l.bytes, 0)) / passed.Seconds())
+	for range min(seconds, state.MaxSpeeds) {
+		l.speeds = append(l.speeds, speed)
+	}
+	l.speeds = l.speeds[max(len(l.speeds)-state.MaxSpeeds, 0):]
+	l.sampled, l.bytes = time.Now(), bytes
+}
+
+// record puts the verdict on record, before the marks on the target go. It waits for a state database that is away, as
+// long as the job may.
+func (l *life) record(ctx context.Context, report cloner.Report) error {
+	for {
+		err := l.write(ctx, func(ctx context.Context, b Beat) error {
+			err := l.runner.store.Finish(ctx, b, report, false)
+			if err == nil {
+				l.recorded = &report
+			}
+			return err
+		})
+		if err == nil || errors.Is(err, ErrLost) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(beatEvery):
+		}
+	}
+}
+
+// epilogue is the recorded verdict, with what came after it. That cannot change it any more: the copy is there, and true.
+func (l *life) epilogue(last cloner.Report) cloner.Report {
+	if last.Status == l.recorded.Status {
+		return last
+	}
+	report := *l.recorded
+	report.Warnings = append(report.Warnings, last.Warnings...)
+	report.Warnings = append(report.Warnings, "Calco's marks may still be on the target, in the schema _calco: "+last.Error)
+	return report
+}
+
+// finish writes the outcome, until that succeeds or the process may wait no longer.
+func (l *life) finish(ctx, stopping context.Context, report cloner.Report, interrupted bool) {
+	for {
+		stopped := stopping.Err() != nil
+		err := l.write(ctx, func(ctx context.Context, b Beat) error {
+			return l.runner.store.Finish(ctx, b, report, interrupted)
+		})
+		if err == nil {
+			return
+		}
+		l.runner.log.ErrorContext(ctx, "write the outcome", "job", l.run.Task, "outcome", report.Status, "error", err)
+		if stopped || errors.Is(err, ErrLost) {
+			return
+		}
+		select {
+		case <-stopping.Done():
+		case <-time.After(beatEvery):
+		}
+	}
+}

@@ -1,0 +1,192 @@
+package db
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"calco/db/state"
+)
+
+// Users returns all users, the oldest first.
+func (s *Store) Users(ctx context.Context) ([]state.User, error) {
+	rows, _ := s.pool.Query(ctx, `
+		SELECT   u.id, u.email, u.role, u.created_at, max(s.last_seen_at)
+		FROM     users u
+		LEFT     JOIN sessions s ON s.user_id = u.id
+		GROUP BY u.id
+		ORDER BY u.id`) // Query's error is the one of the rows
+	users, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (state.User, error) {
+		var u state.User
+		var seen *time.Time
+		err := row.Scan(&u.ID, &u.Email, &u.Role, &u.CreatedAt, &seen)
+		if seen != nil {
+			u.LastSeenAt = *seen
+		}
+		return u, err
+	})
+	return users, explain("list users", err)
+}
+
+// HasUsers tells whether anybody is there yet.
+func (s *Store) HasUsers(ctx context.Context) (bool, error) {
+	var has bool
+	err := s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM users)`).Scan(&has)
+	return has, explain("look for users", err)
+}
+
+// UserByEmail returns a user. Upper and lower case are the same.
+func (s *Store) UserByEmail(ctx context.Context, email string) (state.User, error) {
+	u, _, err := s.Credentials(ctx, email)
+	return u, err
+}
+
+// Credentials returns a user with the hash of the password, which is empty for someone who has none.
+func (s *Store) Credentials(ctx context.Context, email string) (u state.User, hash string, err error) {
+	err = s.pool.QueryRow(ctx, `
+		SELECT id, email, role, created_at, coalesce(password_hash, '')
+		FROM   users
+		WHERE  lower(email) = lower($1)`, email).
+		Scan(&u.ID, &u.Email, &u.Role, &u.CreatedAt, &hash)
+	return u, hash, explain("find the user", err)
+}
+
+// AddUser makes a user. An empty hash is no password. The error for an address that is taken is state.ErrTaken.
+func (s *Store) AddUser(ctx context.Context, email string, role state.Role, hash string) (state.User, error) {
+	u, err := addUser(ctx, s.pool, email, role, hash)
+	return u, explain("add a user", err)
+}
+
+// RemoveUser removes a user with all sessions and links, and with the saved databases that nobody else sees. The last
+// admin stays, and so does someone with such a database that a job uses: that is a state.ErrConflict.
+func (s *Store) RemoveUser(ctx context.Context, id int64) error {
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		// Whoever removes another admin at the same time waits here.
+		rows, _ := tx.Query(ctx, `SELECT id FROM users WHERE role = 'admin' ORDER BY id FOR UPDATE`)
+		admins, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		if err != nil {
+			return err
+		}
+		if len(admins) == 1 && admins[0] == id {
+			return fmt.Errorf("the last admin stays: %w", state.ErrConflict)
+		}
+		if err := removePrivate(ctx, tx, id); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, `DELETE FROM users WHERE id = $1`, id)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = state.ErrNotFound
+		}
+		return err
+	})
+	return explain("remove the user", err)
+}
+
+// removePrivate removes the saved databases that only their owner sees.
+func removePrivate(ctx context.Context, tx pgx.Tx, ownerID int64) error {
+	rows, _ := tx.Query(ctx, `SELECT id FROM connections WHERE owner_id = $1 AND NOT shared ORDER BY id`, ownerID)
+	private, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return err
+	}
+	for _, id := range private {
+		if err := lockUnused(ctx, tx, id); err != nil {
+			return err
+		}
+	}
+	_, err = tx.Exec(ctx, `DELETE FROM connections WHERE id = any($1)`, private)
+	return err
+}
+
+// SetPassword changes a user's password and ends all sessions of the user but one, which may be 0 for none.
+func (s *Store) SetPassword(ctx context.Context, userID int64, hash string, keepSession int64) error {
+	return explain("change the password", s.inTx(ctx, func(tx pgx.Tx) error {
+		return setPassword(ctx, tx, userID, hash, keepSession)
+	}))
+}
+
+// execer is a pool or a transaction.
+type execer interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+func addUser(ctx context.Context, on execer, email string, role state.Role, hash string) (u state.User, err error) {
+	err = on.QueryRow(ctx, `
+		INSERT INTO users (email, role, password_hash)
+		VALUES            ($1,    $2,   nullif($3, ''))
+		RETURNING id, email, role, created_at`, email, role, hash).
+		Scan(&u.ID, &u.Email, &u.Role, &u.CreatedAt)
+	return u, err
+}
+
+func setPassword(ctx context.Context, tx pgx.Tx, userID int64, hash string, keepSession int64) error {
+	tag, err := tx.Exec(ctx, `UPDATE users SET password_hash = $2 WHERE id = $1`, userID, hash)
+	if err != nil {
+		return err
+	}
+	if tag.RowsAffected() == 0 {
+		return state.ErrNotFound
+	}
+	if _, err = tx.Exec(ctx, `DELETE FROM sessions WHERE user_id = $1 AND id <> $2`, userID, keepSession); err != nil {
+		return err
+	}
+	// A link that somebody else may hold is worth a password.
+	_, err = tx.Exec(ctx, `UPDATE links SET used_at = now() WHERE user_id = $1 AND used_at IS NULL`, userID)
+	return err
+}
+
+// Attempts to sign in: the first few are free, then each waits twice as long as the one before.
+const (
+	freeAttempts  = 5
+	longestWait   = 5 * time.Minute
+	attemptsForgo = 24 * time.Hour // forgotten after this time
+	attemptsLock  = 0x7369676e     // sign: keeps these locks apart from others
+)
+
+// AttemptSignIn counts an attempt to sign in to an account, before the password is looked at, so that attempts at the
+// same time are counted too. It returns how long to wait where there were too many; then nothing may be tried.
+func (s *Store) AttemptSignIn(ctx context.Context, email string) (wait time.Duration, err error) {
+	var seconds float64
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		// One at a time for an account, or the statement would not see what those beside it count.
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended(encode($1, 'hex'), $2))`, account(email), attemptsLock); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, `
+			WITH counted AS (
+				INSERT INTO signin_attempts AS a (account, attempts, last_at,               next_at)
+				VALUES                           ($1,      1,        statement_timestamp(), statement_timestamp())
+				ON CONFLICT (account) DO UPDATE
+				SET    attempts = CASE WHEN a.last_at < excluded.last_at - $4::interval THEN 1 ELSE a.attempts + 1 END,
+				       last_at  = excluded.last_at,
+				       next_at  = excluded.next_at +
+				                  CASE WHEN a.last_at < excluded.last_at - $4::interval OR a.attempts + 1 < $2 THEN interval '0'
+				                       ELSE least(interval '1 second' * 2 ^ least(a.attempts + 1 - $2, 20), $3::interval) END
+				WHERE  a.next_at <= excluded.next_at
+				RETURNING 0::float8 AS seconds
+			)
+			SELECT seconds FROM counted
+			UNION ALL
+			SELECT extract(epoch FROM next_at - statement_timestamp())::float8
+			FROM   signin_attempts
+			WHERE  account = $1
+			AND    next_at > statement_timestamp()
+			LIMIT  1`, account(email), freeAttempts, longestWait, attemptsForgo).Scan(&seconds)
+	})
+	return time.Duration(seconds * float64(time.Second)), explain("count the attempt to sign in", err)
+}
+
+// ForgiveSignIn forgets the attempts on an account, after one that was right.
+func (s *Store) ForgiveSignIn(ctx context.Context, email string) error {
+	_, err := s.pool.Exec(ctx, `DELETE FROM signin_attempts WHERE account = $1`, account(email))
+	return explain("forget the attempts to sign in", err)
+}
+
+func account(email string) []byte {
+	sum := sha256.Sum256([]byte(strings.ToLower(email)))
+	return sum[:]
+}

@@ -1,0 +1,177 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"calco/cloner"
+	"calco/db/state"
+)
+
+// ownPatience bounds how long OwnsDatabase looks.
+const ownPatience = 5 * time.Second
+
+const connectionColumns = `
+	c.id, coalesce(c.owner_id, 0), coalesce(u.email, ''), c.name, c.environment, c.address, c.database, c.role,
+	c.shared, c.protected, c.created_at, c.updated_at`
+
+func scanConnection(row pgx.CollectableRow) (c state.Connection, err error) {
+	err = row.Scan(&c.ID, &c.OwnerID, &c.Owner, &c.Name, &c.Environment, &c.Address, &c.Database, &c.User,
+		&c.Shared, &c.Protected, &c.CreatedAt, &c.UpdatedAt)
+	return c, err
+}
+
+// Connections returns the saved databases that a user sees, by name.
+func (s *Store) Connections(ctx context.Context, u state.User) ([]state.Connection, error) {
+	rows, _ := s.pool.Query(ctx, `
+		SELECT   `+connectionColumns+`
+		FROM     connections c
+		LEFT     JOIN users u ON u.id = c.owner_id
+		WHERE    c.shared OR c.owner_id = $1
+		ORDER BY lower(c.name), c.id`, u.ID)
+	connections, err := pgx.CollectRows(rows, scanConnection)
+	return connections, explain("list the saved databases", err)
+}
+
+// Connection returns a saved database. The error for one that the user does not see is state.ErrNotFound, as if it were
+// not there.
+func (s *Store) Connection(ctx context.Context, u state.User, id int64) (state.Connection, error) {
+	rows, _ := s.pool.Query(ctx, `
+		SELECT `+connectionColumns+`
+		FROM   connections c
+		LEFT   JOIN users u ON u.id = c.owner_id
+		WHERE  c.id = $1
+		AND    (c.shared OR c.owner_id = $2)`, id, u.ID)
+	c, err := pgx.CollectExactlyOneRow(rows, scanConnection)
+	return c, explain("find the saved database", err)
+}
+
+// AddConnection saves a database. Of c, the owner, the name, the environment, and whether it is shared and protected
+// count; where it is, is read from the URL. The error for a name that another one of the owner has is state.ErrTaken.
+func (s *Store) AddConnection(ctx context.Context, c state.Connection, url cloner.URL) (id int64, err error) {
+	if err := url.Check(); err != nil {
+		return 0, fmt.Errorf("save a database: the URL cannot be used: %w", err)
+	}
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		if err := tx.QueryRow(ctx, `SELECT nextval(pg_get_serial_sequence('connections', 'id'))`).Scan(&id); err != nil {
+			return err
+		}
+		sealed, err := s.key.seal(placeOfURL(id), string(url))
+		if err != nil {
+			return err
+		}
+		at := url.Endpoint()
+		_, err = tx.Exec(ctx, `
+			INSERT INTO connections (id, owner_id, name, environment, shared, protected, address, database, role, url_sealed)
+			VALUES                  ($1, $2,       $3,   $4,          $5,     $6,        $7,      $8,       $9,   $10)`,
+			id, c.OwnerID, c.Name, c.Environment, c.Shared, c.Protected, at.Address, at.Database, at.User, sealed)
+		return err
+	})
+	return id, explain("save a database", err)
+}
+
+// ChangeConnection changes a saved database: its name, environment, whether it is shared and protected, and its URL
+// unless that is empty. The errors are state.ErrTaken for the name, state.ErrNotFound, and state.ErrConflict for another
+// URL while a job uses the database.
+func (s *Store) ChangeConnection(ctx context.Context, c state.Connection, url cloner.URL) error {
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		if url != "" {
+			if err := s.changeURL(ctx, tx, c.ID, url); err != nil {
+				return err
+			}
+		}
+		tag, err := tx.Exec(ctx, `
+			UPDATE connections
+			SET    name = $2, environment = $3, shared = $4, protected = $5, updated_at = now()
+			WHERE  id = $1`, c.ID, c.Name, c.Environment, c.Shared, c.Protected)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = state.ErrNotFound
+		}
+		return err
+	})
+	return explain("change the saved database", err)
+}
+
+// changeURL refuses while a job is on its way: it was confirmed for the database that the URL led to then.
+func (s *Store) changeURL(ctx context.Context, tx pgx.Tx, id int64, url cloner.URL) error {
+	if err := url.Check(); err != nil {
+		return fmt.Errorf("the URL cannot be used: %w", err)
+	}
+	if err := lockUnused(ctx, tx, id); err != nil {
+		return err
+	}
+	sealed, err := s.key.seal(placeOfURL(id), string(url))
+	if err != nil {
+		return err
+	}
+	at := url.Endpoint()
+	_, err = tx.Exec(ctx, `
+		UPDATE connections
+		SET    address = $2, database = $3, role = $4, url_sealed = $5
+		WHERE  id = $1`, id, at.Address, at.Database, at.User, sealed)
+	return err
+}
+
+// RemoveConnection forgets a saved database. Its jobs stay in the history. The error while a job uses it is
+// state.ErrConflict.
+func (s *Store) RemoveConnection(ctx context.Context, id int64) error {
+	return explain("remove the saved database", s.inTx(ctx, func(tx pgx.Tx) error {
+		if err := lockUnused(ctx, tx, id); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `DELETE FROM connections WHERE id = $1`, id)
+		return err
+	}))
+}
+
+// ConnectionURL returns what leads to a saved database. It is for a clone or a look at the database, and for nobody's
+// eyes.
+func (s *Store) ConnectionURL(ctx context.Context, id int64) (cloner.URL, error) {
+	var sealed []byte
+	err := s.pool.QueryRow(ctx, `SELECT url_sealed FROM connections WHERE id = $1`, id).Scan(&sealed)
+	if err != nil {
+		return "", explain("find the saved database", err)
+	}
+	url, err := s.key.open(placeOfURL(id), sealed)
+	return cloner.URL(url), explain("read the URL of the saved database", err)
+}
+
+// placeOfURL is where the URL of a saved database may be read, and nowhere else.
+func placeOfURL(id int64) string { return fmt.Sprintf("URL of connection %d", id) }
+
+// OwnsDatabase tells whether a URL leads to the state database itself, under whatever name. A database that does not
+// answer soon is not found to be.
+func (s *Store) OwnsDatabase(ctx context.Context, url cloner.URL) (owns bool, err error) {
+	config, err := url.Config("calco")
+	if err != nil {
+		return false, fmt.Errorf("look whether it is the state database: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, ownPatience)
+	defer cancel()
+	there, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return false, nil //nolint:nilerr // whoever uses the database will be told
+	}
+	defer there.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only asked
+	// An advisory lock is seen only within one database of one server. One with random keys that is held here and cannot
+	// be had there is proof, and needs no privilege.
+	k1, k2 := rand.Int32(), rand.Int32()
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, $2)`, k1, k2); err != nil {
+			return fmt.Errorf("look whether it is the state database: %w", err)
+		}
+		var free bool
+		err := there.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1, $2)`, k1, k2).Scan(&free)
+		owns = err == nil && !free
+		return nil
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return false, nil
+	}
+	return owns, err
+}

@@ -1,0 +1,100 @@
+package db_test
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"calco/cloner"
+	"calco/db"
+	"calco/db/dbtest"
+	"calco/db/state"
+)
+
+func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
+
+// newKey is a key of the test's own.
+func newKey() (key db.Key) {
+	_, _ = rand.Read(key[:])
+	return key
+}
+
+// open makes a state database for the test, and opens it.
+func open(t *testing.T) *db.Store {
+	t.Helper()
+	store, _ := openAt(t)
+	return store
+}
+
+func openAt(t *testing.T) (store *db.Store, url string) {
+	t.Helper()
+	url = dbtest.Database(t)
+	return openKey(t, url, newKey()), url
+}
+
+func openKey(t *testing.T, url string, key db.Key) *db.Store {
+	t.Helper()
+	store, err := db.Open(t.Context(), url, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	return store
+}
+
+var users atomic.Int64
+
+func addUser(t *testing.T, store *db.Store, role state.Role) state.User {
+	t.Helper()
+	u, err := store.AddUser(t.Context(), fmt.Sprintf("user%d@example.org", users.Add(1)), role, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// save saves a database that need not exist.
+func save(t *testing.T, store *db.Store, owner state.User, name string, change ...func(*state.Connection)) state.Connection {
+	t.Helper()
+	return saveURL(t, store, owner, name, cloner.URL("postgres://u:pw@db.example.org/"+name), change...)
+}
+
+func saveURL(t *testing.T, store *db.Store, owner state.User, name string, url cloner.URL, change ...func(*state.Connection)) state.Connection {
+	t.Helper()
+	c := state.Connection{OwnerID: owner.ID, Name: name, Environment: state.OtherUse}
+	for _, f := range change {
+		f(&c)
+	}
+	id, err := store.AddConnection(t.Context(), c, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err = store.Connection(t.Context(), owner, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func shared(c *state.Connection)    { c.Shared = true }
+func protected(c *state.Connection) { c.Protected = true }
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("never: %s", what)
+		}
+	}
+}

@@ -1,0 +1,268 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"calco/cloner"
+	"calco/cloner/runner"
+	"calco/db/state"
+)
+
+var _ runner.Store = (*Store)(nil)
+
+const (
+	// deadAfter is how old the heartbeat of a worker is that is taken for dead.
+	deadAfter = 20 * time.Second
+	// graceAfterStart is how long workers that live have, after a restart of the state database, to say so.
+	graceAfterStart = 10 * time.Second
+	// handOver is how long River may have had a job that no worker claimed, before that worker is taken for dead.
+	handOver = 20 * time.Second
+)
+
+// Claim is what runner.Store has.
+func (s *Store) Claim(ctx context.Context, r runner.Run, worker string) (job runner.Job, err error) {
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		var sourceID, targetID int64
+		var sourceURL, targetURL []byte
+		err := tx.QueryRow(ctx, `
+			UPDATE background_tasks t
+			SET    status = 'running', worker = $3, started_at = coalesce(t.started_at, now()),
+			       updated_at = now(), revision = t.revision + 1
+			FROM   background_tasks b
+			LEFT   JOIN connections source ON source.id = b.source_id
+			LEFT   JOIN connections target ON target.id = b.target_id
+			WHERE  t.id = $1
+			AND    t.term = $2
+			AND    t.status = 'queued'
+			AND    b.id = t.id
+			RETURNING t.schemas, t.clean, coalesce(source.id, 0), source.url_sealed, coalesce(target.id, 0), target.url_sealed,
+			          coalesce(target.protected, false)`, r.Task, r.Term, worker).
+			Scan(&job.Spec.Schemas, &job.Spec.Clean, &sourceID, &sourceURL, &targetID, &targetURL, &job.Protected)
+		if err != nil {
+			return lostIfNone(err)
+		}
+		if job.Spec.Source, err = s.openURL(sourceID, sourceURL); err != nil {
+			return err
+		}
+		if job.Spec.Target, err = s.openURL(targetID, targetURL); err != nil {
+			return err
+		}
+		if job.Past, err = past(ctx, tx, r.Task); err != nil {
+			return err
+		}
+		return notify(ctx, tx, changedChannel, r.Task)
+	})
+	job.Spec.Job, job.Spec.Term = r.Task, r.Term
+	return job, explain("claim the job", err)
+}
+
+// past returns the report of the last clone like this one, or nil. What it found to be different takes no part.
+func past(ctx context.Context, tx pgx.Tx, id string) (*cloner.Report, error) {
+	rows, _ := tx.Query(ctx, `
+		SELECT   p.report - 'differences' - 'ledger'
+		FROM     background_tasks t
+		JOIN     background_tasks p USING (source_id, target_id, schemas)
+		WHERE    t.id = $1
+		AND      p.status IN ('completed', 'differences')
+		ORDER BY p.created_at DESC, p.id DESC
+		LIMIT    1`, id)
+	report, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[*cloner.Report])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	return report, err
+}
+
+// openURL returns "" for a database that is gone.
+func (s *Store) openURL(id int64, sealed []byte) (cloner.URL, error) {
+	if sealed == nil {
+		return "", nil
+	}
+	url, err := s.key.open(placeOfURL(id), sealed)
+	return cloner.URL(url), err
+}
+
+// Beat is what runner.Store has.
+func (s *Store) Beat(ctx context.Context, b runner.Beat) (cancel bool, err error) {
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `
+			UPDATE background_tasks
+			SET    updated_at = now(), revision = revision + 1, progress = $3, metadata = jsonb_set(metadata, '{clone}', $4)
+			WHERE  id = $1
+			AND    term = $2
+			AND    status = 'running'
+			RETURNING cancel_requested_at IS NOT NULL`, b.Task, b.Term, share(b.Progress), cloneMetadata{b.Progress, b.Speeds}).
+			Scan(&cancel)
+		if err != nil {
+			return lostIfNone(err)
+		}
+		return writeDetails(ctx, tx, b)
+	})
+	return cancel, explain("write how far the job is", err)
+}
+
+// Finish is what runner.Store has.
+func (s *Store) Finish(ctx context.Context, b runner.Beat, report cloner.Report, interrupted bool) error {
+	progress := share(b.Progress)
+	if status := state.Status(report.Status); status == state.Completed || status == state.Differences {
+		progress = 1
+	}
+	return explain("write the outcome of the job", s.inTx(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			UPDATE background_tasks
+			SET    status = $3, error = $4, interrupted = $5, report = $6, progress = $7, metadata = jsonb_set(metadata, '{clone}', $8),
+			       updated_at = now(), finished_at = coalesce(finished_at, now()), revision = revision + 1
+			WHERE  id = $1
+			AND    term = $2
+			AND    (status = 'running' OR status = $3 AND interrupted = $5 AND report IS NOT NULL)`,
+			b.Task, b.Term, report.Status, clean(report.Error), interrupted, report, progress, cloneMetadata{b.Progress, b.Speeds})
+		if err == nil && tag.RowsAffected() == 0 {
+			err = runner.ErrLost
+		}
+		if err != nil {
+			return err
+		}
+		return writeDetails(ctx, tx, b)
+	}))
+}
+
+// writeDetails writes the tables and the log of a job, whose row the transaction has, and tells those who listen.
+func writeDetails(ctx context.Context, tx pgx.Tx, b runner.Beat) error {
+	if len(b.Tables) > 0 {
+		if _, err := tx.Exec(ctx, `
+			INSERT INTO task_tables (task_id, relation, status, rows, bytes, size, built, to_build)
+			SELECT $1, * FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::int[], $8::int[])
+			ON CONFLICT (task_id, relation) DO UPDATE
+			SET (status, rows, bytes, size, built, to_build) =
+			    (excluded.status, excluded.rows, excluded.bytes, excluded.size, excluded.built, excluded.to_build)`,
+			append([]any{b.Task}, tableColumns(b.Tables)...)...); err != nil {
+			return fmt.Errorf("write its tables: %w", err)
+		}
+	}
+	if len(b.Events) > 0 {
+		if _, err := tx.Exec(ctx, `
+			INSERT INTO task_events (task_id, number, at, kind, phase, object, text)
+			SELECT $1, $2 + n - 1, at, kind, phase, object, text
+			FROM   unnest($3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::text[])
+			       WITH ORDINALITY e (at, kind, phase, object, text, n)
+			ON CONFLICT DO NOTHING`,
+			append([]any{b.Task, b.Event}, eventColumns(b.Events)...)...); err != nil {
+			return fmt.Errorf("write its log: %w", err)
+		}
+	}
+	return notify(ctx, tx, changedChannel, b.Task)
+}
+
+func tableColumns(tables []cloner.TableState) []any {
+	n := len(tables)
+	relations, statuses := make([]string, n), make([]string, n)
+	rows, bytes, sizes := make([]int64, n), make([]int64, n), make([]int64, n)
+	built, toBuild := make([]int, n), make([]int, n)
+	for i, t := range tables {
+		relations[i], statuses[i] = clean(t.Relation), string(t.Status)
+		rows[i], bytes[i], sizes[i] = t.Rows, t.Bytes, t.Size
+		built[i], toBuild[i] = t.Built, t.ToBuild
+	}
+	return []any{relations, statuses, rows, bytes, sizes, built, toBuild}
+}
+
+func eventColumns(events []cloner.Event) []any {
+	n := len(events)
+	at := make([]time.Time, n)
+	kinds, phases, objects, texts := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	for i, e := range events {
+		at[i], kinds[i], phases[i], objects[i], texts[i] = e.At, string(e.Kind), string(e.Phase), clean(e.Object), clean(e.Text)
+	}
+	return []any{at, kinds, phases, objects, texts}
+}
+
+// Reap is what runner.Store has.
+func (s *Store) Reap(ctx context.Context, mine []string) error {
+	if mine == nil {
+		mine = []string{}
+	}
+	return explain("look for jobs of dead workers", s.inTx(ctx, func(tx pgx.Tx) error {
+		return errors.Join(reapRunning(ctx, tx, mine), s.reapQueued(ctx, tx))
+	}))
+}
+
+// reapRunning ends the jobs that nobody has spoken for. While the state database was away nobody could, so that all have
+// a little time after its start.
+func reapRunning(ctx context.Context, tx pgx.Tx, mine []string) error {
+	_, err := tx.Exec(ctx, `
+		WITH dead AS (
+			SELECT id
+			FROM   background_tasks
+			WHERE  status = 'running'
+			AND    updated_at < now() - $2::interval
+			AND    pg_postmaster_start_time() < now() - $3::interval
+			AND    id <> ALL ($1)
+			FOR    UPDATE SKIP LOCKED
+		), ended AS (
+			UPDATE background_tasks t
+			SET    status = 'failed', interrupted = true, error = $4, finished_at = now(), revision = t.revision + 1
+			FROM   dead
+			WHERE  t.id = dead.id
+			RETURNING t.id
+		)
+		SELECT pg_notify($5, id) FROM ended`, mine, deadAfter, graceAfterStart, runner.Interrupted, changedChannel)
+	return err
+}
+
+// reapQueued finds River jobs for those that have none that will come: its worker died before it claimed the job.
+func (s *Store) reapQueued(ctx context.Context, tx pgx.Tx) error {
+	rows, _ := tx.Query(ctx, `
+		WITH stranded AS (
+			SELECT id
+			FROM   background_tasks t
+			WHERE  status = 'queued'
+			AND    NOT EXISTS (
+			       SELECT FROM river_job r
+			       WHERE  r.kind = $1
+			       AND    r.args @> jsonb_build_object('task', t.id, 'term', t.term)
+			       AND    (r.state IN ('available', 'pending', 'retryable', 'scheduled') OR r.state = 'running' AND r.attempted_at > now() - $2::interval))
+			FOR    UPDATE SKIP LOCKED
+		)
+		UPDATE background_tasks t
+		SET    term = t.term + 1
+		FROM   stranded
+		WHERE  t.id = stranded.id
+		RETURNING t.id, t.term`, runner.Args{}.Kind(), handOver)
+	again, err := pgx.CollectRows(rows, pgx.RowToStructByPos[runner.Args])
+	if err != nil {
+		return err
+	}
+	for _, args := range again {
+		if _, err := s.jobs.InsertTx(ctx, tx, args, nil); err != nil {
+			return fmt.Errorf("queue a job again: %w", err)
+		}
+	}
+	return nil
+}
+
+// lostIfNone: no row means that the run has its job no more.
+func lostIfNone(err error) error {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return runner.ErrLost
+	}
+	return err
+}
+
+// share is between 0 and 1, whatever the engine has reckoned.
+func share(p cloner.Progress) float64 {
+	if p.Done >= 0 && p.Done <= 1 {
+		return p.Done
+	}
+	return 0
+}
+
+// clean makes a text of a strange server one that PostgreSQL takes.
+func clean(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "�")
+}

@@ -1,0 +1,28 @@
+// Package state has the values that the state database keeps and the web app shows, and the errors that pages are made
+// of. It knows nothing of SQL, of HTTP and of HTML.
+package state
+
+import "errors"
+
+// The errors that mean something to a person. Everything else is a fault.
+var (
+	// ErrNotFound: it is not there, or not for this user.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict: it cannot be done as things stand now.
+	ErrConflict = errors.New("conflict")
+	// ErrTaken: another one has this name.
+	ErrTaken = errors.New("taken")
+	// ErrUsedUp: the one-time link is unknown, used or too old.
+	ErrUsedUp = errors.New("the link is used up")
+
+	// ErrProtected: the database can never be a target.
+	ErrProtected = errors.New("the target is protected")
+	// ErrTargetBusy: another job is queued or running into this target.
+	ErrTargetBusy = errors.New("another job has this target")
+	// ErrIsSource: another job is reading from this target.
+	ErrIsSource = errors.New("another job reads from this target")
+	// ErrIsTarget: another job is writing to this source.
+	ErrIsTarget = errors.New("another job writes to this source")
+	// ErrSameConnection: source and target are one saved database.
+	ErrSameConnection = errors.New("source and target are the same")
+)

@@ -1,0 +1,106 @@
+package state
+
+import (
+	"crypto/rand"
+	"strings"
+	"time"
+
+	"calco/cloner"
+)
+
+// Status is where a job stands.
+type Status string
+
+// The states of a job. Interrupted is Failed with that reason; stalled is derived: see Task.Stalled.
+const (
+	Queued      Status = "queued"
+	Running     Status = "running"
+	Completed   Status = Status(cloner.StatusCompleted)
+	Differences Status = Status(cloner.StatusDifferences)
+	Failed      Status = Status(cloner.StatusFailed)
+	Cancelled   Status = Status(cloner.StatusCancelled)
+	Refused     Status = Status(cloner.StatusRefused)
+)
+
+// Ended tells whether nothing more will happen to a job in this state.
+func (s Status) Ended() bool { return s != Queued && s != Running }
+
+// StalledAfter is how long a running job may be silent before it is shown as stalled.
+const StalledAfter = 30 * time.Second
+
+// Place is one end of a job, as it was when the job was made.
+type Place struct {
+	ConnectionID int64       `json:"-"` // 0 when the saved database is gone
+	Name         string      `json:"name"`
+	Environment  Environment `json:"environment"`
+	Address      string      `json:"address"` // host:port
+	Database     string      `json:"database"`
+}
+
+// Task is one job: a row of background_tasks.
+type Task struct {
+	ID      string // see NewTaskID
+	UserID  int64  // 0 when the user is gone
+	Owner   string // the user's e-mail address
+	Status  Status
+	Source  Place
+	Target  Place
+	Schemas []string // none: the whole database
+	Clean   bool
+
+	RetryOf string // the job that this one tries again
+	Newest  string // the last of the jobs that try this one again, however often; empty for none
+
+	CreatedAt  time.Time
+	StartedAt  time.Time     // zero before
+	FinishedAt time.Time     // zero before
+	Silence    time.Duration // since the last heartbeat, when this was read: the database's clock counts
+
+	Progress    cloner.Progress
+	Speeds      []int64        // bytes a second, one for each of the last seconds, at most MaxSpeeds; the newest last
+	Report      *cloner.Report // when it ended and there is one
+	Error       string         // of a job that ended without a report
+	Interrupted bool           // the server stopped, or died, while it ran
+	Cancelling  bool           // somebody has asked for it
+	Term        int64          // the number of its worker: a takeover raises it
+	Revision    int64          // grows with every change that can be seen
+}
+
+// MaxSpeeds bounds Task.Speeds.
+const MaxSpeeds = 90
+
+// Stalled tells whether a running job has not been heard of for too long.
+func (t Task) Stalled() bool { return t.Status == Running && t.Silence > StalledAfter }
+
+// MayAct tells whether somebody may cancel the job or try it again: its owner and admins.
+func (t Task) MayAct(u User) bool { return t.UserID == u.ID || u.Admin() }
+
+// NewTaskID returns the id of a new job: ten letters and digits that nobody guesses and that can be read aloud. It also
+// names the job on the target, where other installations may write too.
+func NewTaskID() string { return strings.ToLower(rand.Text()[:10]) }
+
+// TaskFilter chooses jobs for a list. Zero fields choose all.
+type TaskFilter struct {
+	Status       Status
+	ConnectionID int64  // as source or target
+	Before       string // jobs older than this one: for the next page
+	Limit        int
+}
+
+// NewTask is what a person asks for.
+type NewTask struct {
+	User     User
+	SourceID int64 // of saved databases
+	TargetID int64
+	Schemas  []string
+	Clean    bool
+	RetryOf  string // whoever may act on that job may use its databases; empty for a new one
+}
+
+// TableFilter chooses rows of a job's table list.
+type TableFilter struct {
+	Name   string // a part of the relation's name, whatever its case
+	Status cloner.TableStatus
+	Offset int
+	Limit  int
+}

@@ -1,0 +1,353 @@
+package db
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"calco/cloner"
+	"calco/cloner/runner"
+	"calco/db/state"
+)
+
+const (
+	// tasksLock is held by whoever starts a job: it compares rows that others are about to insert.
+	tasksLock = 0x7461736b // task
+	// recent is how long the last job that went wrong is what its user is shown first.
+	recent = 2 * time.Hour
+	// listed bounds the lists of jobs whose caller does not.
+	listed = 50
+)
+
+// CreateTask queues a job, in one transaction with the River job that carries it to a worker. The errors are
+// state.ErrNotFound for a database that the user does not see, state.ErrSameConnection, state.ErrProtected,
+// state.ErrTargetBusy, state.ErrIsSource, state.ErrIsTarget, and state.ErrConflict: the job to try again has not ended or
+// was tried again already.
+func (s *Store) CreateTask(ctx context.Context, t state.NewTask) (id string, err error) {
+	id = state.NewTaskID()
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, tasksLock); err != nil {
+			return err
+		}
+		source, target, err := choose(ctx, tx, t)
+		if err != nil {
+			return err
+		}
+		if err := checkFree(ctx, tx, source, target); err != nil {
+			return err
+		}
+		schemas := t.Schemas
+		if schemas == nil {
+			schemas = []string{}
+		}
+		_, err = tx.Exec(ctx, `
+			INSERT INTO background_tasks (id, user_id, owner, source_id, target_id, source, target, schemas, clean, retry_of)
+			SELECT                        $1, id,      email, $3,        $4,        $5,     $6,     $7,      $8,    nullif($9, '')
+			FROM   users
+			WHERE  id = $2`, id, t.User.ID, source.ID, target.ID, source.Place(), target.Place(), schemas, t.Clean, t.RetryOf)
+		if err != nil {
+			return err
+		}
+		if _, err := s.jobs.InsertTx(ctx, tx, runner.Args{Task: id, Term: 1}, nil); err != nil {
+			return fmt.Errorf("queue it: %w", err)
+		}
+		return notify(ctx, tx, changedChannel, id)
+	})
+	return id, explain("start a clone", err)
+}
+
+// choose returns the databases of a new job, and keeps them as they are until the transaction ends.
+func choose(ctx context.Context, tx pgx.Tx, t state.NewTask) (source, target state.Connection, err error) {
+	if t.SourceID == t.TargetID {
+		return source, target, state.ErrSameConnection
+	}
+	var lent []int64 // by the job that is tried again
+	if t.RetryOf != "" {
+		if lent, err = retried(ctx, tx, t); err != nil {
+			return source, target, err
+		}
+	}
+	rows, _ := tx.Query(ctx, `
+		SELECT `+connectionColumns+`
+		FROM   connections c
+		LEFT   JOIN users u ON u.id = c.owner_id
+		WHERE  c.id IN ($1, $2)
+		AND    (c.shared OR c.owner_id = $3 OR c.id = any($4))
+		ORDER  BY c.id
+		FOR    SHARE OF c`, t.SourceID, t.TargetID, t.User.ID, lent)
+	both, err := pgx.CollectRows(rows, scanConnection)
+	if err != nil {
+		return source, target, err
+	}
+	if len(both) != 2 {
+		return source, target, state.ErrNotFound
+	}
+	source, target = both[0], both[1]
+	if source.ID != t.SourceID {
+		source, target = target, source
+	}
+	if target.Protected {
+		return source, target, state.ErrProtected
+	}
+	return source, target, nil
+}
+
+// retried returns the databases of the job to try again, which whoever may act on it may use.
+func retried(ctx context.Context, tx pgx.Tx, t state.NewTask) (lent []int64, err error) {
+	var old state.Task
+	err = tx.QueryRow(ctx, `
+		SELECT coalesce(b.user_id, 0), b.status, array_remove(ARRAY[b.source_id, b.target_id], NULL),
+		       coalesce((SELECT n.id FROM background_tasks n WHERE n.retry_of = b.id), '')
+		FROM   background_tasks b
+		WHERE  b.id = $1
+		FOR    UPDATE OF b`, t.RetryOf).Scan(&old.UserID, &old.Status, &lent, &old.Newest)
+	switch {
+	case err != nil:
+		return nil, err
+	case !old.MayAct(t.User):
+		return nil, state.ErrNotFound
+	case !old.Status.Ended():
+		return nil, fmt.Errorf("the job to try again has not ended: %w", state.ErrConflict)
+	case old.Newest != "":
+		return nil, fmt.Errorf("the job was tried again already, as %s: %w", old.Newest, state.ErrConflict)
+	}
+	return lent, nil
+}
+
+// checkFree refuses what other jobs are busy with. One database may be saved under two names, so where they are is
+// compared too.
+func checkFree(ctx context.Context, tx pgx.Tx, source, target state.Connection) error {
+	var busy, read, written bool
+	err := tx.QueryRow(ctx, `
+		SELECT coalesce(bool_or(target_id = $2 OR target ->> 'address' = $5 AND target ->> 'database' = $6), false),
+		       coalesce(bool_or(source_id = $2 OR source ->> 'address' = $5 AND source ->> 'database' = $6), false),
+		       coalesce(bool_or(target_id = $1 OR target ->> 'address' = $3 AND target ->> 'database' = $4), false)
+		FROM   background_tasks
+		WHERE  status IN ('queued', 'running')`,
+		source.ID, target.ID, source.Address, source.Database, target.Address, target.Database).Scan(&busy, &read, &written)
+	switch {
+	case err != nil:
+		return err
+	case busy:
+		return state.ErrTargetBusy
+	case read:
+		return state.ErrIsSource
+	case written:
+		return state.ErrIsTarget
+	}
+	return nil
+}
+
+// lockUnused keeps a saved database for the transaction, unless a job is queued or running from or into it: that is a
+// state.ErrConflict.
+func lockUnused(ctx context.Context, tx pgx.Tx, connectionID int64) error {
+	var id int64
+	if err := tx.QueryRow(ctx, `SELECT id FROM connections WHERE id = $1 FOR UPDATE`, connectionID).Scan(&id); err != nil {
+		return err
+	}
+	// A job that began while we waited is seen only by a statement that begins now.
+	var used bool
+	err := tx.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM background_tasks WHERE status IN ('queued', 'running') AND $1 IN (source_id, target_id))`,
+		connectionID).Scan(&used)
+	if err == nil && used {
+		err = fmt.Errorf("a job uses the database: %w", state.ErrConflict)
+	}
+	return err
+}
+
+// CancelTask cancels a queued job at once, and a running one by its worker, soon. The error for one that has ended is
+// state.ErrConflict.
+func (s *Store) CancelTask(ctx context.Context, id string) error {
+	return explain("cancel the job", s.inTx(ctx, func(tx pgx.Tx) error {
+		var status state.Status
+		if err := tx.QueryRow(ctx, `SELECT status FROM background_tasks WHERE id = $1 FOR UPDATE`, id).Scan(&status); err != nil {
+			return err
+		}
+		if status.Ended() {
+			return fmt.Errorf("the job is %s: %w", status, state.ErrConflict)
+		}
+		_, err := tx.Exec(ctx, `
+			UPDATE background_tasks
+			SET    cancel_requested_at = coalesce(cancel_requested_at, now()),
+			       status      = CASE status WHEN 'queued' THEN 'cancelled' ELSE status END,
+			       error       = CASE status WHEN 'queued' THEN $2          ELSE error END,
+			       finished_at = CASE status WHEN 'queued' THEN now() END,
+			       revision    = revision + 1
+			WHERE  id = $1`, id, cloner.ErrCancelled.Error())
+		if err != nil {
+			return err
+		}
+		if err := notify(ctx, tx, cancelChannel, id); err != nil {
+			return err
+		}
+		return notify(ctx, tx, changedChannel, id)
+	}))
+}
+
+// Task returns a job. The error for one that is not there is state.ErrNotFound.
+func (s *Store) Task(ctx context.Context, id string) (state.Task, error) {
+	return s.oneTask(ctx, "find the job", `WHERE t.id = $1`, id)
+}
+
+// CurrentTask returns what a user is shown first: the newest job that is queued or running, or else the newest one that
+// went wrong in the last two hours and was not tried again. With neither the error is state.ErrNotFound.
+func (s *Store) CurrentTask(ctx context.Context, userID int64) (state.Task, error) {
+	return s.oneTask(ctx, "find the user's job", `
+		WHERE    t.user_id = $1
+		AND      (t.status IN ('queued', 'running')
+		          OR t.status IN ('failed', 'cancelled', 'refused') AND t.finished_at > now() - $2::interval
+		          AND NOT EXISTS (SELECT FROM background_tasks n WHERE n.retry_of = t.id))
+		ORDER BY t.status IN ('queued', 'running') DESC, t.created_at DESC, t.id DESC
+		LIMIT    1`, userID, recent)
+}
+
+// RunningTasks returns the jobs that are queued or running, the newest first, at most 50.
+func (s *Store) RunningTasks(ctx context.Context) ([]state.Task, error) {
+	return s.tasks(ctx, "list the running jobs", shortReport, `
+		WHERE    t.status IN ('queued', 'running')
+		ORDER BY t.created_at DESC, t.id DESC
+		LIMIT    $1`, listed)
+}
+
+// Tasks returns jobs, the newest first. Their reports have at most 50 differences and 50 entries of the ledger.
+func (s *Store) Tasks(ctx context.Context, f state.TaskFilter) ([]state.Task, error) {
+	if f.Limit <= 0 {
+		f.Limit = listed
+	}
+	return s.tasks(ctx, "list jobs", shortReport, `
+		WHERE    ($1 = '' OR t.status = $1)
+		AND      ($2 = 0 OR $2 IN (t.source_id, t.target_id))
+		AND      ($3 = '' OR (t.created_at, t.id) < (SELECT b.created_at, b.id FROM background_tasks b WHERE b.id = $3))
+		ORDER BY t.created_at DESC, t.id DESC
+		LIMIT    $4`, string(f.Status), f.ConnectionID, f.Before, f.Limit)
+}
+
+// Attempts returns the jobs that try one thing again and again, of which this is one, the oldest first. The error for a
+// job that is not there is state.ErrNotFound.
+func (s *Store) Attempts(ctx context.Context, id string) ([]state.Task, error) {
+	attempts, err := s.tasks(ctx, "list the attempts", shortReport, `
+		JOIN (
+			WITH RECURSIVE earlier AS (
+				SELECT id, retry_of, 0 AS n FROM background_tasks WHERE id = $1
+				UNION ALL
+				SELECT b.id, b.retry_of, n - 1 FROM background_tasks b JOIN earlier e ON b.id = e.retry_of
+			), later AS (
+				SELECT id, 0 AS n FROM background_tasks WHERE id = $1
+				UNION ALL
+				SELECT b.id, n + 1 FROM background_tasks b JOIN later l ON b.retry_of = l.id
+			)
+			SELECT id, n FROM earlier UNION SELECT id, n FROM later
+		) chain ON chain.id = t.id
+		ORDER BY chain.n`, id)
+	if err == nil && len(attempts) == 0 {
+		err = fmt.Errorf("list the attempts: %w", state.ErrNotFound)
+	}
+	return attempts, err
+}
+
+// Reports may be megabytes; a list needs their totals.
+const (
+	wholeReport = `t.report`
+	shortReport = `t.report || jsonb_build_object('differences', jsonb_path_query_array(t.report, '$.differences[0 to 49]'),
+	                                              'ledger',      jsonb_path_query_array(t.report, '$.ledger[0 to 49]'))`
+)
+
+const taskColumns = `
+	t.id, coalesce(t.user_id, 0), t.owner, t.status, t.source, coalesce(t.source_id, 0), t.target, coalesce(t.target_id, 0),
+	t.schemas, t.clean, coalesce(t.retry_of, ''), coalesce((
+		WITH RECURSIVE later AS (
+			SELECT id, 1 AS n FROM background_tasks WHERE retry_of = t.id
+			UNION ALL
+			SELECT b.id, n + 1 FROM background_tasks b JOIN later l ON b.retry_of = l.id
+		)
+		SELECT id FROM later ORDER BY n DESC LIMIT 1), ''),
+	t.created_at, t.started_at, now() - t.updated_at, t.finished_at, t.metadata -> 'clone', t.error, t.interrupted,
+	t.cancel_requested_at IS NOT NULL, t.term, t.revision, `
+
+// cloneMetadata is what metadata.clone has.
+type cloneMetadata struct {
+	Progress cloner.Progress `json:"progress"`
+	Speeds   []int64         `json:"speeds"`
+}
+
+func scanTask(row pgx.CollectableRow) (t state.Task, err error) {
+	var started, finished *time.Time
+	var report []byte
+	var clone cloneMetadata
+	err = row.Scan(&t.ID, &t.UserID, &t.Owner, &t.Status, &t.Source, &t.Source.ConnectionID, &t.Target, &t.Target.ConnectionID,
+		&t.Schemas, &t.Clean, &t.RetryOf, &t.Newest,
+		&t.CreatedAt, &started, &t.Silence, &finished, &clone, &t.Error, &t.Interrupted,
+		&t.Cancelling, &t.Term, &t.Revision, &report)
+	if err != nil {
+		return t, err
+	}
+	if started != nil {
+		t.StartedAt = *started
+	}
+	if finished != nil {
+		t.FinishedAt = *finished
+	}
+	t.Progress, t.Speeds = clone.Progress, clone.Speeds
+	t.Cancelling = t.Cancelling && !t.Status.Ended()
+	if report != nil {
+		t.Report = &cloner.Report{}
+		err = json.Unmarshal(report, t.Report)
+	}
+	return t, err
+}
+
+func (s *Store) tasks(ctx context.Context, act, report, which string, args ...any) ([]state.Task, error) {
+	rows, _ := s.pool.Query(ctx, `SELECT `+taskColumns+report+` FROM background_tasks t `+which, args...)
+	tasks, err := pgx.CollectRows(rows, scanTask)
+	return tasks, explain(act, err)
+}
+
+func (s *Store) oneTask(ctx context.Context, act, which string, args ...any) (state.Task, error) {
+	tasks, err := s.tasks(ctx, act, wholeReport, which, args...)
+	if err == nil && len(tasks) == 0 {
+		err = fmt.Errorf("%s: %w", act, state.ErrNotFound)
+	}
+	if err != nil {
+		return state.Task{}, err
+	}
+	return tasks[0], nil
+}
+
+// TaskTables returns the tables of a job, what is going on first, then what failed, then the largest, and how many the
+// filter has in all.
+func (s *Store) TaskTables(ctx context.Context, id string, f state.TableFilter) (tables []cloner.TableState, total int, err error) {
+	if f.Limit <= 0 {
+		f.Limit = listed
+	}
+	batch := &pgx.Batch{}
+	const which = `
+		FROM  task_tables
+		WHERE task_id = $1
+		AND   ($2 = '' OR status = $2)
+		AND   ($3 = '' OR position(lower($3) IN lower(relation)) > 0) `
+	batch.Queue(`SELECT count(*)`+which, id, string(f.Status), f.Name).QueryRow(func(row pgx.Row) error { return row.Scan(&total) })
+	batch.Queue(`SELECT relation, status, rows, bytes, size, built, to_build`+which+`
+		ORDER BY place, size DESC, relation
+		OFFSET $4 LIMIT $5`, id, string(f.Status), f.Name, max(f.Offset, 0), f.Limit).Query(func(rows pgx.Rows) error {
+		tables, err = pgx.CollectRows(rows, pgx.RowToStructByPos[cloner.TableState])
+		return err
+	})
+	err = s.pool.SendBatch(ctx, batch).Close()
+	return tables, total, explain("list the tables of the job", err)
+}
+
+// TaskEvents returns the log of a job, the newest line first.
+func (s *Store) TaskEvents(ctx context.Context, id string, limit int) ([]cloner.Event, error) {
+	rows, _ := s.pool.Query(ctx, `
+		SELECT   at, kind, phase, object, text
+		FROM     task_events
+		WHERE    task_id = $1
+		ORDER BY number DESC
+		LIMIT    $2`, id, limit)
+	events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[cloner.Event])
+	return events, explain("read the log of the job", err)
+}

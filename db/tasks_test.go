@@ -1,0 +1,489 @@
+package db_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"calco/cloner"
+	"calco/cloner/runner"
+	"calco/db"
+	"calco/db/dbtest"
+	"calco/db/state"
+)
+
+// create starts a job that must begin.
+func create(t *testing.T, store *db.Store, u state.User, source, target state.Connection, change ...func(*state.NewTask)) string {
+	t.Helper()
+	n := state.NewTask{User: u, SourceID: source.ID, TargetID: target.ID}
+	for _, f := range change {
+		f(&n)
+	}
+	id, err := store.CreateTask(t.Context(), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func retryOf(id string) func(*state.NewTask) { return func(n *state.NewTask) { n.RetryOf = id } }
+
+func task(t *testing.T, store *db.Store, id string) state.Task {
+	t.Helper()
+	got, err := store.Task(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// end claims a job and ends it.
+func end(t *testing.T, store *db.Store, id string, status cloner.Status) {
+	t.Helper()
+	claim(t, store, id)
+	report := cloner.Report{Status: status}
+	if status == cloner.StatusFailed {
+		report.Error = "the disk is full"
+	}
+	if err := store.Finish(t.Context(), runner.Beat{Run: runner.Run{Task: id, Term: 1}}, report, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func claim(t *testing.T, store *db.Store, id string) runner.Job {
+	t.Helper()
+	job, err := store.Claim(t.Context(), runner.Run{Task: id, Term: 1}, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return job
+}
+
+func TestCreateTask(t *testing.T) {
+	t.Parallel()
+	store, url := openAt(t)
+	ana := addUser(t, store, state.RoleMember)
+	source, target := save(t, store, ana, "source"), save(t, store, ana, "target")
+	id := create(t, store, ana, source, target, func(n *state.NewTask) { n.Schemas, n.Clean = []string{"app"}, true })
+	got := task(t, store, id)
+	if got.Status != state.Queued || got.UserID != ana.ID || got.Owner != ana.Email || got.Source != source.Place() || got.Target != target.Place() ||
+		fmt.Sprint(got.Schemas) != "[app]" || !got.Clean || got.Term != 1 || got.CreatedAt.IsZero() || !got.StartedAt.IsZero() {
+		t.Errorf("created: %+v", got)
+	}
+	carried := dbtest.Query(t, url, `SELECT kind, args ->> 'task', args ->> 'term', max_attempts FROM river_job`)
+	if want := fmt.Sprintf("[[clone_database %s 1 1]]", id); fmt.Sprint(carried) != want {
+		t.Errorf("River carries %v, want %s", carried, want)
+	}
+	job := claim(t, store, id)
+	if job.Spec.Source != "postgres://u:pw@db.example.org/source" || job.Spec.Target != "postgres://u:pw@db.example.org/target" ||
+		job.Spec.Job != id || job.Spec.Term != 1 || !job.Spec.Clean || job.Protected {
+		t.Errorf("claimed: %#v", job)
+	}
+	if _, err := store.Claim(t.Context(), runner.Run{Task: id, Term: 1}, "other"); !errors.Is(err, runner.ErrLost) {
+		t.Errorf("claimed twice: %v", err)
+	}
+}
+
+func TestCreateTaskRefuses(t *testing.T) {
+	t.Parallel()
+	store := open(t)
+	ana, bea, admin := addUser(t, store, state.RoleMember), addUser(t, store, state.RoleMember), addUser(t, store, state.RoleAdmin)
+	one, two, three := save(t, store, ana, "one"), save(t, store, ana, "two"), save(t, store, ana, "three")
+	twoAgain := saveURL(t, store, bea, "two as well", "postgres://other@db.example.org:5432/two", shared)
+	oneAgain := saveURL(t, store, bea, "one as well", "postgres://other@db.example.org:5432/one", shared)
+	prod := save(t, store, ana, "prod", protected)
+	running := create(t, store, ana, one, two)
+	claim(t, store, running)
+
+	cases := []struct {
+		name string
+		task state.NewTask
+		want error
+	}{
+		{"the same twice", state.NewTask{User: ana, SourceID: one.ID, TargetID: one.ID}, state.ErrSameConnection},
+		{"a source of somebody else", state.NewTask{User: bea, SourceID: one.ID, TargetID: oneAgain.ID}, state.ErrNotFound},
+		{"a target of somebody else", state.NewTask{User: admin, SourceID: oneAgain.ID, TargetID: three.ID}, state.ErrNotFound},
+		{"no such database", state.NewTask{User: ana, SourceID: one.ID, TargetID: 999}, state.ErrNotFound},
+		{"a protected target", state.NewTask{User: ana, SourceID: one.ID, TargetID: prod.ID}, state.ErrProtected},
+		{"a busy target", state.NewTask{User: ana, SourceID: three.ID, TargetID: two.ID}, state.ErrTargetBusy},
+		{"a busy target under another name", state.NewTask{User: ana, SourceID: three.ID, TargetID: twoAgain.ID}, state.ErrTargetBusy},
+		{"a target that is read", state.NewTask{User: ana, SourceID: three.ID, TargetID: one.ID}, state.ErrIsSource},
+		{"a target that is read under another name", state.NewTask{User: ana, SourceID: three.ID, TargetID: oneAgain.ID}, state.ErrIsSource},
+		{"a source that is written", state.NewTask{User: ana, SourceID: two.ID, TargetID: three.ID}, state.ErrIsTarget},
+		{"again, while it runs", state.NewTask{User: ana, SourceID: one.ID, TargetID: three.ID, RetryOf: running}, state.ErrConflict},
+		{"again, by somebody else", state.NewTask{User: bea, SourceID: one.ID, TargetID: two.ID, RetryOf: running}, state.ErrNotFound},
+		{"again, what never was", state.NewTask{User: ana, SourceID: one.ID, TargetID: two.ID, RetryOf: "aaaaaaaaaa"}, state.ErrNotFound},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := store.CreateTask(t.Context(), c.task); !errors.Is(err, c.want) {
+				t.Errorf("error %v, want %v", err, c.want)
+			}
+		})
+	}
+	for name, err := range map[string]error{
+		"remove the source":        store.RemoveConnection(t.Context(), one.ID),
+		"remove the target":        store.RemoveConnection(t.Context(), two.ID),
+		"lead it elsewhere":        store.ChangeConnection(t.Context(), two, "postgres://u@elsewhere/d"),
+		"remove the user":          store.RemoveUser(t.Context(), ana.ID),
+		"remove what nobody needs": ignore(store.RemoveConnection(t.Context(), three.ID)),
+	} {
+		if !errors.Is(err, state.ErrConflict) {
+			t.Errorf("%s: %v, want a conflict", name, err)
+		}
+	}
+}
+
+// ignore turns success into the conflict that the others of a table want.
+func ignore(err error) error {
+	if err == nil {
+		return state.ErrConflict
+	}
+	return err
+}
+
+// Many people start at once, into one database that is saved under several names: one gets it.
+func TestCreateTaskRace(t *testing.T) {
+	t.Parallel()
+	store := open(t)
+	ana := addUser(t, store, state.RoleMember)
+	source := save(t, store, ana, "source")
+	var all sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		target := saveURL(t, store, ana, fmt.Sprint("target ", i), "postgres://u@h/target")
+		all.Go(func() {
+			_, errs[i] = store.CreateTask(t.Context(), state.NewTask{User: ana, SourceID: source.ID, TargetID: target.ID})
+		})
+	}
+	all.Wait()
+	began := 0
+	for _, err := range errs {
+		switch {
+		case err == nil:
+			began++
+		case !errors.Is(err, state.ErrTargetBusy):
+			t.Error(err)
+		}
+	}
+	if began != 1 {
+		t.Errorf("%d began, want 1", began)
+	}
+}
+
+func TestAttempts(t *testing.T) {
+	t.Parallel()
+	store := open(t)
+	ana, admin := addUser(t, store, state.RoleMember), addUser(t, store, state.RoleAdmin)
+	source, target := save(t, store, ana, "source"), save(t, store, ana, "target")
+	if _, err := store.CurrentTask(t.Context(), ana.ID); !errors.Is(err, state.ErrNotFound) {
+		t.Errorf("the current job of nobody: %v", err)
+	}
+	first := create(t, store, ana, source, target)
+	end(t, store, first, cloner.StatusFailed)
+	if got, err := store.CurrentTask(t.Context(), ana.ID); err != nil || got.ID != first || got.Error == "" || got.Report == nil {
+		t.Errorf("current after a failure: %+v, %v", got, err)
+	}
+	// An admin sees neither database, but may try the job again.
+	second := create(t, store, admin, source, target, retryOf(first))
+	if _, err := store.CurrentTask(t.Context(), ana.ID); !errors.Is(err, state.ErrNotFound) {
+		t.Errorf("current after another attempt: %v", err)
+	}
+	if _, err := store.CreateTask(t.Context(), state.NewTask{User: ana, SourceID: source.ID, TargetID: target.ID, RetryOf: first}); !errors.Is(err, state.ErrConflict) {
+		t.Errorf("tried again twice: %v", err)
+	}
+	end(t, store, second, cloner.StatusRefused)
+	third := create(t, store, admin, source, target, retryOf(second))
+	if got, err := store.CurrentTask(t.Context(), admin.ID); err != nil || got.ID != third {
+		t.Errorf("current while one is queued: %+v, %v", got, err)
+	}
+	for id, newest := range map[string]string{first: third, second: third, third: ""} {
+		if got := task(t, store, id); got.Newest != newest {
+			t.Errorf("the newest of %s is %q, want %q", id, got.Newest, newest)
+		}
+		attempts, err := store.Attempts(t.Context(), id)
+		if err != nil || len(attempts) != 3 || attempts[0].ID != first || attempts[1].ID != second || attempts[2].ID != third {
+			t.Errorf("attempts of %s: %v, %v", id, attempts, err)
+		}
+	}
+	if _, err := store.Attempts(t.Context(), "aaaaaaaaaa"); !errors.Is(err, state.ErrNotFound) {
+		t.Errorf("attempts of nothing: %v", err)
+	}
+}
+
+func TestTaskLists(t *testing.T) {
+	t.Parallel()
+	store, url := openAt(t)
+	ana := addUser(t, store, state.RoleMember)
+	source, target, other := save(t, store, ana, "source"), save(t, store, ana, "target"), save(t, store, ana, "other")
+	var ids []string
+	for _, status := range []cloner.Status{cloner.StatusFailed, cloner.StatusCompleted, cloner.StatusFailed} {
+		id := create(t, store, ana, source, target)
+		end(t, store, id, status)
+		ids = append(ids, id)
+	}
+	queued := create(t, store, ana, source, other)
+	dbtest.Exec(t, url, fmt.Sprintf(`UPDATE background_tasks SET report = report || jsonb_build_object('differences', (
+		SELECT jsonb_agg(jsonb_build_object('kind', 'rows')) FROM generate_series(1, 200))) WHERE id = '%s'`, ids[2]))
+	cases := []struct {
+		name   string
+		filter state.TaskFilter
+		want   []string
+	}{
+		{"all", state.TaskFilter{}, []string{queued, ids[2], ids[1], ids[0]}},
+		{"failed", state.TaskFilter{Status: state.Failed}, []string{ids[2], ids[0]}},
+		{"of a source", state.TaskFilter{ConnectionID: source.ID, Limit: 2}, []string{queued, ids[2]}},
+		{"of a target", state.TaskFilter{ConnectionID: other.ID}, []string{queued}},
+		{"the next page", state.TaskFilter{Before: ids[2], Limit: 1}, []string{ids[1]}},
+	}
+	for _, c := range cases {
+		list, err := store.Tasks(t.Context(), c.filter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, task := range list {
+			got = append(got, task.ID)
+			if task.ID == ids[2] && len(task.Report.Differences) != 50 {
+				t.Errorf("%d differences in a list, want 50", len(task.Report.Differences))
+			}
+		}
+		if fmt.Sprint(got) != fmt.Sprint(c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+	if got := task(t, store, ids[2]); len(got.Report.Differences) != 200 {
+		t.Errorf("%d differences on the page of the job, want 200", len(got.Report.Differences))
+	}
+	running, err := store.RunningTasks(t.Context())
+	if err != nil || len(running) != 1 || running[0].ID != queued {
+		t.Errorf("running: %v, %v", running, err)
+	}
+}
+
+func TestCancelQueued(t *testing.T) {
+	t.Parallel()
+	store := open(t)
+	ana := addUser(t, store, state.RoleMember)
+	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
+	if err := store.CancelTask(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if got := task(t, store, id); got.Status != state.Cancelled || got.Error == "" || got.FinishedAt.IsZero() || got.Cancelling {
+		t.Errorf("cancelled: %+v", got)
+	}
+	if err := store.CancelTask(t.Context(), id); !errors.Is(err, state.ErrConflict) {
+		t.Errorf("cancelled twice: %v", err)
+	}
+	if err := store.CancelTask(t.Context(), "aaaaaaaaaa"); !errors.Is(err, state.ErrNotFound) {
+		t.Errorf("cancelled what never was: %v", err)
+	}
+	if _, err := store.Claim(t.Context(), runner.Run{Task: id, Term: 1}, "test"); !errors.Is(err, runner.ErrLost) {
+		t.Errorf("claimed after that: %v", err)
+	}
+}
+
+// TestTables has as many tables as a page must be fluent with.
+func TestTables(t *testing.T) {
+	t.Parallel()
+	store := open(t)
+	ana := addUser(t, store, state.RoleMember)
+	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
+	claim(t, store, id)
+	const many = 10_000
+	beat := runner.Beat{Run: runner.Run{Task: id, Term: 1}, Event: 1, Speeds: []int64{3, 4}}
+	beat.Progress.Done, beat.Progress.Rows = 0.25, 7
+	for i := range many {
+		beat.Tables = append(beat.Tables, cloner.TableState{Relation: fmt.Sprintf("app.t%05d", i), Status: cloner.TableWaiting, Size: int64(i), ToBuild: 2})
+	}
+	for _, text := range []string{"one", "two", "a zero\x00byte and \xff"} {
+		beat.Events = append(beat.Events, cloner.Event{At: time.Now(), Kind: cloner.EventWarning, Text: text})
+	}
+	for range 2 { // twice: the first answer may have been lost
+		if _, err := store.Beat(t.Context(), beat); err != nil {
+			t.Fatal(err)
+		}
+	}
+	beat.Event, beat.Events = 4, []cloner.Event{{At: time.Now(), Kind: cloner.EventTrouble, Phase: cloner.PhaseIndexes, Object: "INDEX app.i", Text: "four"}}
+	beat.Tables = []cloner.TableState{
+		{Relation: "app.t00003", Status: cloner.TableFailed, Rows: 1, Bytes: 2, Size: 3, Built: 1, ToBuild: 2},
+		{Relation: "app.t00004", Status: cloner.TableIndexing, Size: 4},
+		{Relation: "app.t00005", Status: cloner.TableCopying, Size: 5},
+	}
+	if cancel, err := store.Beat(t.Context(), beat); cancel || err != nil {
+		t.Fatal(cancel, err)
+	}
+	got := task(t, store, id)
+	if got.Progress.Rows != 7 || fmt.Sprint(got.Speeds) != "[3 4]" || got.Revision < 4 {
+		t.Errorf("the job: %+v", got)
+	}
+
+	cases := []struct {
+		name   string
+		filter state.TableFilter
+		want   string
+		total  int
+	}{
+		{"first page", state.TableFilter{Limit: 4}, "[app.t00005 app.t00004 app.t00003 app.t09999]", many},
+		{"last page", state.TableFilter{Offset: many - 2, Limit: 10}, "[app.t00001 app.t00000]", many},
+		{"by name", state.TableFilter{Name: "T0777", Limit: 2}, "[app.t07779 app.t07778]", 10},
+		{"by state", state.TableFilter{Status: cloner.TableFailed}, "[app.t00003]", 1},
+		{"by a wildcard that is none", state.TableFilter{Name: "%"}, "[]", 0},
+	}
+	for _, c := range cases {
+		begun := time.Now()
+		tables, total, err := store.TaskTables(t.Context(), id, c.filter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("%s took %v", c.name, took)
+		}
+		names := []string{}
+		for _, table := range tables {
+			names = append(names, table.Relation)
+		}
+		if fmt.Sprint(names) != c.want || total != c.total {
+			t.Errorf("%s: %v of %d, want %s of %d", c.name, names, total, c.want, c.total)
+		}
+	}
+	tables, _, err := store.TaskTables(t.Context(), id, state.TableFilter{Status: cloner.TableFailed})
+	if want := (cloner.TableState{Relation: "app.t00003", Status: cloner.TableFailed, Rows: 1, Bytes: 2, Size: 3, Built: 1, ToBuild: 2}); err != nil || len(tables) != 1 || tables[0] != want {
+		t.Errorf("a table: %+v, %v", tables, err)
+	}
+	events, err := store.TaskEvents(t.Context(), id, 3)
+	if err != nil || len(events) != 3 || events[0].Text != "four" || events[0].Phase != cloner.PhaseIndexes || events[1].Text != "a zerobyte and �" || events[2].Text != "two" {
+		t.Errorf("events: %+v, %v", events, err)
+	}
+}
+
+// A run that lost its job writes nothing more.
+func TestLostRun(t *testing.T) {
+	t.Parallel()
+	store := open(t)
+	ana := addUser(t, store, state.RoleMember)
+	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
+	claim(t, store, id)
+	old := runner.Beat{Run: runner.Run{Task: id, Term: 7}, Event: 1, Events: []cloner.Event{{Kind: cloner.EventWarning, Text: "late"}}}
+	if _, err := store.Beat(t.Context(), old); !errors.Is(err, runner.ErrLost) {
+		t.Errorf("beat: %v", err)
+	}
+	if err := store.Finish(t.Context(), old, cloner.Report{Status: cloner.StatusCompleted}, false); !errors.Is(err, runner.ErrLost) {
+		t.Errorf("finish: %v", err)
+	}
+	mine := runner.Beat{Run: runner.Run{Task: id, Term: 1}}
+	done := cloner.Report{Status: cloner.StatusCompleted}
+	for range 2 {
+		if err := store.Finish(t.Context(), mine, done, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := store.Finish(t.Context(), mine, cloner.Report{Status: cloner.StatusFailed, Error: "x"}, false); !errors.Is(err, runner.ErrLost) {
+		t.Errorf("another outcome: %v", err)
+	}
+	if events, err := store.TaskEvents(t.Context(), id, 10); err != nil || len(events) != 0 {
+		t.Errorf("events: %v, %v", events, err)
+	}
+}
+
+// The time left is learnt from the last clone like it: of the same schemas, between the same databases, to the end.
+func TestClaimKnowsThePast(t *testing.T) {
+	t.Parallel()
+	store := open(t)
+	ana := addUser(t, store, state.RoleMember)
+	source, target, other := save(t, store, ana, "source"), save(t, store, ana, "target"), save(t, store, ana, "other")
+	oneSchema := func(n *state.NewTask) { n.Schemas = []string{"app"} }
+	ended := func(target state.Connection, report cloner.Report, change ...func(*state.NewTask)) {
+		t.Helper()
+		id := create(t, store, ana, source, target, change...)
+		claim(t, store, id)
+		if err := store.Finish(t.Context(), runner.Beat{Run: runner.Run{Task: id, Term: 1}}, report, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if job := claim(t, store, create(t, store, ana, source, other)); job.Past != nil {
+		t.Errorf("the first one has a past: %+v", job.Past)
+	}
+	ended(target, cloner.Report{Status: cloner.StatusCompleted, Seconds: 1})
+	ended(target, cloner.Report{Status: cloner.StatusDifferences, Seconds: 2, Ledger: []cloner.LedgerEntry{{Object: "INDEX x"}}})
+	ended(target, cloner.Report{Status: cloner.StatusFailed, Error: "the disk is full", Seconds: 3})
+	ended(target, cloner.Report{Status: cloner.StatusCompleted, Seconds: 4}, oneSchema)
+	job := claim(t, store, create(t, store, ana, source, target))
+	if job.Past == nil || job.Past.Seconds != 2 || len(job.Past.Ledger) != 0 {
+		t.Errorf("the past is %+v", job.Past)
+	}
+}
+
+func TestReap(t *testing.T) {
+	t.Parallel()
+	store, url := openAt(t)
+	ana := addUser(t, store, state.RoleMember)
+	source := save(t, store, ana, "source")
+	ids := map[string]string{}
+	for _, name := range []string{"dead", "alive", "mine", "stranded", "waiting"} {
+		ids[name] = create(t, store, ana, source, save(t, store, ana, name))
+	}
+	for _, name := range []string{"dead", "alive", "mine"} {
+		claim(t, store, ids[name])
+	}
+	dbtest.Exec(t, url, fmt.Sprintf(`UPDATE background_tasks SET updated_at = now() - interval '21 s' WHERE id IN ('%s', '%s')`, ids["dead"], ids["mine"]))
+	// River gave it to a worker that died at once.
+	dbtest.Exec(t, url, fmt.Sprintf(`UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now() - interval '21 s' WHERE args ->> 'task' = '%s'`, ids["stranded"]))
+	eventually(t, "the dead one is ended", func() bool { // the server must be 10 s old
+		if err := store.Reap(t.Context(), []string{ids["mine"]}); err != nil {
+			t.Fatal(err)
+		}
+		return task(t, store, ids["dead"]).Status.Ended()
+	})
+	if got := task(t, store, ids["dead"]); got.Status != state.Failed || !got.Interrupted || got.Error != runner.Interrupted {
+		t.Errorf("the dead one: %+v", got)
+	}
+	for name, want := range map[string]string{"alive": "running 1", "mine": "running 1", "stranded": "queued 2", "waiting": "queued 1"} {
+		got := task(t, store, ids[name])
+		if s := fmt.Sprintf("%s %d", got.Status, got.Term); s != want {
+			t.Errorf("%s: %s, want %s", name, s, want)
+		}
+	}
+	carried := dbtest.Query(t, url, fmt.Sprintf(`SELECT count(*) FROM river_job WHERE args ->> 'task' = '%s' AND args ->> 'term' = '2' AND state = 'available'`, ids["stranded"]))
+	if carried[0][0] != "1" {
+		t.Errorf("River carries the stranded one %s times, want once", carried[0][0])
+	}
+}
+
+func TestListen(t *testing.T) {
+	t.Parallel()
+	store, url := openAt(t)
+	ana := addUser(t, store, state.RoleMember)
+	source, target := save(t, store, ana, "source"), save(t, store, ana, "target")
+	ctx, cancel := context.WithCancel(t.Context())
+	heard := make(chan string, 100)
+	ended := make(chan error, 1)
+	go func() { ended <- store.Listen(ctx, func(id string) { heard <- id }) }()
+	want := func(id string) {
+		t.Helper()
+		select {
+		case got := <-heard:
+			if got != id {
+				t.Fatalf("heard %q, want %q", got, id)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("never heard %q", id)
+		}
+	}
+	want("")
+	id := create(t, store, ana, source, target)
+	want(id)
+	dbtest.Exec(t, url, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()`)
+	want("")
+	if err := store.CancelTask(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	want(id)
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("ended with %v", err)
+	}
+}
