@@ -1,0 +1,280 @@
+package views
+
+import "time"
+
+// ClonePageProps are what the page of a job shows, and the panel of the current job on the start page.
+type ClonePageProps struct {
+	Notice   string    // the id of a text, such as "clone.reconnected"; empty for none
+	Live     Component // the stream and its banner, outside what a frame replaces; nil where nothing more will come
+	Clone    CloneProps
+	Tables   TableListProps
+	Log      LogProps
+	Attempts []CloneAttempt // the whole chain with this one in it, oldest first; fewer than two are not shown
+}
+
+// CloneProps are one job as Job draws it. Whatever is not known is zero, and is not drawn.
+//
+// Its actions are requests to paths below Path(): POST /cancel, POST /reconnect, GET and POST /retry (Clean target and
+// retry, Cancel and restart), POST /again (Try again: a new job with the same databases, schemas and clean); GET /tables
+// and GET /log draw TableList and LogList alone, GET /report.json is the report to download.
+type CloneProps struct {
+	ID         string
+	Status     string // one of Statuses, with stalled and interrupted
+	Cancelling bool   // a cancel was asked for and has not happened yet
+	MayAct     bool   // the one who looks may cancel it or try it again
+	Yours      bool   // the one who looks has started it
+	Owner      string // who started it; empty when the user is gone
+	Link       string // the absolute URL of the page, to be copied
+	Again      string // where the form is filled in with its databases, for New clone; empty without the link
+	Newest     string // the id of the newest attempt, if that is another job
+
+	Source, Target ClonePlace
+	Schemas        []string // none: the whole database
+	Clean          bool
+
+	Created, Started, Heartbeat, Finished time.Time
+
+	Done    float64 // 0 to 1
+	Left    time.Duration
+	Elapsed time.Duration
+	Speed   int64   // bytes a second at this moment
+	Speeds  []int64 // the same for each of the last seconds, the newest last; at most 90 are drawn
+
+	Rows, RowsTotal     int64 // the total is by the source's statistics
+	Bytes               int64 // of COPY data
+	Tables, TablesTotal int
+	Trouble             int // objects that could not be made so far
+
+	Phases []ClonePhase  // those that have begun
+	Active []CloneTable  // in flight; at most 50 are drawn
+	Report *CloneReport  // of a job that came to its end
+	Stop   CloneStop     // why a job failed, was interrupted or cancelled
+	Reason []CloneReason // why a job was refused
+	Hand   CloneByHand   // the same by hand
+}
+
+// Path is the page of the job.
+func (c CloneProps) Path() string { return "/clones/" + c.ID }
+
+// ClonePlace is one end of a job.
+type ClonePlace struct {
+	Name        string // of the saved database
+	Environment string // production, staging, development or other
+	Address     string // host:port
+	Database    string
+	Version     string // of PostgreSQL, such as 17.5; empty before it is known
+}
+
+// ClonePhase is a phase that has begun.
+type ClonePhase struct {
+	Name        string // in cloner's words: preflight, snapshot, clean, pre-data, …
+	Done, Total int    // in units of its own
+	Running     bool
+	Ended       bool // for good: one that neither runs nor has ended will go on
+	Elapsed     time.Duration
+}
+
+// CloneTable is a row of a list of tables.
+type CloneTable struct {
+	Relation       string
+	Status         string // waiting, copying, indexing, done or failed
+	Rows           int64
+	Bytes          int64 // of COPY data so far
+	Size           int64 // on the source's disk, in bytes
+	Built, ToBuild int   // indexes and constraints
+}
+
+// CloneReport is what the comparison found.
+type CloneReport struct {
+	SnapshotAt  time.Time
+	Differences []CloneDifference // those that are harmless are listed apart
+	Ledger      []CloneLedger
+	Pulled      []string // objects outside the chosen schemas that these need
+	Warnings    []string
+}
+
+// CloneDifference is one point in which the target is not the source.
+type CloneDifference struct {
+	Kind           string // rows, missing, additional, definition, owner, …
+	Object         string
+	Source, Target string
+	Harmless       string // why it does not change the outcome; empty when it does
+}
+
+// CloneLedger is an object that could not be made.
+type CloneLedger struct {
+	Phase    string
+	Object   string
+	SQLState string
+	Error    string // PostgreSQL's own words
+	Hint     string
+}
+
+// CloneStop says why a job did not come to its end, and what it has left behind.
+type CloneStop struct {
+	Phase    string // in which it was; empty when that is not known
+	Relation string // at which it was; empty for none
+	Error    string // PostgreSQL's own words, or the engine's
+	SQLState string
+	Hint     string
+	Touched  bool // something was dropped or written on the target. CloneProps.Tables are on it, complete
+}
+
+// CloneReason is one cause of a refusal.
+type CloneReason struct {
+	Code    string
+	Side    string // source, target, or empty
+	Text    string
+	Hint    string
+	Objects []string
+}
+
+// CloneByHand are command lines that do the same. They name the databases $SOURCE and $TARGET, never by a URL.
+type CloneByHand struct {
+	Calco  string // calco clone …
+	Pgdump string // pg_dump … | pg_restore …
+}
+
+// CloneAttempt is one of the jobs that try the same again.
+type CloneAttempt struct {
+	ID      string
+	Status  string
+	Created time.Time
+	Here    bool // the one that is shown
+}
+
+// TableListProps are a page of the tables of a job.
+type TableListProps struct {
+	Path   string // of the job: CloneProps.Path()
+	Name   string // the filter, GET parameter "table"
+	Status string // the filter, GET parameter "state"; empty for all
+	Rows   []CloneTable
+	Offset int // GET parameter "from"
+	Limit  int // 50
+	Total  int // of what the filter lets through
+}
+
+// LogProps are the last lines of the log of a job.
+type LogProps struct {
+	Path  string // of the job
+	Lines []LogLine
+}
+
+// LogLine is one line of the log, the newest first.
+type LogLine struct {
+	At     time.Time
+	Kind   string // phase_begun, phase_ended, trouble or warning
+	Phase  string
+	Object string
+	Text   string
+}
+
+// CloneRow is a job in a list of those that run now.
+type CloneRow struct {
+	ID             string
+	Status         string
+	Owner          string
+	Source, Target ClonePlace
+	Done           float64
+	Left           time.Duration
+}
+
+// StartPageProps are what the start page shows: the current job, or the form, or both.
+type StartPageProps struct {
+	Current *ClonePageProps
+	Form    *CloneForm // without databases it is an invitation to add one
+	Running []CloneRow // the other jobs of the team
+}
+
+// CloneForm is what was typed to start a clone. It is posted to /clones with the fields source and target (ids of saved
+// databases), scope ("all" or "chosen"), schema (repeated), clean ("yes"), confirm (the typed name), and do ("schemas"
+// where the button that only reads the schemas was pressed: draw the form again with them). GET /clones/schemas and
+// GET /clones/clean, with the same fields in the query, draw SchemaChoice and CleanPreview alone.
+type CloneForm struct {
+	Databases []CloneDatabase
+	Source    int64 // 0 for none yet
+	Target    int64
+	Schemas   SchemaChoiceProps
+	Clean     bool
+	Preview   CleanPreviewProps
+	Errors    Errors // source, target, schemas, confirm; the empty name is the form as a whole
+}
+
+// CloneDatabase is a saved database that can be chosen.
+type CloneDatabase struct {
+	ID          int64
+	Name        string
+	Environment string
+	Address     string
+	Database    string
+	Owner       string // of one that the team shares; empty for the user's own
+	Protected   bool
+}
+
+// SchemaChoiceProps are the choice between the whole database and some of its schemas.
+type SchemaChoiceProps struct {
+	Chosen  bool // schemas are chosen one by one, and not the whole database
+	Read    bool // Schemas are what the source has
+	Schemas []SchemaOption
+	Reasons []CloneReason // why the source could not be read
+	Error   string        // the id of a text
+}
+
+// SchemaOption is a schema that can be chosen.
+type SchemaOption struct {
+	Name   string
+	Tables int
+	Bytes  int64
+	On     bool
+}
+
+// CleanPreviewProps are what clean would drop, and the field for the name of the database. The zero value, before it was
+// asked for, draws an empty place.
+type CleanPreviewProps struct {
+	Ready        bool // it was looked at
+	Place        ClonePlace
+	Database     string   // its name, to be typed
+	Schemas      []string // none: all of them
+	Objects      int
+	Tables       int
+	Rows, Bytes  int64
+	LargeObjects int
+	Names        []string      // of the first of the objects
+	Reasons      []CloneReason // why it could not be looked at, or cannot be cleaned
+	Typed        string        // the field confirm
+	Error        string        // the id of a text
+}
+
+// RetryPageProps are the confirmation before a job is tried again on a cleaned target. The form posts confirm to
+// /clones/{id}/retry.
+type RetryPageProps struct {
+	ID             string
+	Source, Target ClonePlace
+	Schemas        []string
+	Running        bool // the old run goes on: it will be cancelled (Cancel and restart)
+	Waiting        bool // it was cancelled, and something of it may still be on the target: the page looks again by itself
+	Preview        CleanPreviewProps
+	Error          string // the id of a text about the whole; empty for none
+}
+
+// HistoryPageProps are a page of all jobs.
+type HistoryPageProps struct {
+	Rows      []HistoryRow
+	Status    string         // the filter, GET parameter "state"; empty for all
+	Database  int64          // the filter, GET parameter "database"; 0 for all
+	Databases []SelectOption // the saved databases, with their ids as values
+	Older     string         // the URL of the next page; empty when this is the last one
+	Later     bool           // this is not the first page
+}
+
+// HistoryRow is a job in the history.
+type HistoryRow struct {
+	ID             string
+	Status         string
+	Owner          string
+	Source, Target ClonePlace
+	Created        time.Time
+	Rows, Bytes    int64
+	Duration       time.Duration // zero for one that has not begun
+	Again          string        // where the form is filled in like this one; empty without the link
+}

@@ -1,0 +1,117 @@
+package views
+
+import (
+	"context"
+
+	"github.com/a-h/templ"
+)
+
+// A page of a job is sent whole, and often: what a report has beyond these bounds is in its file only.
+const (
+	manyFindings = 12  // from here on a list is folded
+	mostFindings = 50  // of each list
+	mostText     = 400 // bytes of each text, as the page has it
+)
+
+// differenceGroup is the differences of one kind.
+type differenceGroup struct {
+	kind string
+	list []CloneDifference
+	rest int // how many more there are
+}
+
+// differenceKinds are the kinds that have a text, in the order in which they matter.
+var differenceKinds = []string{"rows", "missing", "definition", "sequence", "materialized view", "large objects", "additional", "owner", "access method", "tablespace", "database"}
+
+// byKind groups the differences; those of an unknown kind come last.
+func byKind(list []CloneDifference) []differenceGroup {
+	var groups []differenceGroup
+	places := map[string]int{}
+	add := func(kind string) {
+		for _, d := range list {
+			if d.Kind != kind {
+				continue
+			}
+			if _, ok := places[kind]; !ok {
+				places[kind] = len(groups)
+				groups = append(groups, differenceGroup{kind: kind})
+			}
+			groups[places[kind]].list = append(groups[places[kind]].list, d)
+		}
+	}
+	for _, kind := range differenceKinds {
+		add(kind)
+	}
+	for _, d := range list {
+		if _, ok := places[d.Kind]; !ok {
+			add(d.Kind)
+		}
+	}
+	room := mostFindings
+	for i := range groups {
+		groups[i].list, groups[i].rest = first(groups[i].list, room)
+		room -= len(groups[i].list)
+	}
+	return groups
+}
+
+// first are the first of a list, and how many it has beside them.
+func first[T any](list []T, most int) (shown []T, rest int) {
+	shown = list[:min(len(list), most)]
+	return shown, len(list) - len(shown)
+}
+
+// brief is a text as far as it is shown.
+func brief(s string) string {
+	room := mostText
+	for i, r := range s {
+		if room -= len(templ.EscapeString(string(r))); room < 0 {
+			return s[:i] + "…"
+		}
+	}
+	return s
+}
+
+// kindText is the heading of a kind of differences.
+func kindText(ctx context.Context, kind string) string {
+	for _, k := range differenceKinds {
+		if k == kind {
+			return T(ctx, "difference."+kind)
+		}
+	}
+	return kind
+}
+
+// real are the differences that count, harmless the others.
+func (r CloneReport) real() []CloneDifference     { return r.differences(false) }
+func (r CloneReport) harmless() []CloneDifference { return r.differences(true) }
+
+func (r CloneReport) differences(harmless bool) []CloneDifference {
+	var list []CloneDifference
+	for _, d := range r.Differences {
+		if (d.Harmless != "") == harmless {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// differencesTitle counts what was found.
+func differencesTitle(ctx context.Context, c CloneProps) string {
+	if c.Report == nil {
+		return T(ctx, "clone.differences", "Count", 2)
+	}
+	return T(ctx, "clone.differences", "Count", len(c.Report.real())+len(c.Report.Ledger))
+}
+
+// compared is what the comparison looked at.
+func (c CloneProps) compared(ctx context.Context) []string {
+	list := []string{
+		T(ctx, "clone.compared.rows", "Count", c.Tables, "Rows", Number(ctx, c.Rows)),
+		T(ctx, "clone.compared.schema"), T(ctx, "clone.compared.sequences"), T(ctx, "clone.compared.views"),
+	}
+	if len(c.Schemas) == 0 {
+		list = append(list, T(ctx, "clone.compared.database"))
+	}
+	return list
+}

@@ -1,0 +1,41 @@
+package views
+
+import (
+	"strings"
+	"testing"
+)
+
+// A frame is sent whole to each viewer, so a report of any size makes one of some size.
+func TestReportIsBounded(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat(`ñ"<`, 5000)
+	name := strings.Repeat("n", 63) + "." + strings.Repeat("m", 63)
+	c := CloneProps{ID: "abcdefghij", Status: "differences", Report: &CloneReport{}, Stop: CloneStop{Error: long, Hint: long}}
+	r := c.Report
+	for i := range 10_000 {
+		r.Differences = append(r.Differences, CloneDifference{Kind: differenceKinds[i%3], Object: name, Source: long, Target: long},
+			CloneDifference{Kind: "owner", Object: name, Harmless: "It is another role."})
+		r.Ledger = append(r.Ledger, CloneLedger{Phase: "indexes", Object: name, SQLState: "23505", Error: long, Hint: long})
+		r.Pulled = append(r.Pulled, name)
+		r.Warnings = append(r.Warnings, long)
+	}
+	var page strings.Builder
+	if err := ClonePage(Page{Title: "Clone", Path: c.Path()}, ClonePageProps{Clone: c}).Render(in("en"), &page); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		">3,334</span>", // the numbers are of all
+		"3,284 more are in the report.", "9,950 more are in the report.", "9,975 more are in the report.",
+	} {
+		if !strings.Contains(page.String(), want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	var frame strings.Builder
+	if err := JobFrame(c).Render(in("en"), &frame); err != nil {
+		t.Fatal(err)
+	}
+	if frame.Len() > 256<<10 {
+		t.Errorf("the frame has %d bytes", frame.Len())
+	}
+}

@@ -1,0 +1,325 @@
+package views
+
+import (
+	"context"
+	"io"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+)
+
+// ended tells whether nothing more will happen to the job.
+func (c CloneProps) ended() bool {
+	return c.Status != "queued" && c.Status != "running" && c.Status != "stalled"
+}
+
+// stopped tells whether the job ended without coming to its end.
+func (c CloneProps) stopped() bool {
+	return c.Status == "failed" || c.Status == "interrupted" || c.Status == "cancelled"
+}
+
+// percent is 100 only for a job that came to its end: a copy that is all there may still be compared.
+func (c CloneProps) percent() int {
+	if c.Status == "completed" || c.Status == "differences" {
+		return 100
+	}
+	return min(max(int(100*c.Done), 0), 99)
+}
+
+// news changes when something happens that the lists below the panel show too, but not with every row.
+func (c CloneProps) news() string {
+	running, done := 0, 0
+	for _, p := range c.Phases {
+		if p.Running {
+			running++
+		} else {
+			done++
+		}
+	}
+	return strings.Join([]string{c.Status, strconv.Itoa(running), strconv.Itoa(done), strconv.Itoa(c.Trouble), strconv.Itoa(c.percent() / 5)}, " ")
+}
+
+// doing is what the job does at this moment: the newest of its running phases, in words.
+func (c CloneProps) doing(ctx context.Context) string {
+	switch {
+	case c.Cancelling:
+		return T(ctx, "clone.cancelling")
+	case c.Status != "running":
+		return T(ctx, "status."+c.Status)
+	}
+	name := "preflight"
+	for _, p := range c.Phases {
+		if p.Running {
+			name = p.Name
+		}
+	}
+	for _, p := range c.Phases {
+		if p.Running && p.Name == "copy" { // what takes longest names the moment
+			name = p.Name
+		}
+	}
+	return T(ctx, "clone.doing."+name)
+}
+
+// badge is the state with its time: "Failed 12 minutes ago".
+func (c CloneProps) badge(ctx context.Context) string {
+	if c.ended() && !c.Finished.IsZero() {
+		if c.Status == "differences" {
+			return T(ctx, "clone.badge.differences", "Ago", Ago(ctx, c.Finished))
+		}
+		return T(ctx, "clone.badge", "Status", T(ctx, "status."+c.Status), "Ago", Ago(ctx, c.Finished))
+	}
+	return c.doing(ctx)
+}
+
+// left is the time left in words.
+func (c CloneProps) left(ctx context.Context) string {
+	switch {
+	case c.Cancelling:
+		return T(ctx, "clone.left.cancelling")
+	case c.Status == "queued":
+		return T(ctx, "clone.left.queued")
+	case c.Status == "stalled":
+		return T(ctx, "clone.left.stalled")
+	case c.Left <= 0:
+		return T(ctx, "clone.left.unknown")
+	}
+	return T(ctx, "clone.left", "Time", About(ctx, c.Left))
+}
+
+// About writes a duration that is an estimate, no more exactly than it is known.
+func About(ctx context.Context, d time.Duration) string {
+	switch {
+	case d > 2*time.Hour:
+		d = d.Round(10 * time.Minute)
+	case d > 10*time.Minute:
+		d = d.Round(time.Minute)
+	case d > time.Minute:
+		d = d.Round(10 * time.Second)
+	case d > 10*time.Second:
+		d = d.Round(5 * time.Second)
+	default:
+		d = max(d.Round(time.Second), time.Second)
+	}
+	if d < 10*time.Second {
+		return Number(ctx, int64(d.Seconds())) + "\u00a0s"
+	}
+	return Duration(ctx, d)
+}
+
+// average is how many bytes a second the copy carried, or 0.
+func (c CloneProps) average() int64 {
+	took := c.Elapsed
+	for _, p := range c.Phases {
+		if p.Name == "copy" && p.Elapsed > 0 {
+			took = p.Elapsed
+		}
+	}
+	if took < 100*time.Millisecond {
+		return 0
+	}
+	return int64(float64(c.Bytes) / took.Seconds())
+}
+
+// speed is that of this moment, or of the whole copy once it is over.
+func (c CloneProps) speed() int64 {
+	if c.ended() {
+		return c.average()
+	}
+	return c.Speed
+}
+
+// scope is what was chosen of the source, in words.
+func scope(ctx context.Context, schemas []string) string {
+	switch n := len(schemas); {
+	case n == 0:
+		return T(ctx, "clone.scope.all")
+	case n <= 3:
+		return T(ctx, "clone.scope.schemas", "Count", n, "Names", strings.Join(schemas, ", "))
+	default:
+		return T(ctx, "clone.scope.more", "Names", strings.Join(schemas[:3], ", "), "Count", n-3)
+	}
+}
+
+// where is the address and the database of a place.
+func (p ClonePlace) where() string {
+	switch {
+	case p.Address == "":
+		return p.Database
+	case p.Database == "":
+		return p.Address
+	}
+	return p.Address + " / " + p.Database
+}
+
+// environment is one of the four that have a text and a colour.
+func (p ClonePlace) environment() string { return environmentOf(p.Environment) }
+
+func environmentOf(name string) string {
+	switch name {
+	case "production", "staging", "development":
+		return name
+	}
+	return "other"
+}
+
+// moment writes a point in time to the second.
+func moment(ctx context.Context, t time.Time) string {
+	return Date(ctx, t.UTC()) + ", " + t.UTC().Format("15:04:05 UTC")
+}
+
+// remains says what a job that stopped has left on the target.
+func (c CloneProps) remains(ctx context.Context) string {
+	switch {
+	case !c.Stop.Touched:
+		return T(ctx, "clone.remains.nothing")
+	case c.TablesTotal == 0:
+		return T(ctx, "clone.remains.something")
+	case c.Tables == 0:
+		return T(ctx, "clone.remains.schema")
+	}
+	return T(ctx, "clone.remains.tables", "Count", c.TablesTotal, "Done", Number(ctx, int64(c.Tables)))
+}
+
+// stop is the headline of a job that stopped.
+func (c CloneProps) stop(ctx context.Context) string {
+	id := "clone.stop." + c.Status
+	switch {
+	case c.Status != "failed" || c.Stop.Phase == "":
+		return T(ctx, id)
+	case c.Stop.Relation == "":
+		return T(ctx, id+".phase", "Phase", T(ctx, "phase.during."+c.Stop.Phase))
+	}
+	return T(ctx, id+".relation", "Phase", T(ctx, "phase.during."+c.Stop.Phase), "Relation", c.Stop.Relation)
+}
+
+// share is how far a table is, 0 to 100. COPY data and what a table takes on the disk are not the same, so a table that
+// is still being copied never is at the end.
+func (t CloneTable) share() int {
+	switch t.Status {
+	case "waiting":
+		return 0
+	case "indexing", "done":
+		return 100
+	}
+	if t.Size <= 0 {
+		return 0
+	}
+	return int(min(max(100*float64(t.Bytes)/float64(t.Size), 0), 99))
+}
+
+// state is the state of a table in words.
+func (t CloneTable) state(ctx context.Context) string {
+	if t.Status == "indexing" && t.ToBuild > 0 {
+		return T(ctx, "table.indexing.of", "Done", Number(ctx, int64(t.Built)), "Total", Number(ctx, int64(t.ToBuild)))
+	}
+	return T(ctx, "table."+t.Status)
+}
+
+var tableColours = map[string]string{
+	"waiting": "badge-ghost", "copying": "badge-primary", "indexing": "badge-info", "done": "badge-success", "failed": "badge-error",
+}
+
+// TableStates are those that the list of tables can be filtered by.
+var TableStates = []string{"waiting", "copying", "indexing", "done", "failed"}
+
+// filtered tells whether some of the tables are left out.
+func (t TableListProps) filtered() bool { return t.Name != "" || t.Status != "" }
+
+// query asks for the tables from an offset on, with the same filter.
+func (t TableListProps) query(offset int) string {
+	q := url.Values{}
+	if t.Name != "" {
+		q.Set("table", t.Name)
+	}
+	if t.Status != "" {
+		q.Set("state", t.Status)
+	}
+	if offset > 0 {
+		q.Set("from", strconv.Itoa(offset))
+	}
+	if len(q) == 0 {
+		return ""
+	}
+	return "?" + q.Encode()
+}
+
+// span is "1–50 of 10,000".
+func (t TableListProps) span(ctx context.Context) string {
+	if len(t.Rows) == 0 {
+		return ""
+	}
+	return T(ctx, "table.span", "From", Number(ctx, int64(t.Offset+1)), "To", Number(ctx, int64(t.Offset+len(t.Rows))), "Total", Number(ctx, int64(t.Total)))
+}
+
+// text is a line of the log in words; trouble and warnings are PostgreSQL's own or the engine's.
+func (l LogLine) text(ctx context.Context) string {
+	switch l.Kind {
+	case "phase_begun", "phase_ended":
+		return T(ctx, "log."+l.Kind, "Phase", T(ctx, "phase."+l.Phase))
+	}
+	return l.Text
+}
+
+// startedBy is who started the job, when, and what was asked for.
+func startedBy(ctx context.Context, c CloneProps) []string {
+	who := T(ctx, "clone.by.gone")
+	switch {
+	case c.Yours:
+		who = T(ctx, "clone.by.you")
+	case c.Owner != "":
+		who = T(ctx, "clone.by", "Owner", c.Owner)
+	}
+	if !c.Created.IsZero() {
+		who += " " + Ago(ctx, c.Created)
+	}
+	parts := []string{who, scope(ctx, c.Schemas)}
+	if c.Clean {
+		parts = append(parts, T(ctx, "clone.cleans"))
+	}
+	return parts
+}
+
+// tracedFrom is how far down the copy is drawn with full lines.
+func tracedFrom(percent int) string { return strconv.Itoa(52 - 50*percent/100) }
+
+func barColour(c CloneProps) string {
+	if c.Status == "stalled" || c.Cancelling {
+		return "progress-warning"
+	}
+	return "progress-primary"
+}
+
+func of(ctx context.Context, known bool, total string) string {
+	if !known {
+		return ""
+	}
+	return T(ctx, "clone.of", "Total", total)
+}
+
+func perSecond(ctx context.Context, n int64) string { return Bytes(ctx, n) + "/s" }
+
+func speedLabel(ctx context.Context, c CloneProps) string {
+	if c.ended() {
+		return T(ctx, "clone.speed.average")
+	}
+	return T(ctx, "clone.speed")
+}
+
+func chartLabel(ctx context.Context, speeds []int64, c chart) string {
+	return T(ctx, "clone.throughput.label", "Count", c.seconds, "Now", perSecond(ctx, speeds[len(speeds)-1]), "Max", perSecond(ctx, c.max))
+}
+
+// breakable is a name that may go on in the next line after a point or an underscore. It is no component of a .templ
+// file, where a space would stand at each of these.
+func breakable(name string) Component {
+	return templ.ComponentFunc(func(_ context.Context, w io.Writer) error {
+		_, err := io.WriteString(w, breaks.Replace(templ.EscapeString(brief(name))))
+		return err
+	})
+}
+
+var breaks = strings.NewReplacer(".", ".<wbr>", "_", "_<wbr>")

@@ -1,0 +1,64 @@
+package viewstest
+
+import (
+	"math"
+	"strings"
+	"time"
+
+	"calco/views"
+)
+
+// Hostile is what somebody might call a table in order to break a page. No page may have it as markup.
+const Hostile = `"><script>alert(1)</script><img src=x onerror=alert(2)>'{{.Name}}` + "\u202e"
+
+// long has no place to break it.
+var long = strings.Repeat("extraordinarily_long_name_", 12)
+
+func hostileClones() []NamedClone {
+	var all []NamedClone
+	for _, status := range views.Statuses {
+		c := views.ClonePageProps{Clone: views.CloneProps{Status: status}}
+		all = append(all, NamedClone{"bare-" + status, c})
+	}
+	odd := func(c *views.CloneProps) {
+		c.Source.Name, c.Target.Name, c.Owner, c.Yours = Hostile, long, Hostile, false
+		c.Source.Database, c.Target.Address = long, Hostile
+		c.Source.Environment = Hostile
+		c.Rows, c.RowsTotal, c.Bytes = 1_000_000_000_000, math.MaxInt64, 9_000_000_000_000_000
+		c.Tables, c.TablesTotal, c.Trouble, c.Left, c.Elapsed = 9_999, 10_000, 1234, 400*time.Hour, 1000*time.Hour
+		c.Schemas = []string{Hostile, long, "c", "d", "e"}
+		c.Speed, c.Speeds = math.MaxInt64/4, []int64{0, math.MaxInt64 / 4, -1, 5}
+		c.Active = []views.CloneTable{{Relation: long + "." + Hostile, Status: "copying", Rows: 1_000_000_000_000, Bytes: math.MaxInt64, Size: 1}}
+		c.Hand.Calco = Hostile
+	}
+	running := clone("running", odd)
+	running.Tables.Rows, running.Tables.Total, running.Tables.Offset, running.Tables.Name = []views.CloneTable{{Relation: long, Status: "failed", Size: -1}}, 10_000, 50, Hostile
+	running.Log.Lines = []views.LogLine{{At: time.Now(), Kind: "trouble", Object: long, Text: Hostile + strings.Repeat(" word", 300)}}
+	failed := clone("failed", func(c *views.CloneProps) {
+		odd(c)
+		c.Stop = views.CloneStop{Phase: "copy", Relation: Hostile, Error: long + Hostile, SQLState: Hostile, Hint: long, Touched: true}
+	})
+	differ := clone("differences", func(c *views.CloneProps) {
+		differences(c)
+		odd(c)
+		c.Report.Differences = append(c.Report.Differences, views.CloneDifference{Kind: Hostile, Object: long, Source: Hostile, Target: long})
+		c.Report.Ledger[0] = views.CloneLedger{Phase: "copy", Object: long, SQLState: "XX000", Error: Hostile, Hint: long}
+		c.Report.Warnings, c.Report.Pulled = []string{Hostile, long}, []string{long, Hostile}
+	})
+	refusal := clone("refused", func(c *views.CloneProps) {
+		odd(c)
+		c.Reason = []views.CloneReason{{Code: Hostile, Text: Hostile, Hint: long, Objects: []string{long, Hostile}}}
+	})
+	return append(all, NamedClone{"hostile-running", running}, NamedClone{"hostile-failed", failed},
+		NamedClone{"hostile-differences", differ}, NamedClone{"hostile-refused", refusal})
+}
+
+func hostileForm() views.CloneForm {
+	f := form()
+	f.Source, f.Target, f.Clean = 1, 4, true
+	f.Databases = append(f.Databases, views.CloneDatabase{ID: 4, Name: Hostile + long, Environment: Hostile, Address: long, Database: Hostile, Owner: Hostile})
+	f.Schemas = views.SchemaChoiceProps{Chosen: true, Read: true, Schemas: []views.SchemaOption{{Name: long, Tables: 1_000_000, Bytes: math.MaxInt64, On: true}, {Name: Hostile}}}
+	f.Preview = preview(views.ClonePlace{Name: long, Environment: "production", Address: long, Database: Hostile})
+	f.Preview.Names[0], f.Preview.Typed, f.Preview.Rows = long, Hostile, 1_000_000_000_000
+	return f
+}
