@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test race lint fmt
+.PHONY: help setup build demo test race shots lint fmt
 
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
@@ -10,13 +10,13 @@ LINT := .tools/golangci-lint-$(LINT_VERSION)/golangci-lint
 help: ## explain these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: ## install the PostgreSQL server the tests and the demo need, where there is none
+setup: ## install the PostgreSQL server and the browser the tests need, where there is none
 	@.ci/setup
 
 build: ## build bin/calco
 	go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/calco ./cmd/calco
 
-demo: setup build ## show a clone between two private servers, with nothing to configure
+demo: setup build ## try the web app, with a sample database on a private server
 	bin/calco demo
 
 test: setup ## run all tests, against PostgreSQL servers of their own
@@ -24,6 +24,9 @@ test: setup ## run all tests, against PostgreSQL servers of their own
 
 race: setup ## run all tests under the race detector, which takes about twice as long
 	go test -race -timeout 30m ./...
+
+shots: setup ## take pictures of all pages, into shots/
+	CALCO_SHOTS=$(CURDIR)/shots go test -count=1 -timeout 15m -run 'TestPages' ./web/... ./cmd/...
 
 lint: $(LINT) ## report what is against the rules in .golangci.yml
 	$(LINT) run

@@ -1,0 +1,183 @@
+package web
+
+import (
+	"fmt"
+	"testing"
+
+	"calco/cloner"
+	"calco/cloner/runner"
+	"calco/db/state"
+)
+
+// The old URL of a job that was tried again leads to the newest attempt, from where the old ones can still be opened.
+func TestAttempts(t *testing.T) {
+	t.Parallel()
+	f := newCloneFixture(t)
+	v := f.as(f.other)
+	source, target := f.pair(f.owner)
+	var chain []string
+	for range 3 {
+		chain = append(chain, f.startBetween(source, target, func(n *state.NewTask) {
+			if len(chain) > 0 {
+				n.RetryOf = chain[len(chain)-1]
+			}
+		}))
+		f.end(chain[len(chain)-1], "failed")
+	}
+	newest := chain[2]
+	for _, old := range chain[:2] {
+		want(t, "the old URL", v.get("/clones/"+old), "303 /clones/"+newest)
+		for _, query := range []string{"?attempt", "?attempt=1", "?table=x&state="} {
+			page := v.get("/clones/" + old + query)
+			want(t, query, page, "200")
+			says(t, page, "This clone was tried again.")
+			says(t, page, `href="/clones/`+newest+`"`)
+		}
+	}
+	page := v.get("/clones/" + newest)
+	want(t, "the newest", page, "200")
+	lacks(t, page, "This clone was tried again.")
+	for _, old := range chain[:2] {
+		says(t, page, `href="/clones/`+old+`?attempt"`)
+	}
+}
+
+// Clean target and retry: the confirmation says what would be dropped, and the name is typed. An admin may do it with
+// databases that are private to the owner.
+func TestRetry(t *testing.T) {
+	t.Parallel()
+	f := newCloneFixture(t)
+	source, _ := f.pair(f.owner)
+	target, _ := f.real("Staging", shop)
+	onlyApp := func(n *state.NewTask) { n.Schemas = []string{"app"} }
+	first := f.startBetween(source, target, onlyApp)
+	f.end(first, "failed")
+	path := "/clones/" + first + "/retry"
+	owner, admin := f.as(f.owner), f.as(f.admin)
+	for _, v := range []*visitor{owner, admin} {
+		page := v.get(path)
+		want(t, "the confirmation", page, "200")
+		for _, text := range []string{"app.<wbr>orders", "1,234", "<code>" + target.Database + "</code>", `name="confirm"`} {
+			says(t, page, text)
+		}
+		lacks(t, page, "public.<wbr>a")
+		got := v.post(path, "confirm", "staging")
+		want(t, "the wrong name", got, "422")
+		says(t, got, `value="staging"`)
+		says(t, got, "Type the name of the database exactly as it is shown.")
+	}
+
+	got := admin.post(path, "confirm", target.Database)
+	again := f.newest()
+	want(t, "the right name", got, "303 /clones/"+again)
+	if task := f.task(again); task.RetryOf != first || !task.Clean || task.UserID != f.admin.ID || fmt.Sprint(task.Schemas) != "[app]" {
+		t.Errorf("tried again is %+v", task)
+	}
+
+	// Once is enough: whoever is late is led to the newest attempt, and told why.
+	for what, got := range map[string]answer{
+		"the late confirmation": owner.get(path), "a second retry": owner.post(path, "confirm", target.Database),
+		"a second retry, wrong": owner.post(path, "confirm", ""), "a second again": owner.post("/clones/" + first + "/again"),
+	} {
+		want(t, what, got, "303 /clones/"+first)
+	}
+	want(t, "then", owner.get("/clones/"+first), "303 /clones/"+again)
+	says(t, owner.get("/clones/"+again), "This clone was tried again already: this is its newest attempt.")
+	lacks(t, owner.get("/clones/"+again), "This clone was tried again already")
+	if n := f.query(`SELECT count(*) FROM background_tasks`)[0][0]; n != "2" {
+		t.Errorf("there are %s jobs", n)
+	}
+}
+
+// What has changed since a job ended is said where it is tried again, and what was typed stays.
+func TestRetryRefused(t *testing.T) {
+	t.Parallel()
+	f := newCloneFixture(t)
+	source, _ := f.pair(f.owner)
+	target, _ := f.real("Staging", shop)
+	v := f.as(f.owner)
+	failed := f.startBetween(source, target)
+	f.end(failed, "failed")
+	protect := func(protected bool) {
+		t.Helper()
+		target.Protected = protected
+		if err := f.store.ChangeConnection(t.Context(), target, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	protect(true)
+	got := v.post("/clones/"+failed+"/retry", "confirm", target.Database)
+	want(t, "protected", got, "422")
+	says(t, got, "This database is protected: it can never be a target.")
+	says(t, got, `value="`+target.Database+`"`)
+
+	protect(false)
+	refused := f.startBetween(source, target, func(n *state.NewTask) { n.Schemas = []string{"app"} })
+	f.end(refused, "refused")
+	protect(true)
+	got = v.post("/clones/" + refused + "/again")
+	want(t, "protected, again", got, "422")
+	says(t, got, `id="target-error">This database is protected: it can never be a target.`)
+	says(t, got, `name="schema" value="app"`)
+	if chosen(got, "source") != idOf(source) || chosen(got, "target") != idOf(target) {
+		t.Errorf("from %q into %q", chosen(got, "source"), chosen(got, "target"))
+	}
+
+	if err := f.store.RemoveConnection(t.Context(), target.ID); err != nil {
+		t.Fatal(err)
+	}
+	got = v.get("/clones/" + failed + "/retry")
+	want(t, "gone", got, "200")
+	says(t, got, "This database is no longer there.")
+	lacks(t, got, `name="confirm"`)
+	got = v.post("/clones/"+failed+"/retry", "confirm", target.Database)
+	want(t, "gone, and confirmed", got, "422")
+	says(t, got, "This database is no longer there.")
+}
+
+// Try again makes a job like it; one that cleans is confirmed first.
+func TestTryAgain(t *testing.T) {
+	t.Parallel()
+	f := newCloneFixture(t)
+	v := f.as(f.owner)
+	refused := f.ended("refused", func(n *state.NewTask) { n.Schemas = []string{"app"} })
+	want(t, "again", v.post("/clones/"+refused+"/again"), "303 /clones/"+f.newest())
+	if old, task := f.task(refused), f.task(f.newest()); task.RetryOf != refused || task.Clean || task.Source != old.Source || task.Target != old.Target || fmt.Sprint(task.Schemas) != "[app]" {
+		t.Errorf("tried again is %+v", task)
+	}
+	cleans := f.ended("refused", cleaning)
+	want(t, "with clean", v.post("/clones/"+cleans+"/again"), "303 /clones/"+cleans+"/retry")
+	if f.newest() != cleans {
+		t.Error("it was started without a confirmation")
+	}
+}
+
+// Cancel and restart waits until the worker has ended the old run.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	f := newCloneFixture(t)
+	v := f.as(f.owner)
+	id := f.start()
+	run := f.claim(id)
+	f.change(id, `updated_at = now() - '31 seconds'::interval`)
+	page := v.get("/clones/" + id)
+	for _, text := range []string{`data-status="stalled"`, ">Reconnect<", ">Cancel and restart<"} {
+		says(t, page, text)
+	}
+	path := "/clones/" + id + "/retry"
+	page = v.get(path)
+	says(t, page, ">Cancel and restart<")
+	lacks(t, page, `name="confirm"`)
+	want(t, "restart", v.post(path), "303 "+path)
+	want(t, "restart twice", v.post(path), "303 "+path)
+	page = v.get(path)
+	says(t, page, "Waiting for the old run to end")
+	lacks(t, page, `name="confirm"`)
+	err := f.store.Finish(t.Context(), runner.Beat{Run: run}, cloner.Report{Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error()}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page = v.get(path)
+	says(t, page, "Clean target and retry")
+	lacks(t, page, "Waiting for the old run to end")
+}

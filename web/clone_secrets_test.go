@@ -1,0 +1,91 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"testing"
+
+	"calco/cloner/runner"
+	"calco/db/dbtest"
+	"calco/db/state"
+)
+
+// The passwords of the databases of a job appear nowhere, whatever becomes of it: in no page, no frame, no file, and no
+// line of the logs of the app and of its worker.
+func TestSecretsOfClones(t *testing.T) {
+	t.Parallel()
+	c := newClones(t, library)
+	u, err := url.Parse(c.targetURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, _ := u.User.Password()
+	hidden := []string{password, secret, `of 'no/body%`, url.QueryEscape(`of 'no/body%`), url.PathEscape(`of 'no/body%`)}
+	u.User = url.UserPassword("nobody_there", `of 'no/body%`)
+	stranger := c.save(state.Connection{OwnerID: c.owner.ID, Name: "Stranger"}, u.String())
+	away := c.save(state.Connection{OwnerID: c.owner.ID, Name: "Away"}, nowhere("away"))
+
+	ctx, stop := context.WithCancel(context.Background())
+	worker := make(chan error, 1)
+	go func() {
+		worker <- runner.New(c.store, runner.Options{Log: slog.New(slog.NewTextHandler(c.log, nil))}).Run(ctx)
+	}()
+	defer func() {
+		stop()
+		if err := <-worker; err != nil {
+			t.Errorf("the worker: %v", err)
+		}
+		for _, password := range hidden {
+			if password == "" || strings.Contains(c.log.String(), password) {
+				t.Errorf("the logs have %q", password)
+			}
+		}
+	}()
+	v := c.as(c.owner)
+	look := func(task state.Task, wanted state.Status) {
+		t.Helper()
+		if task.Status != wanted {
+			t.Errorf("the job is %s, want %s: %s", task.Status, wanted, task.Error)
+		}
+		paths := []string{"/", "/history", "/databases"}
+		for _, more := range []string{"?attempt", "/events", "/tables", "/log", "/report.json", "/retry"} {
+			paths = append(paths, "/clones/"+task.ID+more)
+		}
+		query := fmt.Sprintf("?clean=yes&scope=chosen&source=%d&target=%d", task.Source.ConnectionID, task.Target.ConnectionID)
+		for _, path := range []string{"/clones/new", "/clones/schemas", "/clones/clean"} {
+			paths = append(paths, path+query)
+		}
+		answers := map[string]answer{}
+		for _, path := range paths {
+			answers[path] = v.get(path)
+			want(t, path, answers[path], "200")
+		}
+		form := strings.NewReader(strings.TrimPrefix(query, "?"))
+		answers["the form"] = v.do("POST", "/clones", form, formHeader)
+		answers["test"] = v.post(fmt.Sprintf("/databases/%d/test", task.Target.ConnectionID))
+		for path, got := range answers {
+			for _, password := range hidden {
+				if strings.Contains(got.body, password) {
+					t.Errorf("%s has %q", path, password)
+				}
+			}
+		}
+	}
+	into := func(target state.Connection) func(*state.NewTask) {
+		return func(n *state.NewTask) { n.TargetID = target.ID }
+	}
+
+	letGo := c.hold("book")
+	cut := c.create()
+	c.awaitWaiting()
+	dbtest.Exec(t, c.sourceURL, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'calco/%'`)
+	task := c.awaitEnd(cut)
+	letGo()
+	look(task, state.Failed)
+	look(c.awaitEnd(c.create(func(n *state.NewTask) { n.Clean = true })), state.Completed)
+	look(c.awaitEnd(c.create(into(away))), state.Refused)
+	look(c.awaitEnd(c.create(into(stranger))), state.Refused)
+}

@@ -1,0 +1,140 @@
+package web
+
+import (
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"calco/cloner"
+	"calco/db/state"
+	"calco/views"
+)
+
+// shownStatus is the state of a job with those that are derived.
+func shownStatus(t state.Task) string {
+	switch {
+	case t.Stalled():
+		return "stalled"
+	case t.Interrupted:
+		return "interrupted"
+	}
+	return string(t.Status)
+}
+
+// onlooker is who looks at a job.
+type onlooker struct {
+	user state.User
+	link string // of the job's page, for this browser
+}
+
+func (s *Server) onlooker(c echo.Context, id string) onlooker {
+	return onlooker{user: currentUser(c), link: s.address(c, clonePath(id))}
+}
+
+// viewTask is a job for somebody who looks at it.
+func viewTask(t state.Task, v onlooker) views.CloneProps {
+	p := t.Progress
+	props := views.CloneProps{
+		ID: t.ID, Status: shownStatus(t), Cancelling: t.Cancelling, MayAct: t.MayAct(v.user), Yours: t.UserID == v.user.ID, Owner: t.Owner,
+		Link: v.link, Again: formPath(t), Newest: t.Newest, Source: viewPlace(t.Source), Target: viewPlace(t.Target), Schemas: t.Schemas, Clean: t.Clean,
+		Created: t.CreatedAt, Started: t.StartedAt, Heartbeat: time.Now().Add(-t.Silence), Finished: t.FinishedAt,
+		Done: p.Done, Left: p.Left, Elapsed: p.Elapsed, Speeds: t.Speeds, Speed: speedOf(t.Speeds),
+		Rows: p.Rows, RowsTotal: p.RowsTotal, Bytes: p.Bytes, Tables: p.Tables, TablesTotal: p.TablesTotal, Trouble: p.Ledger,
+		Hand: byHand(t.Schemas, t.Clean),
+	}
+	props.Source.Version, props.Target.Version = number(p.SourceVersion), number(p.TargetVersion)
+	for _, ph := range p.Phases {
+		props.Phases = append(props.Phases, views.ClonePhase{Name: string(ph.Name), Done: ph.Done, Total: ph.Total, Running: ph.Running, Ended: ph.Ended, Elapsed: ph.Elapsed})
+	}
+	for _, a := range p.Active {
+		props.Active = append(props.Active, views.CloneTable{Relation: a.Relation, Status: string(cloner.TableCopying), Rows: a.Rows, Bytes: a.Bytes, Size: a.Size})
+	}
+	props.Stop = views.CloneStop{Error: t.Error, Touched: touched(p)}
+	if t.Report != nil {
+		viewReport(&props, *t.Report)
+	}
+	return props
+}
+
+// number is a version without what its packager has added: 15.20 of 15.20 (Debian 15.20-1).
+func number(version string) string {
+	short, _, _ := strings.Cut(version, " ")
+	return short
+}
+
+// touched tells whether the job has begun to change its target.
+func touched(p cloner.Progress) bool {
+	for _, ph := range p.Phases {
+		if ph.Name == cloner.PhaseClean || ph.Name == cloner.PhasePreData {
+			return true
+		}
+	}
+	return false
+}
+
+func viewReport(props *views.CloneProps, r cloner.Report) {
+	props.Stop.Error, props.Stop.Hint, props.Stop.SQLState = r.Error, r.Hint, r.SQLState
+	props.Stop.Phase, props.Stop.Relation = string(r.Phase), r.Relation
+	props.Reason = viewReasons(r.Reasons)
+	report := views.CloneReport{SnapshotAt: r.SnapshotAt, Pulled: r.Pulled, Warnings: r.Warnings}
+	for _, d := range r.Differences {
+		report.Differences = append(report.Differences, views.CloneDifference(d))
+	}
+	for _, l := range r.Ledger {
+		report.Ledger = append(report.Ledger, views.CloneLedger{Phase: string(l.Phase), Object: l.Object, SQLState: l.SQLState, Error: l.Error, Hint: l.Hint})
+	}
+	props.Report = &report
+}
+
+func viewReasons(reasons []cloner.Reason) []views.CloneReason {
+	var all []views.CloneReason
+	for _, r := range reasons {
+		all = append(all, views.CloneReason{Code: string(r.Code), Side: string(r.Side), Text: r.Text, Hint: r.Hint, Objects: r.Objects})
+	}
+	return all
+}
+
+func viewPlace(p state.Place) views.ClonePlace {
+	return views.ClonePlace{Name: p.Name, Environment: string(p.Environment), Address: p.Address, Database: p.Database}
+}
+
+func viewRow(t state.Task) views.CloneRow {
+	return views.CloneRow{
+		ID: t.ID, Status: shownStatus(t), Owner: t.Owner, Source: viewPlace(t.Source), Target: viewPlace(t.Target), Done: t.Progress.Done, Left: t.Progress.Left,
+	}
+}
+
+// speedOf is the mean of the last seconds: that of a single one jumps.
+func speedOf(speeds []int64) int64 {
+	const seconds = 5
+	last := speeds[max(0, len(speeds)-seconds):]
+	if len(last) == 0 {
+		return 0
+	}
+	var sum int64
+	for _, s := range last {
+		sum += s
+	}
+	return sum / int64(len(last))
+}
+
+// byHand are the command lines that do the same. The URLs of Calco's are in its environment, out of process lists.
+func byHand(schemas []string, clean bool) views.CloneByHand {
+	var calco, dump, restore strings.Builder
+	calco.WriteString(`CALCO_SOURCE="$SOURCE" CALCO_TARGET="$TARGET" calco clone`)
+	dump.WriteString(`pg_dump --format=custom --dbname="$SOURCE"`)
+	restore.WriteString(`pg_restore --dbname="$TARGET"`)
+	for _, name := range schemas {
+		calco.WriteString(" --schema " + quoteShell(name))
+		dump.WriteString(" --schema=" + quoteShell(`"`+strings.ReplaceAll(name, `"`, `""`)+`"`)) // a name, not a pattern
+	}
+	if clean {
+		calco.WriteString(" --clean")
+		restore.WriteString(" --clean --if-exists")
+	}
+	return views.CloneByHand{Calco: calco.String(), Pgdump: dump.String() + " | " + restore.String()}
+}
+
+// quoteShell writes a word as a POSIX shell takes it.
+func quoteShell(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }

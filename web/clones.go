@@ -1,0 +1,273 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+
+	"github.com/a-h/templ"
+	"github.com/labstack/echo/v4"
+
+	"calco/cloner"
+	"calco/db/state"
+	"calco/views"
+)
+
+// Tasks are the jobs.
+type Tasks interface {
+	CreateTask(context.Context, state.NewTask) (id string, err error)
+	Task(ctx context.Context, id string) (state.Task, error)
+	CurrentTask(ctx context.Context, userID int64) (state.Task, error)
+	RunningTasks(context.Context) ([]state.Task, error)
+	Tasks(context.Context, state.TaskFilter) ([]state.Task, error)
+	Attempts(ctx context.Context, id string) ([]state.Task, error)
+	TaskTables(ctx context.Context, id string, f state.TableFilter) (rows []cloner.TableState, total int, err error)
+	TaskEvents(ctx context.Context, id string, limit int) ([]cloner.Event, error)
+	CancelTask(ctx context.Context, id string) error
+	// Listen blocks, and tells of each job that has changed; "" is any of them.
+	Listen(ctx context.Context, changed func(id string)) error
+}
+
+const (
+	tablesAPage = 50
+	logLines    = 200
+)
+
+// showClone leads from a job that was tried again to the newest attempt. With a query this one is meant: that of its list
+// of attempts, or of its tables.
+func (s *Server) showClone(c echo.Context) error {
+	task, err := s.tasks.Task(c.Request().Context(), c.Param("id"))
+	if err != nil {
+		return err
+	}
+	if task.Newest != "" && c.Request().URL.RawQuery == "" {
+		return c.Redirect(http.StatusSeeOther, clonePath(task.Newest))
+	}
+	panel, err := s.clonePanel(c, task)
+	if err != nil {
+		return err
+	}
+	p := s.page(c, "clone.title")
+	p.Title += " #" + task.ID
+	return s.render(c, http.StatusOK, views.ClonePage(p, panel))
+}
+
+// clonePanel is a job with all that belongs to it.
+func (s *Server) clonePanel(c echo.Context, task state.Task) (views.ClonePageProps, error) {
+	ctx := c.Request().Context()
+	panel := views.ClonePageProps{Clone: viewTask(task, s.onlooker(c, task.ID))}
+	if !task.Status.Ended() {
+		panel.Live = templ.Join(views.ConnectionBanner(), views.LiveStream(clonePath(task.ID)+"/events"))
+	}
+	var err error
+	if panel.Tables, err = s.tableList(c, task.ID); err != nil {
+		return panel, err
+	}
+	if panel.Log, err = s.readLog(ctx, task.ID); err != nil {
+		return panel, err
+	}
+	attempts, err := s.tasks.Attempts(ctx, task.ID)
+	for _, a := range attempts {
+		panel.Attempts = append(panel.Attempts, views.CloneAttempt{ID: a.ID, Status: shownStatus(a), Created: a.CreatedAt, Here: a.ID == task.ID})
+	}
+	return panel, err
+}
+
+func (s *Server) showTables(c echo.Context) error {
+	if _, err := s.tasks.Task(c.Request().Context(), c.Param("id")); err != nil {
+		return err
+	}
+	list, err := s.tableList(c, c.Param("id"))
+	if err != nil {
+		return err
+	}
+	return s.render(c, http.StatusOK, views.TableList(list))
+}
+
+// tableList is the page of the job's tables that the query asks for. What makes no sense there filters nothing.
+func (s *Server) tableList(c echo.Context, id string) (views.TableListProps, error) {
+	list := views.TableListProps{Path: clonePath(id), Name: c.QueryParam("table"), Limit: tablesAPage}
+	if status := c.QueryParam("state"); slices.Contains(views.TableStates, status) {
+		list.Status = status
+	}
+	if from, err := strconv.Atoi(c.QueryParam("from")); err == nil {
+		list.Offset = max(from, 0)
+	}
+	tables, total, err := s.tasks.TaskTables(c.Request().Context(), id, state.TableFilter{
+		Name: list.Name, Status: cloner.TableStatus(list.Status), Offset: list.Offset, Limit: list.Limit,
+	})
+	list.Total = total
+	for _, t := range tables {
+		list.Rows = append(list.Rows, views.CloneTable{
+			Relation: t.Relation, Status: string(t.Status), Rows: t.Rows, Bytes: t.Bytes, Size: t.Size, Built: t.Built, ToBuild: t.ToBuild,
+		})
+	}
+	return list, err
+}
+
+func (s *Server) showLog(c echo.Context) error {
+	if _, err := s.tasks.Task(c.Request().Context(), c.Param("id")); err != nil {
+		return err
+	}
+	log, err := s.readLog(c.Request().Context(), c.Param("id"))
+	if err != nil {
+		return err
+	}
+	return s.render(c, http.StatusOK, views.LogList(log))
+}
+
+func (s *Server) readLog(ctx context.Context, id string) (views.LogProps, error) {
+	log := views.LogProps{Path: clonePath(id)}
+	events, err := s.tasks.TaskEvents(ctx, id, logLines)
+	for _, e := range events {
+		log.Lines = append(log.Lines, views.LogLine{At: e.At, Kind: string(e.Kind), Phase: string(e.Phase), Object: e.Object, Text: e.Text})
+	}
+	return log, err
+}
+
+// downloadReport sends the report as a file.
+func (s *Server) downloadReport(c echo.Context) error {
+	task, err := s.tasks.Task(c.Request().Context(), c.Param("id"))
+	if err != nil {
+		return err
+	}
+	if task.Report == nil {
+		return state.ErrNotFound
+	}
+	c.Response().Header().Set("Cache-Control", "no-store")
+	c.Response().Header().Set(echo.HeaderContentDisposition, fmt.Sprintf(`attachment; filename="calco-%s.json"`, task.ID))
+	return c.JSONPretty(http.StatusOK, task.Report, "  ")
+}
+
+// actOn returns the job of the path to somebody who may act on it.
+func (s *Server) actOn(c echo.Context) (state.Task, error) {
+	task, err := s.tasks.Task(c.Request().Context(), c.Param("id"))
+	if err == nil && !task.MayAct(currentUser(c)) {
+		err = errForbidden
+	}
+	return task, err
+}
+
+// cancelClone asks for it. A job may have ended meanwhile.
+func (s *Server) cancelClone(c echo.Context) error {
+	task, err := s.actOn(c)
+	if err != nil {
+		return err
+	}
+	err = s.tasks.CancelTask(c.Request().Context(), task.ID)
+	if errors.Is(err, state.ErrConflict) {
+		return s.redirect(c, clonePath(task.ID), "done.clone.ended")
+	}
+	if err != nil {
+		return err
+	}
+	return s.redirect(c, clonePath(task.ID), "")
+}
+
+// reconnect draws the page anew, which opens the feed again.
+func (s *Server) reconnect(c echo.Context) error {
+	task, err := s.actOn(c)
+	if err != nil {
+		return err
+	}
+	return s.redirect(c, clonePath(task.ID), "")
+}
+
+// tryAgain makes a new job like one that was refused. One that cleans goes through the confirmation, for its target may
+// hold something else by now.
+func (s *Server) tryAgain(c echo.Context) error {
+	task, err := s.actOn(c)
+	if err != nil {
+		return err
+	}
+	if task.Clean {
+		return s.redirect(c, clonePath(task.ID)+"/retry", "")
+	}
+	return s.createRetry(c, task, false)
+}
+
+// showRetry is clean's confirmation before a job is tried again.
+func (s *Server) showRetry(c echo.Context) error {
+	task, err := s.actOn(c)
+	if err != nil {
+		return err
+	}
+	if task.Newest != "" {
+		return s.retriedAlready(c, task)
+	}
+	return s.drawRetry(c, http.StatusOK, task, nil)
+}
+
+// retry cancels a job that goes on, and tries one again that has ended, on a cleaned target.
+func (s *Server) retry(c echo.Context) error {
+	task, err := s.actOn(c)
+	if err != nil {
+		return err
+	}
+	if !task.Status.Ended() {
+		if err := s.tasks.CancelTask(c.Request().Context(), task.ID); err != nil && !errors.Is(err, state.ErrConflict) {
+			return err
+		}
+		return s.redirect(c, clonePath(task.ID)+"/retry", "")
+	}
+	if task.Newest != "" {
+		return s.retriedAlready(c, task)
+	}
+	if c.FormValue("confirm") != task.Target.Database {
+		return s.drawRetry(c, http.StatusUnprocessableEntity, task, views.Errors{"confirm": "form.error.confirm"})
+	}
+	return s.createRetry(c, task, true)
+}
+
+func (s *Server) createRetry(c echo.Context, task state.Task, clean bool) error {
+	id, err := s.tasks.CreateTask(c.Request().Context(), state.NewTask{
+		User: currentUser(c), SourceID: task.Source.ConnectionID, TargetID: task.Target.ConnectionID,
+		Schemas: task.Schemas, Clean: clean, RetryOf: task.ID,
+	})
+	if errors.Is(err, state.ErrConflict) { // somebody was faster
+		return s.retriedAlready(c, task)
+	}
+	field, text := createError(err)
+	switch {
+	case text != "" && clean:
+		return s.drawRetry(c, http.StatusUnprocessableEntity, task, views.Errors{"": text})
+	case text != "":
+		form := parseCloneForm(formLike(task))
+		form.Errors[field] = text
+		return s.drawStart(c, http.StatusUnprocessableEntity, views.StartPageProps{Form: &form})
+	case err != nil:
+		return err
+	}
+	return s.redirect(c, clonePath(id), "")
+}
+
+// retriedAlready leads to the newest attempt.
+func (s *Server) retriedAlready(c echo.Context, task state.Task) error {
+	return s.redirect(c, clonePath(task.ID), "done.clone.retried")
+}
+
+// drawRetry shows the job, and what clean would drop once nothing of the old run is left.
+func (s *Server) drawRetry(c echo.Context, status int, task state.Task, errs views.Errors) error {
+	props := views.RetryPageProps{
+		ID: task.ID, Source: viewPlace(task.Source), Target: viewPlace(task.Target), Schemas: task.Schemas, Error: errs[""],
+	}
+	switch {
+	case task.Status.Ended():
+		var err error
+		if props.Preview, err = s.previewClean(c, task.Target, task.Schemas); err != nil {
+			return err
+		}
+		props.Preview.Typed, props.Preview.Error = c.FormValue("confirm"), errs["confirm"]
+	case task.Cancelling:
+		props.Waiting = true
+	default:
+		props.Running = true
+	}
+	return s.render(c, status, views.RetryPage(s.page(c, "clone.retry"), props))
+}
+
+func clonePath(id string) string { return "/clones/" + url.PathEscape(id) }

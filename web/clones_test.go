@@ -1,0 +1,246 @@
+package web
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"calco/cloner"
+	"calco/cloner/runner"
+	"calco/db/state"
+)
+
+// cloneFixture is an app with an owner of jobs, somebody else, and an admin. Its databases need not be there: the tests
+// are the workers of most jobs.
+type cloneFixture struct {
+	*app
+	owner, other, admin state.User
+	pairs               int // of databases that were saved
+}
+
+func newCloneFixture(t *testing.T, configure ...func(*Config)) *cloneFixture {
+	t.Helper()
+	a := newApp(t, configure...)
+	return &cloneFixture{app: a, owner: a.add(bob, state.RoleMember), other: a.add(eve, state.RoleMember), admin: a.add(ada, state.RoleAdmin)}
+}
+
+// nowhere is a URL where nobody answers, at once.
+func nowhere(database string) string { return "postgres://app:" + secret + "@127.0.0.1:1/" + database }
+
+// pair saves a source and a target of a user that no other job has.
+func (f *cloneFixture) pair(of state.User) (source, target state.Connection) {
+	f.t.Helper()
+	f.pairs++
+	end := func(name string) state.Connection {
+		name = fmt.Sprint(name, f.pairs)
+		return f.save(state.Connection{OwnerID: of.ID, Name: name}, nowhere(name))
+	}
+	return end("source"), end("target")
+}
+
+// start queues a job of the owner between databases of its own.
+func (f *cloneFixture) start(change ...func(*state.NewTask)) (id string) {
+	f.t.Helper()
+	source, target := f.pair(f.owner)
+	return f.startBetween(source, target, change...)
+}
+
+func (f *cloneFixture) startBetween(source, target state.Connection, change ...func(*state.NewTask)) (id string) {
+	f.t.Helper()
+	n := state.NewTask{User: state.User{ID: source.OwnerID}, SourceID: source.ID, TargetID: target.ID}
+	for _, c := range change {
+		c(&n)
+	}
+	id, err := f.store.CreateTask(f.t.Context(), n)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return id
+}
+
+// cleaning asks for clean.
+func cleaning(n *state.NewTask) { n.Clean = true }
+
+// claim has a job run, until the test says more of it.
+func (f *cloneFixture) claim(id string) runner.Run {
+	f.t.Helper()
+	r := runner.Run{Task: id, Term: 1}
+	if _, err := f.store.Claim(f.t.Context(), r, "a worker"); err != nil {
+		f.t.Fatal(err)
+	}
+	return r
+}
+
+// beat says how far a job is that was claimed.
+func (f *cloneFixture) beat(b runner.Beat) {
+	f.t.Helper()
+	if _, err := f.store.Beat(f.t.Context(), b); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// end ends a job in one of the states that a page shows.
+func (f *cloneFixture) end(id, status string) {
+	f.t.Helper()
+	if status == "cancelled" {
+		if err := f.store.CancelTask(f.t.Context(), id); err != nil {
+			f.t.Fatal(err)
+		}
+		return
+	}
+	report := cloner.Report{Status: cloner.Status(status)}
+	switch status {
+	case "failed":
+		report.Error = "the disk of the target is full"
+	case "interrupted":
+		report.Status, report.Error = cloner.StatusFailed, runner.Interrupted
+	case "refused":
+		report.Reasons = []cloner.Reason{{Code: cloner.ReasonNotEmpty, Side: cloner.Target, Text: "The target is not empty.", Hint: "Choose clean."}}
+	}
+	f.finish(id, report)
+}
+
+// finish ends a job with a report.
+func (f *cloneFixture) finish(id string, report cloner.Report) {
+	f.t.Helper()
+	err := f.store.Finish(f.t.Context(), runner.Beat{Run: f.claim(id)}, report, report.Error == runner.Interrupted)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// ended returns a job of the owner in one of the states that a page shows.
+func (f *cloneFixture) ended(status string, change ...func(*state.NewTask)) (id string) {
+	f.t.Helper()
+	id = f.start(change...)
+	f.end(id, status)
+	return id
+}
+
+// newest is the job that was made last.
+func (f *cloneFixture) newest() string {
+	f.t.Helper()
+	return f.query(`SELECT id FROM background_tasks ORDER BY created_at DESC, id DESC LIMIT 1`)[0][0]
+}
+
+// lacks fails the test if a page says a text.
+func lacks(t testing.TB, got answer, text string) {
+	t.Helper()
+	if strings.Contains(got.body, text) {
+		t.Errorf("the page says %q:\n%.3000s", text, got.body)
+	}
+}
+
+// Every route of a job that is there, for everybody: all may look, its owner and admins may act.
+func TestCloneAccess(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		route, status    string
+		signedOut        string
+		other, may       string // may: its owner, and an admin
+		changed, unmoved string // what the job is afterwards, if something was done and if not
+	}{
+		{"GET ", "queued", "303 /signin?return=%2Fclones%2FID", "200", "200", "queued", "queued"},
+		{"GET /events", "completed", "401", "200", "200", "completed", "completed"},
+		{"GET /tables", "queued", "303 /signin?return=%2Fclones%2FID%2Ftables", "200", "200", "queued", "queued"},
+		{"GET /log", "queued", "303 /signin?return=%2Fclones%2FID%2Flog", "200", "200", "queued", "queued"},
+		{"GET /report.json", "completed", "303 /signin?return=%2Fclones%2FID%2Freport.json", "200", "200", "completed", "completed"},
+		{"GET /report.json", "queued", "303 /signin?return=%2Fclones%2FID%2Freport.json", "404", "404", "queued", "queued"},
+		{"POST /cancel", "queued", "303 /signin", "403", "303 /clones/ID", "cancelled", "queued"},
+		{"POST /reconnect", "queued", "303 /signin", "403", "303 /clones/ID", "queued", "queued"},
+		{"GET /retry", "queued", "303 /signin?return=%2Fclones%2FID%2Fretry", "403", "200", "queued", "queued"},
+		{"GET /retry", "failed", "303 /signin?return=%2Fclones%2FID%2Fretry", "403", "200", "failed", "failed"},
+		{"POST /retry", "queued", "303 /signin", "403", "303 /clones/ID/retry", "cancelled", "queued"},
+		{"POST /retry", "failed", "303 /signin", "403", "422", "failed", "failed"},
+		{"POST /again", "refused", "303 /signin", "403", "303 /clones/NEW", "refused, again queued", "refused"},
+	} {
+		t.Run(strings.ReplaceAll(tt.route, "/", "-")+", "+tt.status, func(t *testing.T) {
+			t.Parallel()
+			f := newCloneFixture(t)
+			for _, who := range []struct {
+				name    string
+				visitor *visitor
+				want    string
+			}{{"signed out", f.visitor(), tt.signedOut}, {"other", f.as(f.other), tt.other}, {"owner", f.as(f.owner), tt.may}, {"admin", f.as(f.admin), tt.may}} {
+				id := f.start()
+				if tt.status != "queued" {
+					f.end(id, tt.status)
+				}
+				method, more, _ := strings.Cut(tt.route, " ")
+				got := who.visitor.do(method, clonePath(id)+more, nil, nil)
+				want(t, who.name, got, strings.NewReplacer("ID", id, "NEW", f.newest()).Replace(who.want))
+				after := tt.unmoved
+				if who.want == tt.may {
+					after = tt.changed
+				}
+				rows := f.query(fmt.Sprintf(`SELECT status FROM background_tasks WHERE id = '%s' UNION ALL SELECT 'again ' || status FROM background_tasks WHERE retry_of = '%[1]s'`, id))
+				if left := slices.Concat(rows...); strings.Join(left, ", ") != after {
+					t.Errorf("%s: the job is %v, want %s", who.name, left, after)
+				}
+			}
+		})
+	}
+}
+
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	f := newCloneFixture(t)
+	v := f.as(f.owner)
+	running := f.start()
+	f.claim(running)
+	want(t, "running", v.post("/clones/"+running+"/cancel"), "303 /clones/"+running)
+	page := v.get("/clones/" + running)
+	says(t, page, "Cancelling…")
+	lacks(t, page, `action="/clones/`+running+`/cancel"`)
+	for _, status := range []string{"completed", "failed", "cancelled"} {
+		id := f.ended(status)
+		want(t, status, v.post("/clones/"+id+"/cancel"), "303 /clones/"+id)
+		page := v.get("/clones/" + id)
+		says(t, page, "The clone had ended already: there was nothing to cancel.")
+		if task := f.task(id); string(task.Status) != status {
+			t.Errorf("it is %s now, and was %s", task.Status, status)
+		}
+	}
+}
+
+// The report is a file, for everybody who sees the job, once there is one.
+func TestReport(t *testing.T) {
+	t.Parallel()
+	c := newClones(t, library+broken)
+	id := c.create()
+	v := c.as(c.colleague)
+	path := "/clones/" + id + "/report.json"
+	want(t, "while it is queued", v.get(path), "404")
+	lacks(t, v.get("/clones/"+id), path)
+	c.work()
+	task := c.awaitEnd(id)
+	got := v.get(path)
+	want(t, "at the end", got, "200")
+	for name, value := range map[string]string{
+		"Content-Type": "application/json", "Content-Disposition": `attachment; filename="calco-` + id + `.json"`,
+		"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+	} {
+		if is := got.header.Get(name); is != value {
+			t.Errorf("%s is %q, want %q", name, is, value)
+		}
+	}
+	var report cloner.Report
+	if err := json.Unmarshal([]byte(got.body), &report); err != nil {
+		t.Fatal(err)
+	}
+	report.Seconds, task.Report.Seconds = 0, 0 // written once more when the last session is gone
+	whole, _ := json.Marshal(report)
+	stored, _ := json.Marshal(task.Report)
+	if report.Status != cloner.StatusDifferences || len(report.Ledger) != 1 || !strings.Contains(report.Ledger[0].Object, "loan") || !bytes.Equal(whole, stored) {
+		t.Errorf("the report is %s, want %s", whole, stored)
+	}
+	page := v.get("/clones/" + id)
+	says(t, page, path)
+	says(t, page, "loan_book_id_fkey")
+
+	f := newCloneFixture(t)
+	want(t, "of one that never ran", f.as(f.owner).get("/clones/"+f.ended("cancelled")+"/report.json"), "404")
+}

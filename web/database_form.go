@@ -1,0 +1,198 @@
+package web
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/labstack/echo/v4"
+
+	"calco/cloner"
+	"calco/db/state"
+	"calco/views"
+)
+
+// Bounds of what is typed.
+const (
+	maxName = 100  // characters
+	maxURL  = 4096 // bytes
+)
+
+// databaseForm is what was typed about a database. Its URL goes to the store and to the engine, and never back.
+type databaseForm struct {
+	seen  views.DatabaseForm // what may be drawn again
+	url   cloner.URL         // that leads to the database; empty when none was typed
+	empty bool               // neither a URL nor fields were typed
+}
+
+// readDatabase parses the form of a request.
+func readDatabase(c echo.Context) (databaseForm, error) {
+	typed, err := c.FormParams()
+	if err != nil {
+		return databaseForm{}, errInvalid
+	}
+	return parseDatabase(typed), nil
+}
+
+// parseDatabase parses a form. What is wrong with the way to the database stands in the errors of what it returns, and
+// the URL is then empty; the rest is check's.
+func parseDatabase(typed url.Values) databaseForm {
+	text := func(name string) string { return strings.TrimSpace(typed.Get(name)) }
+	f := databaseForm{seen: views.DatabaseForm{
+		Name: text("name"), Way: typed.Get("way"), Environment: typed.Get("environment"),
+		Host: text("host"), Port: text("port"), Database: typed.Get("database"), User: typed.Get("user"), TLS: typed.Get("tls"),
+		Shared: typed.Get("shared") != "", Protected: typed.Get("protected") != "", Unprotected: typed.Get("unprotected") != "",
+		Errors: views.Errors{},
+	}}
+	typedURL, password := text("url"), typed.Get("password")
+	fields := f.seen.Host+f.seen.Port+f.seen.Database+f.seen.User+password != ""
+	f.empty = typedURL == "" && !fields
+	f.seen.Retype = typedURL != "" || password != ""
+	switch {
+	case fields && (f.seen.Way == views.WayFields || typedURL == ""):
+		f.seen.Way = views.WayFields
+		f.url = urlOfFields(f.seen, password)
+	case typedURL != "":
+		f.seen.Way = views.WayURL
+		f.url = cloner.URL(typedURL)
+	}
+	if f.url != "" {
+		f.checkURL()
+	}
+	return f
+}
+
+// checkURL sees to it that only a URL that can be used remains.
+func (f *databaseForm) checkURL() {
+	err := f.url.Check()
+	if len(f.url) > maxURL {
+		err = errors.New("it is too long")
+	}
+	switch {
+	case err != nil:
+		f.seen.BadURL, f.url = err.Error(), ""
+	case f.seen.Way == views.WayURL:
+		f.seen.Typed = f.url.String()
+	}
+}
+
+// urlOfFields puts a URL together, or adds errors to the form and returns none.
+func urlOfFields(f views.DatabaseForm, password string) cloner.URL {
+	host, port := strings.Trim(f.Host, "[]"), f.Port
+	if port == "" {
+		port = "5432"
+	}
+	if !isHost(host) {
+		f.Errors["host"] = "databases.host.bad"
+	}
+	for name, value := range map[string]string{"host": f.Host, "database": f.Database, "user": f.User} {
+		if value == "" {
+			f.Errors[name] = "databases.missing"
+		}
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		f.Errors["port"] = "databases.port.bad"
+	}
+	if len(f.Errors) > 0 {
+		return ""
+	}
+	who := escape(f.User)
+	if password != "" {
+		who += ":" + escape(password)
+	}
+	return cloner.URL("postgres://" + who + "@" + net.JoinHostPort(host, port) + "/" + escape(f.Database) + "?" + tlsParameters(f.TLS))
+}
+
+// escape percent-encodes everything that could mean something in a URL.
+func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
+
+// tlsParameters are what a TLS mode of the form is in a URL. PostgreSQL's own tools check a certificate only against
+// authorities that they are told; the system's have to be asked for.
+func tlsParameters(mode string) string {
+	switch {
+	case mode == "verify-full":
+		return "sslmode=verify-full&sslrootcert=system"
+	case slices.Contains(views.TLSModes, mode):
+		return "sslmode=" + mode
+	}
+	return "sslmode=" + views.TLSModes[0]
+}
+
+var hostName = regexp.MustCompile(`^[\pL\pN_][\pL\pN_.-]*$`)
+
+// isHost tells whether something is the name or the address of one host: no list, no folder with a socket, no port.
+func isHost(s string) bool {
+	if strings.Contains(s, ":") {
+		a, err := netip.ParseAddr(s)
+		return err == nil && a.Zone() == ""
+	}
+	return hostName.MatchString(s)
+}
+
+// check adds errors for what is missing or too much before a database can be saved. A saved one keeps its URL where none
+// was typed.
+func (f databaseForm) check(saved state.Connection) {
+	switch {
+	case f.seen.Name == "":
+		f.seen.Errors["name"] = "databases.name.missing"
+	case utf8.RuneCountInString(f.seen.Name) > maxName:
+		f.seen.Errors["name"] = "databases.name.long"
+	}
+	if !slices.Contains(state.Environments(), state.Environment(f.seen.Environment)) {
+		f.seen.Errors["environment"] = "databases.environment.missing"
+	}
+	if f.empty && saved.ID == 0 {
+		f.seen.Errors[f.missing()] = "databases.missing"
+	}
+}
+
+// missing is the field to begin with when neither a URL nor fields were typed.
+func (f databaseForm) missing() string {
+	if f.seen.Way == views.WayFields {
+		return "host"
+	}
+	return "url"
+}
+
+// wrong tells whether the form has to be typed again.
+func (f databaseForm) wrong() bool { return len(f.seen.Errors) > 0 || f.seen.BadURL != "" }
+
+// taken adds the error for a name that another database has, and returns every other one.
+func (f databaseForm) taken(err error) error {
+	if errors.Is(err, state.ErrTaken) {
+		f.seen.Errors["name"] = "databases.name.taken"
+		return nil
+	}
+	return err
+}
+
+// fill returns the database with what somebody typed of it.
+func (f databaseForm) fill(saved state.Connection, u state.User) (state.Connection, error) {
+	protected, err := f.protects(saved, u)
+	saved.Name, saved.Environment = f.seen.Name, state.Environment(f.seen.Environment)
+	saved.Shared, saved.Protected = f.seen.Shared, protected
+	return saved, err
+}
+
+// protects decides whether a database is protected from being a target. Production is, and whatever was, until an admin
+// decides otherwise.
+func (f databaseForm) protects(saved state.Connection, u state.User) (bool, error) {
+	if state.Environment(f.seen.Environment) != state.Production {
+		return f.seen.Protected || saved.Protected && !u.Admin(), nil
+	}
+	if f.seen.Unprotected && !leftOpen(saved) && !u.Admin() {
+		return true, errForbidden
+	}
+	return !f.seen.Unprotected, nil
+}
+
+// leftOpen tells whether a production database is not protected, because an admin said so.
+func leftOpen(saved state.Connection) bool {
+	return saved.Environment == state.Production && !saved.Protected
+}

@@ -1,0 +1,170 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"calco/cloner"
+	"calco/db/state"
+	"calco/views"
+)
+
+// Connections are the saved databases. Their URLs leave the store towards the engine alone.
+type Connections interface {
+	Connections(context.Context, state.User) ([]state.Connection, error)
+	Connection(ctx context.Context, u state.User, id int64) (state.Connection, error)
+	AddConnection(context.Context, state.Connection, cloner.URL) (int64, error)
+	ChangeConnection(context.Context, state.Connection, cloner.URL) error
+	RemoveConnection(ctx context.Context, id int64) error
+	ConnectionURL(ctx context.Context, id int64) (cloner.URL, error)
+	OwnsDatabase(context.Context, cloner.URL) (bool, error)
+}
+
+func (s *Server) showDatabases(c echo.Context) error {
+	u := currentUser(c)
+	connections, err := s.connections.Connections(c.Request().Context(), u)
+	if err != nil {
+		return err
+	}
+	databases := make([]views.Database, len(connections))
+	for i, saved := range connections {
+		databases[i] = database(saved, u)
+	}
+	return s.render(c, http.StatusOK, views.DatabasesPage(s.page(c, "databases.title"), databases))
+}
+
+func (s *Server) showNewDatabase(c echo.Context) error {
+	return s.drawNewDatabase(c, http.StatusOK, views.DatabaseForm{Way: views.WayURL}, nil)
+}
+
+func (s *Server) addDatabase(c echo.Context) error {
+	f, err := readDatabase(c)
+	if err != nil {
+		return err
+	}
+	added := state.Connection{OwnerID: currentUser(c).ID}
+	f.check(added)
+	if added, err = f.fill(added, currentUser(c)); err != nil {
+		return err
+	}
+	if !f.wrong() {
+		_, err = s.connections.AddConnection(c.Request().Context(), added, f.url)
+	}
+	if err := f.taken(err); err != nil {
+		return err
+	}
+	if f.wrong() {
+		return s.drawNewDatabase(c, http.StatusUnprocessableEntity, f.seen, nil)
+	}
+	return s.redirect(c, "/databases", "done.database.added")
+}
+
+func (s *Server) showDatabase(c echo.Context) error {
+	saved, err := s.savedDatabase(c)
+	if err != nil {
+		return err
+	}
+	return s.drawDatabase(c, http.StatusOK, saved, views.DatabasePageProps{Form: formOf(saved)})
+}
+
+func (s *Server) changeDatabase(c echo.Context) error {
+	saved, err := s.ownDatabase(c)
+	if err != nil {
+		return err
+	}
+	f, err := readDatabase(c)
+	if err != nil {
+		return err
+	}
+	f.check(saved)
+	changed, err := f.fill(saved, currentUser(c))
+	if err != nil {
+		return err
+	}
+	if !f.wrong() {
+		err = s.connections.ChangeConnection(c.Request().Context(), changed, f.url)
+	}
+	if errors.Is(err, state.ErrConflict) {
+		return s.drawDatabase(c, http.StatusConflict, saved, views.DatabasePageProps{Form: f.seen, Problem: "databases.inuse.change"})
+	}
+	if err := f.taken(err); err != nil {
+		return err
+	}
+	if f.wrong() {
+		return s.drawDatabase(c, http.StatusUnprocessableEntity, saved, views.DatabasePageProps{Form: f.seen})
+	}
+	return s.redirect(c, "/databases", "done.database.changed")
+}
+
+func (s *Server) removeDatabase(c echo.Context) error {
+	saved, err := s.ownDatabase(c)
+	if err != nil {
+		return err
+	}
+	err = s.connections.RemoveConnection(c.Request().Context(), saved.ID)
+	if errors.Is(err, state.ErrConflict) {
+		return s.drawDatabase(c, http.StatusConflict, saved, views.DatabasePageProps{Form: formOf(saved), Problem: "databases.inuse.remove"})
+	}
+	if err != nil {
+		return err
+	}
+	return s.redirect(c, "/databases", "done.database.removed")
+}
+
+// savedDatabase is the one of the path. For those who do not see it, it is not there.
+func (s *Server) savedDatabase(c echo.Context) (state.Connection, error) {
+	id, err := pathID(c)
+	if err != nil {
+		return state.Connection{}, err
+	}
+	return s.connections.Connection(c.Request().Context(), currentUser(c), id)
+}
+
+// ownDatabase is the one of the path, for those who may change it.
+func (s *Server) ownDatabase(c echo.Context) (state.Connection, error) {
+	saved, err := s.savedDatabase(c)
+	if err == nil && !saved.ChangedBy(currentUser(c)) {
+		err = errForbidden
+	}
+	return saved, err
+}
+
+func (s *Server) drawNewDatabase(c echo.Context, status int, f views.DatabaseForm, test *views.DatabaseTest) error {
+	f.MayLetWrite = currentUser(c).Admin()
+	return s.render(c, status, views.NewDatabasePage(s.page(c, "databases.new.title"), f, test))
+}
+
+// drawDatabase fills in what the page shows of the saved database.
+func (s *Server) drawDatabase(c echo.Context, status int, saved state.Connection, props views.DatabasePageProps) error {
+	u := currentUser(c)
+	props.Database = database(saved, u)
+	props.Form.ID = saved.ID
+	props.Form.Locked = saved.Protected && !u.Admin()
+	props.Form.MayLetWrite = u.Admin() || leftOpen(saved)
+	p := s.page(c, "databases.title")
+	p.Title = saved.Name
+	return s.render(c, status, views.DatabasePage(p, props))
+}
+
+// database is a saved database as somebody sees it.
+func database(saved state.Connection, u state.User) views.Database {
+	d := views.Database{
+		ID: saved.ID, Name: saved.Name, Environment: string(saved.Environment), Address: saved.Address, Database: saved.Database,
+		Role: saved.User, Shared: saved.Shared, Protected: saved.Protected, MayChange: saved.ChangedBy(u),
+	}
+	if saved.OwnerID != u.ID {
+		d.Owner = saved.Owner
+	}
+	return d
+}
+
+// formOf is the form of a saved database before anything is typed.
+func formOf(saved state.Connection) views.DatabaseForm {
+	return views.DatabaseForm{
+		Name: saved.Name, Way: views.WayURL, Environment: string(saved.Environment),
+		Shared: saved.Shared, Protected: saved.Protected, Unprotected: leftOpen(saved),
+	}
+}

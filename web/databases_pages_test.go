@@ -1,0 +1,193 @@
+package web
+
+import (
+	"net"
+	"net/url"
+	"testing"
+
+	"calco/db/dbtest"
+	"calco/db/state"
+	"calco/web/webtest"
+)
+
+// TestPagesDatabases looks at the pages of saved databases in each of their states, in both languages.
+func TestPagesDatabases(t *testing.T) {
+	t.Parallel()
+	there := dbtest.Database(t)
+	dbtest.Exec(t, there, `CREATE SCHEMA app; CREATE TABLE app.orders (id int); CREATE TABLE public.notes (id int)`)
+	for _, language := range []string{"en", "es"} {
+		t.Run(language, func(t *testing.T) {
+			t.Parallel()
+			a := newApp(t)
+			boss, member := a.add(ada, state.RoleAdmin), a.add(bob, state.RoleMember)
+			p := a.openAs(boss)
+			p.Language(language)
+			look := func(name, path string) {
+				t.Helper()
+				p.Open(path)
+				p.Look("databases/" + language + "-" + name)
+			}
+			tested := func(name string) {
+				t.Helper()
+				p.Click("#test .actions button")
+				p.WaitFor("#result > *")
+				p.Look("databases/" + language + "-" + name)
+			}
+
+			look("none", "/databases")
+			production := a.save(state.Connection{OwnerID: boss.ID, Name: "Shop, production", Environment: state.Production, Shared: true, Protected: true}, there)
+			a.save(state.Connection{OwnerID: boss.ID, Name: "Laptop", Environment: state.Development}, "postgres://ada@localhost/shop_dev")
+			a.save(state.Connection{OwnerID: boss.ID, Name: "A database with a name as long as people make them", Environment: state.OtherUse},
+				"postgres://postgres.abcdefghijklmnopqrst@aws-0-eu-central-1.pooler.supabase.com:6543/postgres")
+			staging := a.save(state.Connection{OwnerID: member.ID, Name: "Shop, staging", Shared: true}, "postgres://app@127.0.0.1:1/shop")
+			look("list", "/databases")
+
+			look("new", "/databases/new")
+			p.Click("#way-fields")
+			p.Type("#host", "db:5432")
+			tested("new-tested")
+			p.Open("/databases/new")
+			p.Type("#name", " ")
+			p.Click("#environment-production")
+			p.Type("#url", "postgres://db.example.org/shop")
+			p.Follow("#settings .btn-primary")
+			p.Look("databases/" + language + "-new-wrong")
+
+			look("edit", at(production, ""))
+			p.Click("#remove summary")
+			p.Look("databases/" + language + "-remove")
+			p.Open(at(production, ""))
+			p.Click(".more-of summary")
+			p.Click("#way-fields")
+			tested("edit-tested")
+			p.Open(at(staging, ""))
+			tested("edit-refused")
+
+			other := a.openAs(member)
+			other.Language(language)
+			other.Open(at(production, ""))
+			other.Click("#test .actions button")
+			other.WaitFor("#result .found")
+			other.Look("databases/" + language + "-look")
+		})
+	}
+}
+
+func TestDatabasesByClicks(t *testing.T) {
+	t.Parallel()
+	a := newApp(t)
+	u := a.add(bob, state.RoleMember)
+	there := dbtest.Database(t)
+	p := a.openAs(u)
+
+	p.Open("/databases")
+	p.Follow("a", "Add a database")
+	p.WaitGone("#host")
+	p.Type("#name", "Shop")
+	p.Click("#environment-staging")
+	p.Type("#url", there)
+	p.Click("button", "Test connection")
+	p.WaitText("Connected:")
+	p.Click("#way-fields")
+	p.WaitGone("#url")
+	p.Type("#host", "127.0.0.1")
+	p.Type("#port", "1")
+	p.Type("#database", "shop")
+	p.Type("#user", "app")
+	p.Type("#password", secret)
+	p.Click("button", "Test connection")
+	p.WaitText("No PostgreSQL server answers")
+	p.Click("#way-url")
+	p.Follow("button", "Save the database")
+	p.WaitPath("/databases")
+	p.WaitText("The database is saved.")
+
+	p.Click("button", "Test the connection to Shop")
+	p.WaitText("Connected:")
+	if path := p.Path(); path != "/databases" {
+		t.Errorf("the test has led to %s", path)
+	}
+	p.Follow("a", "Edit Shop")
+	p.WaitGone("#url")
+	p.WaitFor("input[name=protected]")
+	p.Click("#environment-production")
+	p.WaitGone("input[name=protected]")
+	p.WaitText("Only an admin can unprotect it.")
+	p.Follow("button", "Save the changes")
+	p.WaitText("Protected")
+	if c := a.saved(a.savedAs("Shop", u), u.ID); !c.Protected || c.Environment != state.Production {
+		t.Errorf("got %+v", c)
+	}
+
+	// Somebody else's tab has it still.
+	old := p.Tab()
+	old.Open("/databases")
+	p.Follow("a", "Edit Shop")
+	p.Click("summary", "Remove…")
+	p.Follow("button", "Remove it")
+	p.WaitText("No databases yet")
+	old.Click("button", "Test the connection to Shop")
+	old.WaitText("Nothing here")
+	old.WaitGone(".databases")
+}
+
+// A server that takes its time shows that something is going on.
+func TestSlowTest(t *testing.T) {
+	t.Parallel()
+	a := newApp(t)
+	u := a.add(bob, state.RoleMember)
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close() //nolint:errcheck // it may be closed
+	a.save(state.Connection{OwnerID: u.ID}, "postgres://app@"+silent.Addr().String()+"/shop")
+	p := a.openAs(u)
+	p.Open("/databases")
+	p.Click("button", "Test the connection to Shop")
+	p.WaitText("Connecting…")
+	p.Wait(`document.querySelector("[hx-post]").disabled`)
+	if err := silent.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p.WaitText("No connection")
+	p.WaitNoText("Connecting…")
+	p.Wait(`!document.querySelector("[hx-post]").disabled`)
+}
+
+// Without scripts the same buttons lead to whole pages.
+func TestDatabasesWithoutScripts(t *testing.T) {
+	t.Parallel()
+	a := newApp(t)
+	u := a.add(bob, state.RoleMember)
+	there, err := url.Parse(dbtest.Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := a.openAs(u)
+	p.Scripts(false)
+	p.Open("/databases/new")
+	p.Type("#name", "Shop")
+	p.Click("#environment-development")
+	p.Click("#way-fields")
+	p.Type("#host", there.Hostname())
+	p.Type("#port", there.Port())
+	p.Type("#database", there.Path[1:])
+	p.Type("#user", there.User.Username())
+	word, _ := there.User.Password()
+	p.Type("#password", word)
+	p.Follow("button", "Test connection")
+	p.WaitText("Connected:")
+	p.WaitText("Type it again: passwords are not sent back.")
+	if typed := webtest.Eval[string](p, `document.querySelector("#password").value`); typed != "" {
+		t.Error("the password was sent back")
+	}
+	p.Type("#password", word)
+	p.Follow("button", "Save the database")
+	p.WaitPath("/databases")
+	p.Follow("button", "Test the connection to Shop")
+	p.WaitText("Connected:")
+	if c := a.saved(a.savedAs("Shop", u), u.ID); p.Path() != at(c, "/test") {
+		t.Errorf("got %s", p.Path())
+	}
+}

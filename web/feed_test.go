@@ -1,0 +1,240 @@
+package web
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"calco/cloner"
+	"calco/cloner/runner"
+	"calco/db/dbtest"
+	"calco/db/state"
+)
+
+// feedEvent is one event of a stream.
+type feedEvent struct{ name, data string }
+
+// feedStream is an event stream that is read as it comes.
+type feedStream struct {
+	t     *testing.T
+	lines *bufio.Scanner
+	log   *logBook
+}
+
+// watch opens the feed of a job.
+func (v *visitor) watch(t *testing.T, id string) *feedStream {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a frame that does not come is a failure, and no wait for ever
+	t.Cleanup(cancel)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, v.app.url+"/clones/"+id+"/events", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range v.header {
+		r.Header[name] = values
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	res, err := v.client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := res.Header.Get("Content-Type"); res.StatusCode != http.StatusOK || got != "text/event-stream" {
+		t.Fatalf("the feed answers %d, %s", res.StatusCode, got)
+	}
+	t.Cleanup(func() { _ = res.Body.Close() })
+	f := &feedStream{t: t, lines: bufio.NewScanner(res.Body), log: v.app.log}
+	f.lines.Buffer(nil, 1<<20)
+	return f
+}
+
+// next is the next event. Ok is false at the end of the stream.
+func (f *feedStream) next() (e feedEvent, ok bool) {
+	f.t.Helper()
+	var data []string
+	for f.lines.Scan() {
+		name, value, _ := strings.Cut(f.lines.Text(), ": ")
+		switch {
+		case name == "event":
+			e.name = value
+		case name == "data":
+			data = append(data, value)
+		case name == "" && data != nil:
+			e.data = strings.Join(data, "\n")
+			return e, true
+		}
+	}
+	if err := f.lines.Err(); err != nil {
+		f.t.Fatalf("%v\n%.2000s", err, f.log)
+	}
+	return e, false
+}
+
+// until is the first frame that says a text.
+func (f *feedStream) until(text string) string {
+	f.t.Helper()
+	for {
+		e, ok := f.next()
+		if !ok {
+			f.t.Fatalf("the feed ends without %q", text)
+		}
+		if e.name == "" && strings.Contains(e.data, text) {
+			return e.data
+		}
+	}
+}
+
+// A feed is never led to a page, whoever asks, and however.
+func TestFeedSignedOut(t *testing.T) {
+	t.Parallel()
+	f := newCloneFixture(t)
+	id := f.start()
+	stranger := f.visitor()
+	stranger.setCookie(sessionCookie, "of-somebody-who-has-signed-out")
+	for what, header := range map[string]http.Header{
+		"like htmx": {"Accept": {"text/event-stream"}, "Hx-Request": {"true"}}, "like a browser": {"Accept": {"text/html"}},
+		"like EventSource": {"Accept": {"text/event-stream"}, "Last-Event-Id": {"7"}}, "like curl": nil,
+	} {
+		for _, v := range []*visitor{f.visitor(), stranger} {
+			got := v.do("GET", "/clones/"+id+"/events", nil, header)
+			want(t, what, got, "401")
+			if got.body != "" || got.header.Get("Hx-Redirect") != "" {
+				t.Errorf("%s: %v %s", what, got.header, got.body)
+			}
+			want(t, what+", of no job", v.do("GET", "/clones/"+nobody+"/events", nil, header), "401")
+		}
+		got := f.as(f.owner).do("GET", "/clones/"+nobody+"/events", nil, header)
+		want(t, what+", of no job, signed in", got, "404")
+		if got.body != "" {
+			t.Errorf("%s: a page: %.200s", what, got.body)
+		}
+	}
+}
+
+// Each viewer is shown the job at once, then whatever changes, in their language and with what they may do, until it ends.
+func TestFeed(t *testing.T) {
+	t.Parallel()
+	f := newCloneFixture(t)
+	id := f.start()
+	run := f.claim(id)
+	spanish := f.as(f.admin)
+	spanish.header.Set("Accept-Language", "es")
+	cancel := `action="/clones/` + id + `/cancel"`
+	viewers := []struct {
+		name, says, lacks string
+		stream            *feedStream
+	}{
+		{"owner", cancel, "En curso", f.as(f.owner).watch(t, id)},
+		{"other", "Running", cancel, f.as(f.other).watch(t, id)},
+		{"admin", "En curso", "Running", spanish.watch(t, id)},
+	}
+	for _, v := range viewers {
+		first, _ := v.stream.next()
+		if first.name != "" || !strings.Contains(first.data, v.says) || strings.Contains(first.data, v.lacks) || !strings.Contains(first.data, f.url+"/clones/"+id) {
+			t.Errorf("%s is shown %s %.3000s", v.name, first.name, first.data)
+		}
+	}
+	f.beat(runner.Beat{Run: run, Progress: cloner.Progress{Done: .421, Rows: 777, Phases: []cloner.PhaseProgress{{Name: cloner.PhaseCopy, Running: true}}}})
+	f.server.hub.Kick(id)
+	for _, v := range viewers {
+		v.stream.until(`data-percent="42"`)
+	}
+	if err := f.store.CancelTask(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	f.server.hub.Kick("")
+	if frame := viewers[0].stream.until("Cancelling…"); strings.Contains(frame, cancel) {
+		t.Errorf("it can be cancelled twice: %s", frame)
+	}
+	err := f.store.Finish(t.Context(), runner.Beat{Run: run}, cloner.Report{Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error()}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.server.hub.Kick(id)
+	for _, v := range viewers {
+		v.stream.until(`data-status="cancelled"`)
+		if e, _ := v.stream.next(); e.name != "done" || e.data == "" {
+			t.Errorf("%s: after the last frame comes %+v", v.name, e)
+		}
+		if e, ok := v.stream.next(); ok {
+			t.Errorf("%s: after the end comes %+v", v.name, e)
+		}
+	}
+}
+
+// Whatever a job has, its frames and its page have some size.
+func TestFrameSize(t *testing.T) {
+	t.Parallel()
+	const many = 300
+	long := func(n int) string { return fmt.Sprint(`"`, n, strings.Repeat(`<"é`, 42), `"`) } // as long as names may be
+	text := strings.Repeat("<& long\r\n", 150)
+	progress := cloner.Progress{TablesTotal: 10_000, Ledger: many}
+	for n := range 50 {
+		progress.Active = append(progress.Active, cloner.TableProgress{Relation: long(n) + "." + long(n), Rows: 1, Bytes: 1, Size: 1})
+	}
+	report := cloner.Report{Error: text, Hint: text, Relation: long(0)}
+	for _, phase := range cloner.Phases() {
+		progress.Phases = append(progress.Phases, cloner.PhaseProgress{Name: phase, Running: true, Done: 1 << 30, Total: 1 << 30})
+		report.Phases = append(report.Phases, cloner.PhaseReport{Name: phase})
+	}
+	for n := range many {
+		report.Ledger = append(report.Ledger, cloner.LedgerEntry{Phase: cloner.PhaseIndexes, Object: long(n), SQLState: "23505", Error: text, Hint: text})
+		report.Differences = append(report.Differences, cloner.Difference{Kind: []string{"rows", "missing", "definition", "a new kind"}[n%4], Object: long(n), Source: text, Target: text, Harmless: []string{"", text}[n%2]})
+		report.Pulled = append(report.Pulled, long(n))
+		report.Warnings = append(report.Warnings, text)
+	}
+	for range 20 { // Clone itself bounds these
+		reason := cloner.Reason{Code: cloner.ReasonNotEmpty, Side: cloner.Target, Text: "The target is not empty.", Hint: "Choose clean."}
+		for n := range 50 {
+			reason.Objects = append(reason.Objects, fmt.Sprint("table app.t", n))
+		}
+		report.Reasons = append(report.Reasons, reason)
+	}
+	for _, status := range []string{"running", "completed", "differences", "failed", "cancelled", "refused"} {
+		t.Run(status, func(t *testing.T) {
+			t.Parallel()
+			f := newCloneFixture(t)
+			id := f.start(func(n *state.NewTask) {
+				for i := range 30 {
+					n.Schemas = append(n.Schemas, long(i)[:63])
+				}
+			})
+			beat := runner.Beat{Run: f.claim(id), Progress: progress}
+			dbtest.Exec(t, f.database, `
+				INSERT INTO task_tables (task_id, relation, status, rows, bytes, size, built, to_build)
+				SELECT '`+id+`', 'app."Table ' || n || repeat('<', 100) || '"', 'done', n, n, n, 0, 0 FROM generate_series(1, 10000) n`)
+			f.beat(beat)
+			if status != "running" {
+				report := report
+				report.Status = cloner.Status(status)
+				if status != "failed" && status != "cancelled" {
+					report.Error = ""
+				}
+				if status != "refused" {
+					report.Reasons = nil
+				}
+				if err := f.store.Finish(t.Context(), beat, report, false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			v := f.as(f.owner)
+			stream := v.watch(t, id)
+			frame := stream.until(`data-status="` + status + `"`)
+			if len(frame) > 256<<10 {
+				t.Errorf("a frame has %d bytes", len(frame))
+			}
+			page := v.get("/clones/" + id)
+			want(t, "the page", page, "200")
+			if len(page.body) > 512<<10 {
+				t.Errorf("the page has %d bytes", len(page.body))
+			}
+			t.Logf("a frame has %d bytes, the page %d", len(frame), len(page.body))
+			if log := f.log.String(); strings.Contains(log, "level=ERROR") {
+				t.Errorf("logged is %.2000s", log)
+			}
+		})
+	}
+}

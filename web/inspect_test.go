@@ -1,0 +1,136 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"calco/db/dbtest"
+	"calco/db/state"
+)
+
+func TestTestConnection(t *testing.T) {
+	t.Parallel()
+	a := newApp(t)
+	u := a.add(bob, state.RoleMember)
+	v := a.as(u)
+	there := dbtest.Database(t)
+	dbtest.Exec(t, there, `CREATE SCHEMA app; CREATE TABLE app.orders (id int); CREATE TABLE app.lines (id int); CREATE TABLE public.notes (id int)`)
+	full := []string{"Connected:", "PostgreSQL", ">app<", ">public<", "As a source", "Nothing stands in the way.", "As a target, without clean", "app.orders"}
+
+	with := func(change func(*url.URL)) string {
+		u, err := url.Parse(there)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(u)
+		return u.String()
+	}
+
+	saved := a.save(state.Connection{OwnerID: u.ID, Name: "There", Environment: state.Production, Protected: true}, there)
+	for _, tt := range []struct {
+		name   string
+		path   string
+		form   []string
+		status string
+		texts  []string
+	}{
+		{"saved", at(saved, "/test"), nil, "200", append(full, "It is protected, and can never be a target.")},
+		{"typed", "/databases/test", []string{"name", "", "url", there}, "200", full},
+		{"in fields", "/databases/test", fieldsOf(t, there), "200", full},
+		{"typed for a saved one", at(saved, "/test"), []string{"name", "There", "url", "postgres://app@127.0.0.1:1/shop"}, "200", []string{"No connection", "No PostgreSQL server answers"}},
+		{"the saved one, with its form", at(saved, "/test"), []string{"name", "Being typed"}, "200", full},
+		{"no such database", "/databases/test", []string{"url", with(func(u *url.URL) { u.Path += "_none" })}, "200", []string{"No connection", "has no database"}},
+		{
+			"wrong password", "/databases/test",
+			[]string{"url", with(func(u *url.URL) { u.User = url.UserPassword(u.User.Username(), secret) })},
+			"200",
+			[]string{"No connection", "refused the password of"},
+		},
+		{"nothing typed", "/databases/test", []string{"way", "url"}, "422", []string{"This is missing or wrong:", "<b>URL</b>"}},
+		{"half typed", "/databases/test", []string{"way", "fields", "host", "db"}, "422", []string{"This is missing or wrong:", "<b>Database, User</b>"}},
+		{"bad URL", "/databases/test", []string{"url", "postgres://db/shop"}, "422", []string{"The URL cannot be used:", "it names no user."}},
+		{"Calco's own", "/databases/test", []string{"url", a.database}, "200", []string{"It holds the state of Calco itself"}},
+	} {
+		page, fragment := v.post(tt.path, tt.form...), v.fragment(tt.path, tt.form...)
+		want(t, tt.name, page, tt.status)
+		want(t, tt.name+", as a fragment", fragment, tt.status)
+		if strings.Contains(page.body+fragment.body, secret) {
+			t.Errorf("%s: the page has the password", tt.name)
+		}
+		if !strings.Contains(page.body, "<html") || strings.Contains(fragment.body, "<html") {
+			t.Errorf("%s: the page or the fragment is not one", tt.name)
+		}
+		for _, text := range tt.texts {
+			says(t, page, text)
+			says(t, fragment, text)
+		}
+		// This one person may test no more than some in a row.
+		a.server.testers = testers{}
+	}
+	says(t, v.post(at(saved, "/test"), "name", "Being typed"), `value="Being typed"`)
+}
+
+// fieldsOf is a URL as a form with fields.
+func fieldsOf(t *testing.T, text string) []string {
+	t.Helper()
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, _ := u.User.Password()
+	return []string{"way", "fields", "host", u.Hostname(), "port", u.Port(), "database", u.Path[1:], "user", u.User.Username(), "password", password}
+}
+
+func TestTooManyTests(t *testing.T) {
+	t.Parallel()
+	a := newApp(t)
+	u := a.add(bob, state.RoleMember)
+	v, other := a.as(u), a.as(a.add(eve, state.RoleMember))
+	form := []string{"url", "postgres://app@127.0.0.1:1/shop"}
+	for range testsAtATime {
+		end, problem := a.server.testers.begin(u.ID)
+		if problem != "" {
+			t.Fatal(problem)
+		}
+		t.Cleanup(end)
+	}
+	got := v.fragment("/databases/test", form...)
+	want(t, "a third one", got, fmt.Sprint(http.StatusTooManyRequests))
+	says(t, got, "Two of your tests are still running.")
+	want(t, "somebody else's", other.fragment("/databases/test", form...), "200")
+}
+
+func TestTesters(t *testing.T) {
+	var all testers
+	first, problem := all.begin(1)
+	if problem != "" {
+		t.Fatal(problem)
+	}
+	if _, problem = all.begin(1); problem != "" {
+		t.Fatal(problem)
+	}
+	if _, problem = all.begin(1); problem != "databases.test.busy" {
+		t.Errorf("the third at a time: got %q", problem)
+	}
+	if _, problem = all.begin(2); problem != "" {
+		t.Errorf("somebody else: got %q", problem)
+	}
+	first()
+	end, problem := all.begin(1)
+	if problem != "" {
+		t.Fatalf("after one has ended: got %q", problem)
+	}
+	end()
+	for range 2 * testsInARow {
+		if end, problem = all.begin(1); problem != "" {
+			break
+		}
+		end()
+	}
+	if problem != "databases.test.often" {
+		t.Errorf("after many in a row: got %q", problem)
+	}
+}
