@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -25,32 +24,41 @@ const (
 	demoTarget = "demo_target"
 )
 
-type demoCommand struct{}
+type demoCommand struct {
+	Listen   string `env:"CALCO_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address to listen on (${default})."`
+	DataDir  string `env:"CALCO_DATA_DIR" placeholder:"DIR" type:"path" help:"Folder to keep the demo in, for the next time. Without one, nothing of it is left at the end."`
+	Terminal bool   `help:"Clone a small sample in the terminal instead, and show the report."`
+}
 
-// Run starts a private server, fills one of its databases with a sample, clones it into
-// the other and shows the report. Nothing of it is left at the end.
-func (demoCommand) Run(ctx context.Context, tty terminal) (err error) {
+// Run shows what Calco does with a private server and a sample: in the browser, or in the terminal.
+func (c *demoCommand) Run(ctx context.Context, tty terminal) (err error) {
+	dir := c.DataDir
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "calco-demo-"); err != nil {
+			return fmt.Errorf("make a folder for the demo: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		// PostgreSQL refuses to run as root; the user it runs as must get into the folder.
+		if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // the server's own folder in it is private
+			return fmt.Errorf("make a folder for the demo: %w", err)
+		}
+	}
+	if c.Terminal {
+		return demoInTerminal(ctx, dir, tty)
+	}
+	return c.serve(ctx, dir, tty)
+}
+
+// demoInTerminal fills a small sample, clones it and shows the report.
+func demoInTerminal(ctx context.Context, dir string, tty terminal) (err error) {
 	starting, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	dir, err := os.MkdirTemp("", "calco-demo-")
-	if err != nil {
-		return fmt.Errorf("make a folder for the demo: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	// PostgreSQL refuses to run as root; the user it runs as must get into the folder.
-	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // the server's own folder in it is private
-		return fmt.Errorf("make a folder for the demo: %w", err)
-	}
 	fmt.Fprintln(tty.err, "Starting a private PostgreSQL server and filling the sample database…")
 	server, err := embedded.Start(starting, embedded.Options{Dir: filepath.Join(dir, "server"), Loopback: true})
 	if err != nil {
 		return err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		err = errors.Join(err, server.Stop(ctx))
-	}()
+	defer func() { err = errors.Join(err, stopServer(ctx, server)) }()
 	if err := fillSample(starting, server); err != nil {
 		return err
 	}

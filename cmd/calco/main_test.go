@@ -345,8 +345,8 @@ func waitFor(t *testing.T, url, sql string) {
 	}
 }
 
-// TestDemo leaves nothing behind.
-func TestDemo(t *testing.T) {
+// TestDemoInTerminal leaves nothing behind.
+func TestDemoInTerminal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for d := dir; d != os.TempDir() && len(d) > 1; d = filepath.Dir(d) {
@@ -354,7 +354,7 @@ func TestDemo(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got := runCalco(t, []string{"TMPDIR=" + dir}, "demo")
+	got := runCalco(t, []string{"TMPDIR=" + dir}, "demo", "--terminal")
 	if got.code != exitCompleted || !strings.Contains(got.stdout, "they agree") {
 		t.Errorf("exit code %d\n%s%s", got.code, got.stdout, got.stderr)
 	}
