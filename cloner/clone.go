@@ -29,9 +29,16 @@ type Options struct {
 	// error the marks stay.
 	Record func(context.Context, Report) error
 
+	// Patience is how long a clone waits, since it last got anything done, for trouble to pass that waiting may cure: a
+	// server that restarts, a network that hangs. 0 means DefaultPatience.
+	Patience time.Duration
+
 	// notify, set by tests, is told of each phase as it begins.
 	notify func(Phase)
 }
+
+// DefaultPatience is long enough for a server to come back from a crash.
+const DefaultPatience = 10 * time.Minute
 
 // Clone copies spec.Source into spec.Target and compares them. It blocks until the
 // outcome is known and leaves nothing running, here or on the servers. It ends early

@@ -60,8 +60,19 @@ type Progress struct {
 	// Left is the estimated time to the end, of all phases; 0 while nothing can be said yet, and at the end.
 	Left time.Duration `json:"left"`
 
+	// Trouble is what the clone waits for at this moment, nil while it gets on.
+	Trouble *Trouble `json:"trouble,omitempty"`
+
 	SourceVersion string `json:"source_version,omitempty"` // of PostgreSQL, once it has answered
 	TargetVersion string `json:"target_version,omitempty"`
+}
+
+// Trouble is something that keeps a clone from going on, and that waiting may cure.
+type Trouble struct {
+	Text  string    `json:"text"`  // in English, PostgreSQL's own words where it spoke
+	Since time.Time `json:"since"` // when the clone last got anything done
+	Until time.Time `json:"until"` // when it will give up
+	Tries int       `json:"tries"`
 }
 
 // PhaseProgress is how far one phase is, in units of its own: tables, entries.

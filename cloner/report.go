@@ -46,6 +46,13 @@ type Report struct {
 	Differences []Difference  `json:"differences"`
 	Ledger      []LedgerEntry `json:"ledger"`
 
+	// Epochs are the snapshots that the clone read, in order, when there was more than one. What is on the target is
+	// true at the last of them, SnapshotAt.
+	Epochs []Epoch `json:"epochs,omitempty"`
+
+	// Resumable: the clone ended early, and can go on from what is on the target. See Spec.Resume.
+	Resumable bool `json:"resumable,omitempty"`
+
 	Pulled   []string `json:"pulled,omitempty"`   // objects outside the chosen schemas that these need
 	Warnings []string `json:"warnings,omitempty"` // worth knowing, no difference
 }
@@ -63,6 +70,18 @@ type PhaseReport struct {
 	Name    Phase   `json:"name"`
 	Begun   float64 `json:"begun"` // seconds after the clone's start
 	Seconds float64 `json:"seconds"`
+}
+
+// Epoch is the life of one snapshot. A clone that lost its snapshot goes on under a new one: what it had copied is kept
+// where the source proves that it has not changed since, and copied again where it does not.
+type Epoch struct {
+	Number     int       `json:"number"` // from 1
+	SnapshotAt time.Time `json:"snapshot_at"`
+	Kept       int       `json:"kept"`   // parts of earlier epochs that are as they were
+	Redone     int       `json:"redone"` // parts of earlier epochs that had to be copied again
+	Copied     int       `json:"copied"` // parts that were copied in this epoch, those that were redone included
+
+	RedoneTables []string `json:"redone_tables,omitempty"` // the tables of those, at most 50
 }
 
 // Difference is one point in which the target is not the source.

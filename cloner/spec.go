@@ -39,7 +39,25 @@ type Spec struct {
 	// Term is the number of the job's owner; 0 means 1. Every write on the
 	// target checks that it is still the newest.
 	Term int64
+
+	// Resume goes on with what this job has left on the target, and begins anew
+	// where it has left nothing. With no Job it goes on with whatever interrupted
+	// job has left its marks there, if that was from the same source and schemas,
+	// and takes over its id with a higher term.
+	Resume bool
+
+	// PartSize is how many bytes of a table, on the source's disk, go to the target
+	// at a time; 0 means DefaultPartSize. It is what is lost when a connection is.
+	PartSize int64
+
+	adopt bool // the job is that of the marks on the target, if there are any
 }
+
+// DefaultPartSize is about what a lane carries in a second or two.
+const DefaultPartSize = 64 << 20
+
+// MinPartSize keeps the cost of a part below that of its rows.
+const MinPartSize = 64 << 10
 
 var jobPattern = regexp.MustCompile(`^[A-Za-z0-9-]{1,36}$`)
 
@@ -65,6 +83,13 @@ func (s Spec) normalize() (Spec, error) {
 	if s.Lanes < 1 || s.Lanes > MaxLanes {
 		return s, fmt.Errorf("%d lanes: choose 1 to %d", s.Lanes, MaxLanes)
 	}
+	if s.PartSize == 0 {
+		s.PartSize = DefaultPartSize
+	}
+	if s.PartSize < MinPartSize {
+		return s, fmt.Errorf("parts of %d bytes: choose at least %d", s.PartSize, MinPartSize)
+	}
+	s.adopt = s.Resume && s.Job == ""
 	if s.Job == "" {
 		s.Job = NewJob()
 	}

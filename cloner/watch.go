@@ -38,6 +38,8 @@ const (
 	EventPhaseEnded EventKind = "phase_ended"
 	EventTrouble    EventKind = "trouble" // an object could not be made: it is in the ledger
 	EventWarning    EventKind = "warning"
+	EventRetry      EventKind = "retry"   // something was lost, and is tried again
+	EventResumed    EventKind = "resumed" // the clone goes on from what is on the target
 )
 
 // Event is one line of a clone's log.
