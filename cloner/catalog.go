@@ -41,6 +41,10 @@ type table struct {
 	Name      string
 	Size      int64 // of heap and TOAST on the source's disk, in bytes
 	IndexSize int64
+	Pages     int64 // of the heap alone
+	Filenode  int64 // another one after it was rewritten
+	Heap      bool  // its rows are kept as PostgreSQL itself keeps them, and not by an extension
+	Unlogged  bool
 	// EstimatedRows is by the source's statistics, nil where there are none yet.
 	EstimatedRows *int64
 	RootOID       int64 // of its partition tree; its own where it is no partition
@@ -52,9 +56,17 @@ type table struct {
 	Condition   string // which of its rows are configuration: a WHERE clause or ""
 	Columns     []string
 
-	copied bool  // all rows are on the target
-	rows   int64 // how many, by the source's count
+	split split // into parts
+
+	// What is on the target, guarded by the mu of the run.
+	here map[int]mark // the parts that were there when this run began, nil for none
+	left int          // parts that have neither arrived nor been given up
+	lost bool         // a part was given up
+	rows int64        // by the source's count
 }
+
+// copied: all rows are on the target.
+func (t *table) copied() bool { return t.left == 0 && !t.lost }
 
 // estimatedRows is how many rows tables have by the source's statistics, or 0 where these do not have all of them.
 func estimatedRows(tables []*table) (rows int64) {

@@ -122,6 +122,9 @@ func (r *run) schemasOrAll() []string {
 // checkContents refuses a target that is not empty, or, where it is to be cleaned, one
 // that cannot be cleaned without harm to something else.
 func (r *run) checkContents(ctx context.Context) ([]Reason, error) {
+	if r.left != nil && r.left.Filling {
+		return nil, nil // what is there is this job's
+	}
 	if r.spec.Clean {
 		if err := r.endInterrupted(ctx); err != nil { // its locks would be waited for
 			return nil, err
@@ -309,7 +312,7 @@ func (r *run) dropEach(ctx context.Context, drops []string) (left []string, err 
 	}
 	for i, err := range errs {
 		switch sqlState(err) {
-		case "2BP01", "40P01": // dependent objects still exist, deadlock
+		case "2BP01", "40P01", "42P16": // dependent objects still exist, deadlock, inherited constraint
 			left = append(left, drops[i])
 			continue
 		case "42883", "42P01", "42704", "3F000": // gone with something else, and its types with it
@@ -345,13 +348,17 @@ func (r *run) dropCircles(ctx context.Context, drops []string) error {
 }
 
 func (r *run) dropLargeObjects(ctx context.Context, n int) error {
+	return r.unlinkLargeObjects(ctx, n, func(n int) { r.meter.advance(PhaseClean, n) })
+}
+
+func (r *run) unlinkLargeObjects(ctx context.Context, n int, unlinked func(int)) error {
 	const atATime = 1000
 	for left := n; left > 0; left -= atATime {
 		err := r.control.write(ctx, fmt.Sprintf("SELECT count(lo_unlink(oid)) FROM (SELECT oid FROM pg_largeobject_metadata LIMIT %d) o", atATime))
 		if err != nil {
 			return fmt.Errorf("drop large objects: %w", err)
 		}
-		r.meter.advance(PhaseClean, min(left, atATime))
+		unlinked(min(left, atATime))
 	}
 	return nil
 }

@@ -42,7 +42,8 @@ const DefaultPatience = 10 * time.Minute
 
 // Clone copies spec.Source into spec.Target and compares them. It blocks until the
 // outcome is known and leaves nothing running, here or on the servers. It ends early
-// with ctx, whose cause tells whether that is a cancel.
+// with ctx, whose cause tells whether that is a cancel. Trouble that waiting may cure, such
+// as a server that restarts, it waits out, and goes on from what is on the target.
 //
 // Report.Status is always set. The error is nil for completed and differences; it is a
 // *RefusedError for refused, in which case nothing was dropped or copied, and mostly an
@@ -54,32 +55,43 @@ func Clone(ctx context.Context, spec Spec, o Options) (Report, error) {
 	o.Meter.notify = o.notify
 	o.Meter.start(o.Past)
 	spec, err := spec.normalize()
-	r := &run{spec: spec, meter: o.Meter, report: Report{Schemas: spec.Schemas, Differences: []Difference{}}}
+	r := &run{spec: spec, options: o, meter: o.Meter, report: Report{Schemas: spec.Schemas, Differences: []Difference{}}}
 	if err == nil {
 		err = r.do(ctx)
 	}
-	return r.conclude(ctx, o, err)
+	return r.conclude(ctx, err)
 }
 
-// run is one clone under way.
+// run is one clone under way. It may take several attempts.
 type run struct {
 	spec     Spec
+	options  Options
 	meter    *Meter
 	patience time.Duration // with the first connection to a side; 0 leaves it to the URL
+	waiting  waiting
 
-	source  *session // for questions, outside the snapshot; holds the lock that keeps clones from filling it
-	control *session // on the target: holds the lock of the job, and makes what lanes do not
+	// What holds over the attempts, as long as the snapshot does.
+	snap          *snapshot // nil once all rows are there, or when it is lost
+	plan          *plan
+	pgDump        string
+	pgDumpVersion pgtools.Version
+	excluded      []string // schemas that pg_dump may not even look at
+	epoch         int      // of the snapshot, on the target; 0 for none yet
+	filled        bool     // all rows are there
+	claimed       bool     // _calco is on the target, and this job's
+	nonce         string
 
+	// What an attempt finds out and does.
+	source                   *session // for questions, outside the snapshot; holds the lock that keeps clones from filling it
+	control                  *session // on the target: holds the lock of the job, and makes what lanes do not
 	sourceFacts, targetFacts facts
+	timeline                 int    // of the source; 0 where it cannot be told, or could be another than it seems
 	searchPath               string // the source's, as its ordinary sessions have it; quoted
-	pgDump                   string
-	pgDumpVersion            pgtools.Version
-	excluded                 []string // schemas that pg_dump may not even look at
-	snap                     *snapshot
-	plan                     *plan
-	nonce                    string
+	left                     *leftover
+	there                    inventory // what was on the target when the attempt began
+	largeHere                map[int]bool
+	letGo                    func() // of the snapshot
 	fence                    string // see session.fence
-	claimed                  bool   // _calco is on the target
 	targetTablespaces        map[string]bool
 	accessMethods            map[string]bool
 	sequenceState            []sequence
@@ -90,39 +102,100 @@ type run struct {
 	report    Report
 	failed    map[int]bool   // entries that could not be made, or were not to be
 	leftAlone map[int64]bool // tables that were on the target already and are not ours to fill
+	largeLost bool           // large objects were given up
 }
 
-// do is the whole clone, phase by phase.
+// do is the whole clone: attempts, until one comes to an end that waiting does not change.
 func (r *run) do(ctx context.Context) error {
-	ctx, lose := context.WithCancelCause(ctx)
-	defer lose(nil)
+	for {
+		err := r.attempt(ctx)
+		if err == nil {
+			return nil
+		}
+		if err := r.waitOut(ctx, err); err != nil {
+			return err
+		}
+		r.renew()
+	}
+}
+
+// renew forgets what the next attempt finds out anew.
+func (r *run) renew() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed, r.leftAlone, r.largeLost = nil, nil, false
+	r.left, r.there, r.largeHere, r.fence = nil, inventory{}, nil, ""
+	r.report.Differences, r.report.Warnings = []Difference{}, nil
+	if r.plan != nil {
+		r.plan.renew()
+	}
+	r.meter.restart()
+}
+
+// attempt goes from the first connection to the last comparison, phase by phase. What is on the target already it leaves.
+func (r *run) attempt(parent context.Context) (err error) {
+	ctx, lose := context.WithCancelCause(parent)
+	r.letGo = func() {}
+	defer func() {
+		if err != nil && ctx.Err() != nil && parent.Err() == nil {
+			err = inPlaceOf(err, context.Cause(ctx))
+		}
+		lose(nil)
+		r.letGo()
+		if err != nil {
+			r.closeSides()
+		}
+	}()
 	if err := r.in(ctx, PhasePreflight, r.preflight); err != nil {
+		return r.notRefused(err)
+	}
+	still, err := r.feelPulse(ctx, lose)
+	if err != nil {
 		return err
 	}
+	defer still()
 	r.meter.end(PhasePreflight)
 	if err := r.in(ctx, PhaseSnapshot, r.readSchema); err != nil {
 		return err
 	}
 	r.meter.end(PhaseSnapshot)
-	letGo := r.holdOn(ctx, lose)
-	defer letGo()
+	r.holdOn(ctx, lose)
 	if err := r.in(ctx, PhasePreData, r.claim); err != nil {
+		return r.notRefused(err)
+	}
+	r.meter.calm()
+	if r.left == nil || !r.left.Filling {
+		err = r.begin(ctx)
+	} else {
+		err = r.in(ctx, PhasePreData, r.goOn)
+	}
+	if err != nil {
 		return err
 	}
+	if err := r.in(ctx, PhasePreData, r.preData); err != nil {
+		return err
+	}
+	r.meter.end(PhasePreData)
+	if err := r.fill(ctx); err != nil {
+		return err
+	}
+	r.meter.filled()
+	return r.complete(ctx)
+}
+
+// begin empties the target if that is wanted, and makes what comes then this job's.
+func (r *run) begin(ctx context.Context) error {
 	if r.spec.Clean {
 		if err := r.in(ctx, PhaseClean, r.clean); err != nil {
 			return err
 		}
 		r.meter.end(PhaseClean)
 	}
-	if err := r.in(ctx, PhasePreData, r.preData); err != nil {
-		return err
-	}
-	r.meter.end(PhasePreData)
-	if err := r.fill(ctx, lose, letGo); err != nil {
-		return err
-	}
-	r.meter.filled()
+	return r.in(ctx, PhasePreData, r.beginFilling)
+}
+
+// complete does what comes after the rows and what is built on them, up to the verdict.
+func (r *run) complete(ctx context.Context) error {
 	type step struct {
 		phase Phase
 		do    func(context.Context) error
@@ -136,6 +209,7 @@ func (r *run) do(ctx context.Context) error {
 		{PhasePostData, r.eventTriggers},
 		{PhasePostData, r.properties},
 		{PhaseVerify, r.verify},
+		{PhaseVerify, r.decide},
 	}
 	for i, s := range steps {
 		r.meter.reach(s.phase)
@@ -158,24 +232,52 @@ func (r *run) in(ctx context.Context, p Phase, do func(context.Context) error) e
 	return inPhase(p, do(ctx))
 }
 
+// notRefused turns a refusal into a failure where the job has begun before: a server that does not answer may come back,
+// and of what is on the target a refusal would say that it is nothing.
+func (r *run) notRefused(err error) error {
+	var refused *RefusedError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	reason := refused.Reasons[0]
+	silent := reason.Code == ReasonHost || reason.Code == ReasonNoConnection
+	if !r.begun() && (!silent || r.waiting.tries == 0) {
+		return err
+	}
+	e := &Error{Phase: PhasePreflight, Err: errors.New(refused.Error()), Hint: reason.Hint}
+	if silent {
+		e.Err = &lostError{reason.Side, e.Err}
+	}
+	return e
+}
+
+// inPlaceOf is the cause of err, in the same phase.
+func inPlaceOf(err, cause error) error {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return cause
+	}
+	return &Error{Phase: e.Phase, Relation: e.Relation, Err: cause}
+}
+
+// begun tells whether this job may have something on the target.
+func (r *run) begun() bool { return r.claimed || r.spec.Resume && r.spec.Term > 1 }
+
 // fill copies the rows, and builds beside that what stands on them. The snapshot is let
 // go when the last row is read.
-func (r *run) fill(ctx context.Context, lose context.CancelCauseFunc, letGo func()) error {
+func (r *run) fill(ctx context.Context) error {
 	g := r.buildGraph()
 	q, err := r.queueParts(ctx, g)
 	if err != nil {
 		return inPhase(PhaseCopy, err)
 	}
-	idle := make(chan struct{})
-	keeping, stop := context.WithCancel(ctx)
-	go func() {
-		defer close(idle)
-		r.keepIdle(keeping, lose)
-	}()
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.Go(func() error {
 		err := r.copyRows(ctx, q, g)
-		letGo()
+		if err == nil && !r.filled && !r.incomplete() {
+			err = r.noteFilled(ctx)
+		}
+		r.letGo()
 		if err == nil {
 			r.meter.end(PhaseCopy)
 		}
@@ -183,17 +285,24 @@ func (r *run) fill(ctx context.Context, lose context.CancelCauseFunc, letGo func
 	})
 	eg.Go(func() error { return inPhase(PhasePostData, r.build(ctx, g)) })
 	err = eg.Wait()
-	stop()
-	<-idle
 	if err == nil {
 		r.meter.end(PhaseIndexes, PhaseConstraints)
 	}
 	return err
 }
 
-// holdOn keeps the snapshot alive until letGo is called, which may be often. If it is
-// lost meanwhile, lose is told.
-func (r *run) holdOn(ctx context.Context, lose context.CancelCauseFunc) (letGo func()) {
+// incomplete tells whether some rows were given up.
+func (r *run) incomplete() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.largeLost || slices.ContainsFunc(r.plan.tables, func(t *table) bool { return t.lost && !r.leftAlone[t.OID] })
+}
+
+// holdOn keeps the snapshot alive until r.letGo is called, which may be often. If it is lost meanwhile, lose is told.
+func (r *run) holdOn(ctx context.Context, lose context.CancelCauseFunc) {
+	if r.snap == nil {
+		return
+	}
 	ctx, stop := context.WithCancel(ctx)
 	var keeping sync.WaitGroup
 	keeping.Go(func() {
@@ -201,31 +310,21 @@ func (r *run) holdOn(ctx context.Context, lose context.CancelCauseFunc) (letGo f
 			lose(err)
 		}
 	})
-	return sync.OnceFunc(func() {
+	r.letGo = sync.OnceFunc(func() {
 		stop()
 		keeping.Wait()
-		r.snap.release()
+		if r.filled {
+			r.snap.release()
+			r.snap = nil
+		}
 	})
 }
 
-// keepIdle pings the two sessions that nobody uses while rows are copied. With the one
-// on the target goes the lock that keeps other jobs away.
-func (r *run) keepIdle(ctx context.Context, lose context.CancelCauseFunc) {
-	for pause(ctx, pingEvery) == nil {
-		for _, s := range []*session{r.source, r.control} {
-			if err := s.exec(ctx, "SELECT 1"); err != nil && ctx.Err() == nil {
-				lose(fmt.Errorf("connection to the %s: %w", s.side, err))
-				return
-			}
-		}
-	}
-}
-
 // conclude turns what happened into a report, and leaves both servers tidy.
-func (r *run) conclude(ctx context.Context, o Options, err error) (Report, error) {
+func (r *run) conclude(ctx context.Context, err error) (Report, error) {
 	defer r.closeSessions()
 	if err == nil {
-		err = r.finish(ctx, o)
+		err = r.finish(ctx)
 	}
 	r.meter.stop(err == nil)
 	r.meter.fill(&r.report)
@@ -250,6 +349,7 @@ func (r *run) conclude(ctx context.Context, o Options, err error) (Report, error
 	}
 	if refused == nil {
 		r.report.Error = err.Error()
+		r.report.Resumable = r.begun() && !errors.Is(err, errChanged) && !errors.Is(err, errTermLost)
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		r.report.SQLState = pg.Code
@@ -259,19 +359,48 @@ func (r *run) conclude(ctx context.Context, o Options, err error) (Report, error
 	return r.report, err
 }
 
-// finish decides the outcome, and drops the marks when it is on record.
-func (r *run) finish(ctx context.Context, o Options) error {
+// decide makes the verdict, and puts it beside the marks, with all that was committed before on the disk.
+func (r *run) decide(ctx context.Context) error {
 	r.meter.fill(&r.report)
 	r.report.decide()
-	if err := r.recordStatus(ctx, r.control, r.report.Status); err != nil {
-		return inPhase(PhaseVerify, fmt.Errorf("record the outcome on the target: %w", err))
+	if err := r.readEpochs(ctx); err != nil {
+		return err
 	}
-	if o.Record != nil {
-		if err := o.Record(ctx, r.report); err != nil {
+	if err := r.recordStatus(ctx, r.control, r.report.Status); err != nil {
+		return fmt.Errorf("record the outcome on the target: %w", err)
+	}
+	return nil
+}
+
+// finish has the verdict recorded, and then drops the marks. If they cannot be dropped the copy is true nevertheless.
+func (r *run) finish(ctx context.Context) error {
+	if r.options.Record != nil {
+		if err := r.options.Record(ctx, r.report); err != nil {
 			return inPhase(PhaseVerify, fmt.Errorf("record the outcome: %w", err))
 		}
 	}
-	return inPhase(PhaseVerify, r.dropMarks(ctx))
+	err := r.dropMarks(ctx)
+	if errors.Is(err, errTermLost) || err != nil && ctx.Err() != nil {
+		return inPhase(PhaseVerify, err)
+	}
+	if err != nil && passes(err) {
+		err = r.dropMarksAnew(ctx)
+	}
+	if err != nil {
+		r.warn(fmt.Sprintf("Calco's marks are still on the target, in the schema _calco, which can be dropped: %v.", err))
+	}
+	return nil
+}
+
+// dropMarksAnew drops them on a new connection.
+func (r *run) dropMarksAnew(ctx context.Context) error {
+	s, err := r.openTarget(ctx)
+	if err != nil {
+		return err
+	}
+	closeAll(r.control)
+	r.control = s
+	return r.dropMarks(ctx)
 }
 
 // sweepPatience is how long a clone that ended early waits for its backends to be gone.
@@ -320,6 +449,11 @@ func (r *run) closeSessions() {
 	if r.snap != nil {
 		r.snap.release()
 	}
+	r.closeSides()
+}
+
+// closeSides ends the sessions of an attempt. Those that hold the snapshot stay.
+func (r *run) closeSides() {
 	closeAll(r.source, r.control)
 	r.source, r.control = nil, nil
 }

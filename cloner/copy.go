@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -36,7 +37,16 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 		if err != nil {
 			return nil, err
 		}
-		q.waiting = parts
+		for _, p := range parts {
+			if !r.largeHere[p.number] {
+				q.waiting = append(q.waiting, p)
+				continue
+			}
+			// They may have arrived without what is not in their rows.
+			if err := r.largeObjectProperties(ctx, &lane{source: r.source, target: r.control}, p); err != nil {
+				return nil, err
+			}
+		}
 	}
 	made := map[object]bool{}
 	for _, e := range r.plan.pre {
@@ -49,15 +59,29 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 		}
 		if !made[maker] {
 			r.meter.spoil(t.OID)
+			t.lost = true
 			g.open(t.OID) // it is in the ledger already, or not ours to fill
 			continue
 		}
-		q.waiting = append(q.waiting, r.tablePart(t))
+		for n := range t.split.Parts {
+			p := r.tablePart(t, n)
+			if m, here := t.here[n]; here {
+				r.meter.keep(p.flight, m.Rows, m.Bytes)
+			} else {
+				q.waiting = append(q.waiting, p)
+			}
+		}
+		if t.left == 0 {
+			r.meter.copied(t.OID)
+		}
 	}
 	return q, nil
 }
 
 func (r *run) snapshotLargeObjects(ctx context.Context) ([]*part, error) {
+	if r.filled {
+		return nil, nil
+	}
 	err := r.snap.importing(ctx, func(name string) error {
 		return errors.Join(r.source.exec(ctx, "ROLLBACK"), r.source.exec(ctx, beginAt(name)))
 	})
@@ -77,7 +101,8 @@ func (r *run) snapshotLargeObjects(ctx context.Context) ([]*part, error) {
 	}
 	for _, p := range parts {
 		p.flight.size = size / int64(len(parts))
-		r.meter.add(p.flight.work())
+		p.flight.work = tableWork + float64(p.flight.size)
+		r.meter.add(p.flight.work)
 	}
 	return parts, r.source.exec(ctx, "COMMIT")
 }
@@ -88,20 +113,27 @@ func (r *run) openLane(ctx context.Context) (*lane, error) {
 	if err != nil {
 		return nil, err
 	}
-	target, err := open(ctx, Target, r.spec.Target, r.spec.applicationName())
+	target, err := r.openLaneTarget(ctx)
 	if err != nil {
 		source.close()
 		return nil, err
 	}
-	target.fence = r.fence
+	return &lane{source: source, target: target}, nil
+}
+
+func (r *run) openLaneTarget(ctx context.Context) (*session, error) {
+	s, err := r.openTarget(ctx)
+	if err != nil {
+		return nil, err
+	}
 	_, encoding := copyEncodings(r.sourceFacts.Encoding, r.targetFacts.Encoding)
 	// CHECK constraints, defaults and generated columns call functions that may name
 	// objects without their schema.
-	if err := target.exec(ctx, fmt.Sprintf("SET client_encoding = %s; SET search_path = %s", quoteLiteral(encoding), r.searchPath)); err != nil {
-		closeAll(source, target)
+	if err := s.exec(ctx, fmt.Sprintf("SET client_encoding = %s; SET search_path = %s", quoteLiteral(encoding), r.searchPath)); err != nil {
+		s.close()
 		return nil, fmt.Errorf("set up a lane: %w", err)
 	}
-	return &lane{source: source, target: target}, nil
+	return s, nil
 }
 
 func (r *run) openLaneSource(ctx context.Context) (*session, error) {
@@ -145,6 +177,11 @@ func (r *run) runLane(ctx context.Context, q *partQueue, g *graph) error {
 		if p == nil {
 			return context.Cause(ctx)
 		}
+		if r.isLost(p.table) {
+			r.settlePart(p, 0, true, g)
+			q.dropped()
+			continue
+		}
 		if err := r.carry(ctx, l, p, q, g); err != nil {
 			return err
 		}
@@ -156,21 +193,15 @@ func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *grap
 	r.meter.takeOff(p.flight)
 	var rows int64
 	err := r.snap.importing(ctx, func(snapshot string) (err error) {
-		rows, err = l.carry(ctx, p, snapshot, r.fence)
+		rows, err = l.carry(ctx, p, snapshot, r.fence, func(rows int64) string { return r.markSQL(p, rows) })
 		return err
 	})
 	if err == nil {
-		r.meter.land(p.flight)
-		if p.table == nil {
-			if err := r.largeObjectProperties(ctx, l, p); err != nil {
-				return err
-			}
-		} else {
-			p.table.copied, p.table.rows = true, rows
-			g.open(p.table.OID)
-		}
-		q.arrived()
-		return nil
+		return r.arrive(ctx, l, p, rows, q, g)
+	}
+	var lost *lostError
+	if errors.As(err, &lost) && ctx.Err() == nil {
+		return r.recover(ctx, l, p, err, q, g)
 	}
 	r.meter.ditch(p.flight)
 	if endsClone(err) && !errors.Is(err, errRewritten) {
@@ -188,11 +219,9 @@ func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *grap
 		}
 		err = f
 	}
-	p.flight = &flight{relation: p.flight.relation, size: p.flight.size, table: p.flight.table}
-	if t := p.table; t != nil && sqlState(err) == "23514" && t.RootOID != t.OID && !t.ThroughRoot {
-		// The target sorts these rows into another partition: another collation, say.
-		t.ThroughRoot = true
-		q.again(r.tablePart(t))
+	p.flight = p.flight.again()
+	if t := p.table; t != nil && sqlState(err) == "23514" && t.RootOID != t.OID && r.sendThroughRoot(t, p) {
+		q.again(r.tablePart(t, p.number))
 		return nil
 	}
 	if mayPass(err) {
@@ -204,17 +233,137 @@ func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *grap
 	return nil
 }
 
+// arrive counts a part that is on the target. Large objects get what is not in their rows first.
+func (r *run) arrive(ctx context.Context, l *lane, p *part, rows int64, q *partQueue, g *graph) error {
+	if p.table == nil {
+		if err := r.largeObjectProperties(ctx, l, p); err != nil {
+			return err
+		}
+	}
+	r.meter.land(p.flight, r.settlePart(p, rows, false, g))
+	q.arrived()
+	return nil
+}
+
+// laneTries is how often in a row a lane replaces a connection for one part before the whole clone waits.
+const laneTries = 3
+
+// recover replaces the connections that a lane has lost, and has the part carried again unless it is on the target: the
+// answer to its COMMIT may be all that was lost. It does not wait; if a connection cannot be had now, the clone does.
+func (r *run) recover(ctx context.Context, l *lane, p *part, lost error, q *partQueue, g *graph) error {
+	p.tries++
+	if p.tries > laneTries {
+		r.meter.ditch(p.flight)
+		return inPhase(PhaseCopy, lost)
+	}
+	r.meter.retry(PhaseCopy, p.name(), lost)
+	if err := r.replaceSource(ctx, l); err != nil {
+		r.meter.ditch(p.flight)
+		return err
+	}
+	rows, here, err := r.replaceTarget(ctx, l, p)
+	if err != nil {
+		r.meter.ditch(p.flight)
+		return err
+	}
+	if here {
+		return r.arrive(ctx, l, p, rows, q, g)
+	}
+	r.meter.ditch(p.flight)
+	p.flight = p.flight.again()
+	q.again(p)
+	return nil
+}
+
+// replaceSource opens the source's end of a lane anew, if somebody still holds the snapshot.
+func (r *run) replaceSource(ctx context.Context, l *lane) error {
+	l.source.close()
+	if err := r.snap.refresh(ctx); err != nil {
+		return err
+	}
+	s, err := r.openLaneSource(ctx)
+	if err != nil {
+		return err
+	}
+	l.source = s
+	return nil
+}
+
+// replaceTarget opens the target's end of a lane anew and waits until its old backend is gone, whose transaction could
+// still commit. Then the mark tells whether it has.
+func (r *run) replaceTarget(ctx context.Context, l *lane, p *part) (rows int64, here bool, err error) {
+	pid := l.target.pid
+	l.target.close()
+	s, err := r.openLaneTarget(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	l.target = s
+	booted, err := one[string](ctx, s, `SELECT pg_postmaster_start_time()::text`)
+	if err != nil {
+		return 0, false, err
+	}
+	if booted != r.targetFacts.BootedAt {
+		return 0, false, errRestarted
+	}
+	if err := endBackend(ctx, s, pid); err != nil {
+		return 0, false, fmt.Errorf("end the backend that was lost: %w", err)
+	}
+	found, err := collect[struct{ Rows int64 }](ctx, s, `SELECT rows FROM _calco.mark WHERE relation = $1 AND part = $2 AND epoch = $3`,
+		p.relation, p.number, r.epoch)
+	if err != nil || len(found) == 0 {
+		return 0, false, err
+	}
+	return found[0].Rows, true, nil
+}
+
 // giveUp enters a part that cannot be copied into the ledger.
 func (r *run) giveUp(p *part, err error, g *graph) {
-	object := "LARGE OBJECTS"
-	if p.table != nil {
-		object = "ROWS OF " + p.table.String()
-	}
-	r.meter.blame(PhaseCopy, object, err)
-	if p.table != nil {
+	switch {
+	case p.table == nil:
+		r.meter.blame(PhaseCopy, "LARGE OBJECTS", err)
+	case !r.isLost(p.table):
+		r.meter.blame(PhaseCopy, "ROWS OF "+p.table.String(), err)
 		r.meter.spoil(p.table.OID)
-		g.open(p.table.OID)
 	}
+	r.settlePart(p, 0, true, g)
+}
+
+// isLost tells whether a part of a table was given up: then the others bring nothing.
+func (r *run) isLost(t *table) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return t != nil && t.lost
+}
+
+// settlePart counts a part that has arrived, or will not come any more. The last one of a table opens its gate.
+func (r *run) settlePart(p *part, rows int64, lost bool, g *graph) (last bool) {
+	r.mu.Lock()
+	t := p.table
+	if t == nil {
+		r.largeLost = r.largeLost || lost
+		r.mu.Unlock()
+		return false
+	}
+	t.left--
+	t.rows += rows
+	t.lost = t.lost || lost
+	last = t.left == 0
+	r.mu.Unlock()
+	if last {
+		g.open(t.OID)
+	}
+	return last
+}
+
+// sendThroughRoot has the rows of a partition sorted by the target from now on: its collations may be others. It is false
+// if that has been tried.
+func (r *run) sendThroughRoot(t *table, p *part) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	tried := t.ThroughRoot && strings.Contains(p.in, "COPY "+t.destination()+" ")
+	t.ThroughRoot = true
+	return !tried
 }
 
 func (p *part) name() string {

@@ -69,7 +69,7 @@ func (r *run) dump(ctx context.Context, side Side, snapshot string) (*archive.Ar
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err != nil && stderr.Len() > 0:
-		return nil, fmt.Errorf("pg_dump of the %s: %s", side, strings.TrimSpace(stderr.String()))
+		return nil, dumpError(side, strings.TrimSpace(stderr.String()))
 	case readErr != nil:
 		return nil, fmt.Errorf("read pg_dump of the %s: %w", side, readErr)
 	case err != nil:
@@ -82,6 +82,24 @@ func (r *run) dump(ctx context.Context, side Side, snapshot string) (*archive.Ar
 		}
 	}
 	return a, nil
+}
+
+// dumpError tells a lost connection, which pg_dump reports in words only, from other failures. It writes them in English.
+func dumpError(side Side, said string) error {
+	err := fmt.Errorf("pg_dump of the %s: %s", side, said)
+	for _, lost := range []string{
+		"server closed the connection unexpectedly", "terminating connection", "Connection refused", "Connection reset", "Connection timed out",
+		"could not receive data", "could not send data", "the database system is", "timeout expired", "no connection to the server",
+		"SSL connection has been closed", "SSL SYSCALL error", "lost synchronization", "too many clients",
+	} {
+		if strings.Contains(said, lost) {
+			return &lostError{side, err}
+		}
+	}
+	if strings.Contains(said, "invalid snapshot identifier") || strings.Contains(said, "snapshot \"") && strings.Contains(said, "does not exist") {
+		return fmt.Errorf("%w: %w", errSnapshotLost, err)
+	}
+	return err
 }
 
 // dumpPattern writes a schema's name as a pattern that matches only it.
@@ -102,8 +120,19 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// readSchema takes the snapshot and reads under it what there is to clone.
+// readSchema takes the snapshot and reads under it what there is to clone, unless an earlier attempt has, and still holds
+// it or needs it no more.
 func (r *run) readSchema(ctx context.Context) error {
+	if r.plan != nil && r.filled {
+		return nil
+	}
+	if r.plan != nil && r.snap != nil && r.snap.refresh(ctx) == nil {
+		return nil
+	}
+	if r.snap != nil {
+		r.snap.release()
+		r.snap, r.epoch = nil, 0
+	}
 	snap, err := takeSnapshot(ctx, func(ctx context.Context) (*session, error) {
 		return open(ctx, Source, r.spec.Source, r.spec.applicationName())
 	})
@@ -130,6 +159,11 @@ func (r *run) readSchema(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, t := range r.plan.tables {
+		t.split = splitTable(t, r.sourceFacts.VersionNum, r.spec.PartSize)
+	}
+	r.plan.renew()
+	r.report.Pulled = nil
 	for _, e := range r.plan.entries {
 		if r.plan.pulled[e.ID] {
 			r.report.Pulled = append(r.report.Pulled, title(e))

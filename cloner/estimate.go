@@ -38,6 +38,7 @@ type forecast struct {
 	past *Report // an earlier clone of the same pair, or nil
 
 	work    float64 // of the filling
+	kept    float64 // of it, that was there before this run
 	worked  float64 // of it, by what is through
 	begun   time.Time
 	ended   time.Time // of the filling
@@ -201,6 +202,14 @@ func (f *forecast) lay(work float64, tail map[Phase]float64, head, dump float64,
 	f.speeds = []speedSample{{now, 0}}
 }
 
+// keep counts work of the filling that nobody has to do any more: it says nothing of the speed.
+func (f *forecast) keep(work float64) {
+	f.kept += work
+	for i := range f.speeds {
+		f.speeds[i].worked += work
+	}
+}
+
 // tailSeconds is how long the tail is expected to take at a speed.
 func (f *forecast) tailSeconds(speed float64) float64 {
 	all := f.dump
@@ -229,13 +238,13 @@ func (m *Meter) inFilling(now time.Time) (done float64, left time.Duration) {
 		prior := 5 * math.Exp(-spent/speedWindow.Seconds())
 		took += prior
 		moved += prior * f.usual
-	} else if spent < 1 || worked < f.work/100 {
+	} else if spent < 1 || worked-f.kept < (f.work-f.kept)/100 {
 		return done, 0
 	}
 	if moved <= 0 {
 		return done, 0
 	}
-	return done, seconds((f.work-worked)*took/moved + f.tailSeconds(max(worked, 1)/spent))
+	return done, seconds((f.work-worked)*took/moved + f.tailSeconds(max(worked-f.kept, 1)/spent))
 }
 
 // sample remembers how much was worked, some times a second.
@@ -254,7 +263,7 @@ func (m *Meter) workedBy(now time.Time) float64 {
 	worked := m.forecast.worked
 	for f := range m.active {
 		if f.size > 0 {
-			worked += f.work() * float64(min(f.bytes.Load(), f.size)) / float64(f.size)
+			worked += f.work * float64(min(f.bytes.Load(), f.size)) / float64(f.size)
 		}
 	}
 	for p := range m.forecast.running {
@@ -276,8 +285,8 @@ func (m *Meter) begin(work float64) *piece {
 	defer m.mu.Unlock()
 	f, now := &m.forecast, time.Now()
 	speed := f.usual
-	if spent := now.Sub(f.begun).Seconds(); spent > 1 && f.worked > 0 {
-		speed = f.worked / spent
+	if spent := now.Sub(f.begun).Seconds(); spent > 1 && f.worked > f.kept {
+		speed = (f.worked - f.kept) / spent
 	}
 	p := &piece{work: work, begun: now, expected: work / max(speed, 1) * float64(len(m.active)+len(f.running)+1)}
 	if f.running == nil {
@@ -310,8 +319,8 @@ func (f *forecast) end(now time.Time) {
 		return
 	}
 	speed := f.usual
-	if spent := f.ended.Sub(f.begun).Seconds(); f.work > 0 && spent > 0 {
-		speed = f.work / spent
+	if spent := f.ended.Sub(f.begun).Seconds(); f.work > f.kept && spent > 0 {
+		speed = (f.work - f.kept) / spent
 	}
 	f.tail = map[Phase]float64{}
 	for p, w := range f.tailWork {

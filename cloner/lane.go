@@ -41,33 +41,36 @@ type failure struct {
 	err  error
 }
 
+func (s *session) failure(err error) error { return &failure{s.side, s.explain(err)} }
+
 func (f *failure) Error() string { return fmt.Sprintf("%s: %v", f.side, f.err) }
 func (f *failure) Unwrap() error { return f.err }
 
-// carry copies one part and commits it on the target together with its mark, at the cost
-// of one round trip on each side. It returns the number of rows, or a *failure. After a
-// failure on the target the source's session is of no more use; the caller replaces it.
+// carry copies one part and commits it on the target together with its mark, which is made
+// of the number of rows, at the cost of one round trip on each side. It returns that number,
+// or a *failure. After a failure on the target the source's session is of no more use; the
+// caller replaces it.
 //
 // The target gets everything without waiting for its answers: first the query that
 // begins the COPY, then the rows, CopyDone only after the source said that it sent all,
 // and then the query with the mark and COMMIT, which fails by itself if the COPY has.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY
-func (l *lane) carry(ctx context.Context, p *part, snapshot, fence string) (int64, error) {
+func (l *lane) carry(ctx context.Context, p *part, snapshot, fence string, mark func(rows int64) string) (int64, error) {
 	for _, s := range []*session{l.source, l.target} {
 		if err := s.conn.PgConn().SyncConn(ctx); err != nil {
-			return 0, &failure{s.side, err}
+			return 0, s.failure(err)
 		}
 	}
 	restore := l.cutOn(ctx)
 	defer restore()
 
 	if err := send(l.source, &pgproto3.Query{String: join(beginAt(snapshot), p.lock, p.out, "COMMIT")}); err != nil {
-		return 0, &failure{Source, err}
+		return 0, l.source.failure(err)
 	}
 	// BEGIN is a query of its own: if the next could not even be parsed, the one with the
 	// mark would else find no failed transaction, and commit a mark without rows.
 	if err := send(l.target, &pgproto3.Query{String: "BEGIN"}, &pgproto3.Query{String: join(fence, p.in)}); err != nil {
-		return 0, &failure{Target, err}
+		return 0, l.target.failure(err)
 	}
 	full, empty := make(chan []byte, chunks), make(chan []byte, chunks)
 	for len(l.buffers) < chunks {
@@ -93,8 +96,7 @@ func (l *lane) carry(ctx context.Context, p *part, snapshot, fence string) (int6
 	case errors.Is(err, errTargetFailed) || sourceFailed:
 		err = send(l.target, &pgproto3.CopyFail{Message: "given up"}, &pgproto3.Query{String: "ROLLBACK"})
 	case err == nil:
-		mark := fmt.Sprintf("INSERT INTO _calco.mark (relation, part, rows) VALUES (%s, %d, %d)", quoteLiteral(p.relation), p.number, out.rows)
-		err = send(l.target, &pgproto3.CopyDone{}, &pgproto3.Query{String: p.then + mark + "; COMMIT"})
+		err = send(l.target, &pgproto3.CopyDone{}, &pgproto3.Query{String: p.then + mark(out.rows) + "; COMMIT"})
 	}
 	if err != nil {
 		_ = l.target.conn.PgConn().Conn().SetDeadline(time.Now()) // nothing more will come that matters
@@ -114,19 +116,19 @@ func (l *lane) judge(ctx context.Context, out, in outcome, sourceFailed bool, wr
 	targetAlone := in.err != nil && !sourceFailed
 	if in.inTransaction {
 		if err := l.target.exec(ctx, "ROLLBACK"); err != nil {
-			return 0, &failure{Target, err}
+			return 0, l.target.failure(err)
 		}
 	}
 	switch {
 	case targetAlone:
-		return 0, &failure{Target, in.err}
+		return 0, l.target.failure(in.err)
 	case out.err != nil:
 		if out.inTransaction {
 			if err := l.source.exec(ctx, "ROLLBACK"); err != nil {
-				return 0, &failure{Source, err}
+				return 0, l.source.failure(err)
 			}
 		}
-		return 0, &failure{Source, out.err}
+		return 0, l.source.failure(out.err)
 	case out.rows != in.rows:
 		return 0, &failure{Target, fmt.Errorf("the source sent %d rows and the target took %d", out.rows, in.rows)}
 	}
@@ -296,8 +298,8 @@ func readTarget(s *session, fenced bool, failed chan<- struct{}) outcome {
 		case 'E':
 			if o.err == nil {
 				o.err = decodeError(body)
-				if fenced && statements == 1 && sqlState(o.err) == divisionByZero {
-					o.err = errTermLost
+				if fenced && statements == 1 {
+					o.err = fenceError(o.err)
 				}
 				close(failed)
 			}

@@ -25,7 +25,7 @@ type testLane struct {
 // newTestLane connects a lane. The source must be filled before: the snapshot is taken here.
 func newTestLane(t *testing.T, source, target string) *testLane {
 	t.Helper()
-	dbtest.Exec(t, target, createMarks+"; INSERT INTO _calco.job (id, term, nonce) VALUES ('lane', 7, 'x')")
+	dbtest.Exec(t, target, createMarks+"; "+jobRow("lane", 7))
 	dial := func(ctx context.Context) (*session, error) { return open(ctx, Source, URL(source), "calco/lane/7") }
 	snap, err := takeSnapshot(t.Context(), dial)
 	if err != nil {
@@ -55,7 +55,11 @@ func (l *testLane) reconnect(t *testing.T) {
 }
 
 func (l *testLane) run(ctx context.Context, out, in string) (int64, error) {
-	return l.carry(ctx, &part{relation: "a part", flight: &flight{}, out: out, in: in}, l.snapshot, l.fence)
+	return l.carryPart(ctx, &part{relation: "a part", flight: &flight{}, out: out, in: in})
+}
+
+func (l *testLane) carryPart(ctx context.Context, p *part) (int64, error) {
+	return l.carry(ctx, p, l.snapshot, l.fence, func(rows int64) string { return (&run{epoch: 1}).markSQL(p, rows) })
 }
 
 // state is what is on the target: the rows of t, and the marks with their rows.
@@ -79,7 +83,7 @@ func TestLaneRowSizes(t *testing.T) {
 	for i, size := range sizes {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			p := &part{relation: "a part", number: i, flight: &flight{}, out: fmt.Sprintf("COPY (SELECT s FROM public.t WHERE n = %d) TO STDOUT", i), in: "COPY public.t FROM STDIN"}
-			rows, err := l.carry(t.Context(), p, l.snapshot, l.fence)
+			rows, err := l.carryPart(t.Context(), p)
 			if err != nil || rows != 1 {
 				t.Fatalf("carry = %d, %v, want 1 row", rows, err)
 			}
@@ -89,7 +93,7 @@ func TestLaneRowSizes(t *testing.T) {
 		})
 	}
 	p := &part{relation: "the rest", flight: &flight{}, out: "COPY (SELECT s FROM public.t WHERE n = -1) TO STDOUT", in: "COPY public.t FROM STDIN"}
-	if rows, err := l.carry(t.Context(), p, l.snapshot, l.fence); err != nil || rows != int64(len(sizes)) {
+	if rows, err := l.carryPart(t.Context(), p); err != nil || rows != int64(len(sizes)) {
 		t.Fatalf("carry = %d, %v, want %d rows", rows, err, len(sizes))
 	}
 	mustEqual(t, source, target, "SELECT md5(s) FROM public.t ORDER BY 1")
@@ -121,7 +125,7 @@ func TestLaneOddParts(t *testing.T) {
 	}
 	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			rows, err := l.carry(t.Context(), &part{relation: tt.name, number: i, flight: &flight{}, out: tt.out, in: tt.in}, l.snapshot, l.fence)
+			rows, err := l.carryPart(t.Context(), &part{relation: tt.name, number: i, flight: &flight{}, out: tt.out, in: tt.in})
 			if err != nil || rows != tt.want {
 				t.Fatalf("carry = %d, %v, want %d rows", rows, err, tt.want)
 			}
@@ -155,7 +159,7 @@ func TestLaneFailures(t *testing.T) {
 		{"the last row on the target", refuseRow(rows), plainOut, plainIn, Target, "23514"},
 		{"the commit on the target", "ALTER TABLE t ADD UNIQUE (s) DEFERRABLE INITIALLY DEFERRED", plainOut, plainIn, Target, "23505"},
 		{"no table on the target", "", plainOut, "COPY nothing FROM STDIN", Target, "42P01"},
-		{"the mark is there already", "INSERT INTO _calco.mark VALUES ('a part', 0, 1)", plainOut, plainIn, Target, "23505"},
+		{"the mark is there already", "INSERT INTO _calco.mark VALUES ('a part', 0, 1, 0, 0, false, 1, 1, 1, 1)", plainOut, plainIn, Target, "23505"},
 		// The query with the COPY could not even be parsed, so it left no failed transaction
 		// behind, and a mark without rows was committed.
 		{"nonsense on the target", "", plainOut, "COPY public.t FROM STDIN WITH NONSENSE (", Target, "42601"},
@@ -219,12 +223,12 @@ func TestLaneGuard(t *testing.T) {
 			l := newTestLane(t, source, target)
 			dbtest.Exec(t, source, change)
 			oid := dbtest.Query(t, source, "SELECT 't'::regclass::oid::bigint")[0][0]
-			tab := &table{Schema: "public", Name: "t", Columns: []string{"n"}}
+			tab := &table{Schema: "public", Name: "t", Columns: []string{"n"}, split: split{Parts: 1}}
 			if _, err := fmt.Sscan(oid, &tab.OID); err != nil {
 				t.Fatal(err)
 			}
 			r := &run{}
-			_, err := l.carry(t.Context(), r.tablePart(tab), l.snapshot, l.fence)
+			_, err := l.carryPart(t.Context(), r.tablePart(tab, 0))
 			if !errors.Is(err, errRewritten) {
 				t.Fatalf("carry = %v, want %v", err, errRewritten)
 			}

@@ -64,6 +64,12 @@ func mustEnd(t testing.TB, spec Spec, o Options, want Status) Report {
 	return report
 }
 
+// jobRow makes a job's row in a target that has no other.
+func jobRow(id string, term int) string {
+	return fmt.Sprintf(`INSERT INTO _calco.job (id, term, nonce, schemas, system, database, timeline, definitions)
+		VALUES ('%s', %d, 'x', '{}', '', 0, 1, '15 none')`, id, term)
+}
+
 // inLedger returns the entry about an object, and wants one.
 func inLedger(t testing.TB, r Report, object string) LedgerEntry {
 	t.Helper()

@@ -163,6 +163,9 @@ func (r *run) preData(ctx context.Context) error {
 	}
 	statements := make([]statement, 0, len(r.plan.pre))
 	for _, e := range r.plan.pre {
+		if r.there.has(e) || r.hasFailed(e.ID) {
+			continue // it was made before, or is not to be
+		}
 		st := r.entryStatement(PhasePreData, e)
 		// Archives of version 17 and later say which method partitions are to inherit.
 		if e.RelKind == 'p' && e.TableAM != "" && r.accessMethods[e.TableAM] && r.targetFacts.major() >= 17 {

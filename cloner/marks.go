@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -12,30 +14,109 @@ import (
 const calcoSchema = "_calco"
 
 // A mark is committed with the part it stands for, so it alone says what is there. The
-// nonce tells this run's row from one in a physical copy of the target.
+// nonce tells this run's row from one in a physical copy of the target. Every writing
+// transaction holds the job's row, so what changes while others write stands elsewhere.
 const createMarks = `
 	CREATE SCHEMA _calco;
 	CREATE TABLE _calco.job (
-		id         text PRIMARY KEY,
-		term       bigint NOT NULL,
-		nonce      text NOT NULL,
-		started_at timestamptz NOT NULL DEFAULT now(),
-		status     text
+		id          text PRIMARY KEY,
+		term        bigint NOT NULL,
+		nonce       text NOT NULL,
+		started_at  timestamptz NOT NULL DEFAULT now(),
+		status      text,
+		schemas     text[] NOT NULL,
+		system      text NOT NULL,   -- of the source
+		database    bigint NOT NULL, -- its OID
+		timeline    int NOT NULL,
+		definitions text NOT NULL
+	);
+	CREATE TABLE _calco.epoch (
+		number        int PRIMARY KEY,
+		snapshot_at   timestamptz NOT NULL,
+		oldest_xid    xid8 NOT NULL, -- pg_snapshot_xmin
+		kept          int NOT NULL DEFAULT 0,
+		redone        int NOT NULL DEFAULT 0,
+		redone_tables text[] NOT NULL DEFAULT '{}'
+	);
+	CREATE TABLE _calco.stage (
+		name  text NOT NULL CHECK (name IN ('filling', 'filled')),
+		epoch int NOT NULL REFERENCES _calco.epoch,
+		large_objects bigint, -- when filled
+		PRIMARY KEY (name, epoch)
+	);
+	CREATE TABLE _calco.kept (
+		kind      text NOT NULL,
+		namespace text NOT NULL,
+		name      text NOT NULL,
+		PRIMARY KEY (kind, namespace, name)
 	);
 	CREATE TABLE _calco.mark (
 		relation  text NOT NULL,
 		part      int NOT NULL,
+		parts     int NOT NULL,
+		stride    bigint NOT NULL,
+		filenode  bigint NOT NULL,
+		through   boolean NOT NULL,  -- the root of the table's partition tree
+		epoch     int NOT NULL,      -- in which it is true
+		born      int NOT NULL,      -- in which it was copied
 		rows      bigint NOT NULL,
+		bytes     bigint NOT NULL,
 		xid       xid8 NOT NULL DEFAULT pg_current_xact_id(),
+		boot      text NOT NULL DEFAULT pg_postmaster_start_time()::text,
 		marked_at timestamptz NOT NULL DEFAULT now(),
 		PRIMARY KEY (relation, part)
 	);
 	REVOKE ALL ON SCHEMA _calco FROM PUBLIC`
 
-// claim makes the target this job's: it ends what is left of an interrupted job,
-// writes the job's row, and makes sure that the source does not show it too. The source
-// has been read by now, and its schema dumped.
+// mark is a row of _calco.mark: a part that is on the target.
+type mark struct {
+	Relation string
+	Part     int
+	Parts    int
+	Stride   int64
+	Filenode int64 // of the table on the source
+	Through  bool  // its rows went through the root of the table's partition tree
+	Epoch    int
+	Rows     int64
+	Bytes    int64
+	XID      int64 // of the transaction that wrote the part
+	SameBoot bool  // the server has not been started since
+	Oldest   int64 // transaction that was running at the snapshot of its epoch
+}
+
+func (m mark) split() split { return split{Parts: m.Parts, Stride: m.Stride} }
+
+func readMarks(ctx context.Context, s *session) ([]mark, error) {
+	marks, err := collect[mark](ctx, s, `
+		SELECT m.relation, m.part, m.parts, m.stride, m.filenode, m.through, m.epoch, m.rows, m.bytes, m.xid::text::bigint AS xid,
+		       m.boot = pg_postmaster_start_time()::text AS same_boot,
+		       e.oldest_xid::text::bigint AS oldest
+		FROM _calco.mark m
+		JOIN _calco.epoch e ON e.number = m.epoch
+		ORDER BY m.relation, m.part`)
+	if err != nil {
+		return nil, fmt.Errorf("read the marks: %w", err)
+	}
+	return marks, nil
+}
+
+// markSQL inserts the mark of a part, in the transaction that writes it.
+func (r *run) markSQL(p *part, rows int64) string {
+	m := mark{Parts: 1}
+	if p.table != nil {
+		m.Parts, m.Stride, m.Filenode, m.Through = p.table.split.Parts, p.table.split.Stride, p.table.Filenode, p.table.ThroughRoot
+	}
+	return fmt.Sprintf("INSERT INTO _calco.mark (relation, part, parts, stride, filenode, through, epoch, born, rows, bytes) VALUES (%s, %d, %d, %d, %d, %t, %[7]d, %[7]d, %[8]d, %[9]d)",
+		quoteLiteral(p.relation), p.number, m.Parts, m.Stride, m.Filenode, m.Through, r.epoch, rows, p.flight.bytes.Load())
+}
+
+// claim makes the target this job's: it goes on with what the job has left there, or ends
+// what is left of another one, writes the job's row, and makes sure that the source does
+// not show it too. The source has been read by now, and its schema dumped.
 func (r *run) claim(ctx context.Context) error {
+	if r.left != nil {
+		return r.takeOver(ctx)
+	}
 	reasons, err := r.checkContents(ctx) // time has passed since preflight
 	if err != nil || len(reasons) > 0 {
 		return errors.Join(err, refuse(reasons...))
@@ -43,22 +124,29 @@ func (r *run) claim(ctx context.Context) error {
 	if err := r.endInterrupted(ctx); err != nil {
 		return err
 	}
-	if err := r.dropMarks(ctx); err != nil {
+	if err := r.dropAnyMarks(ctx); err != nil {
 		return err
 	}
 	r.nonce = NewJob()
-	insert := fmt.Sprintf("INSERT INTO _calco.job (id, term, nonce) VALUES (%s, %d, %s)",
-		quoteLiteral(r.spec.Job), r.spec.Term, quoteLiteral(r.nonce))
-	if err := r.control.exec(ctx, createMarks+"; "+insert); err != nil {
+	insert := fmt.Sprintf(`INSERT INTO _calco.job (id, term, nonce, schemas, system, database, timeline, definitions)
+		VALUES (%s, %d, %s, %s, %s, %d, %d, %s)`,
+		quoteLiteral(r.spec.Job), r.spec.Term, quoteLiteral(r.nonce), quoteArray(r.spec.Schemas), quoteLiteral(r.sourceFacts.SystemIdentifier),
+		r.sourceFacts.DatabaseOID, r.timeline, quoteLiteral(r.plan.definitions(r.pgDumpVersion)))
+	if err := r.control.exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on; "+createMarks+"; "+insert+"; COMMIT"); err != nil {
 		return fmt.Errorf("write the job to the target: %w", err)
 	}
+	return r.holdTarget(ctx)
+}
+
+// holdTarget: the job's row is on the target. It must not be visible on the source too.
+func (r *run) holdTarget(ctx context.Context) error {
 	r.claimed = true
 	same, err := r.findsMarker(ctx)
 	if err != nil {
 		return err
 	}
 	if same {
-		if err := r.dropMarks(ctx); err != nil {
+		if err := r.dropAnyMarks(ctx); err != nil {
 			return err
 		}
 		return refuse(Reason{
@@ -66,8 +154,8 @@ func (r *run) claim(ctx context.Context) error {
 			Text: fmt.Sprintf("Source and target are the same database, %s.", r.spec.Target), Hint: "Choose another target.",
 		})
 	}
-	r.fence = fmt.Sprintf(`SELECT 1 / (SELECT count(*)::int FROM (SELECT FROM _calco.job WHERE id = %s AND term = %d FOR SHARE) own)`,
-		quoteLiteral(r.spec.Job), r.spec.Term)
+	r.fence = fmt.Sprintf(`SELECT 1 / (SELECT count(*)::int FROM (SELECT FROM _calco.job WHERE id = %s AND term = %d AND nonce = %s FOR SHARE) own)`,
+		quoteLiteral(r.spec.Job), r.spec.Term, quoteLiteral(r.nonce))
 	r.control.fence = r.fence
 	return nil
 }
@@ -85,22 +173,38 @@ func (r *run) endInterrupted(ctx context.Context) error {
 		return fmt.Errorf("read the interrupted job: %w", err)
 	}
 	for _, j := range jobs {
-		if err := endBackends(ctx, r.control, fmt.Sprintf("calco/%s/", j.ID)); err != nil {
+		if err := endBackends(ctx, r.control, backendsOf(j.ID)); err != nil {
 			return fmt.Errorf("end the interrupted job: %w", err)
 		}
 	}
 	return nil
 }
 
+// backendsOf is what the application_name of all backends of a job begins with.
+func backendsOf(job string) string { return fmt.Sprintf("calco/%s/", job) }
+
 // endBackends ends all other backends in this database that have this application_name,
 // or one that begins with it if it ends in a slash, and returns when they are gone.
 func endBackends(ctx context.Context, s *session, name string) error {
+	return endWhere(ctx, s, "(application_name = $1 OR right($1, 1) = '/' AND starts_with(application_name, $1))", name)
+}
+
+// endOthers ends the backends of a job but those of one run of it.
+func endOthers(ctx context.Context, s *session, spec Spec) error {
+	return endWhere(ctx, s, "starts_with(application_name, $1) AND application_name <> "+quoteLiteral(spec.applicationName()), backendsOf(spec.Job))
+}
+
+// endBackend ends one backend of ours, and returns when it is gone. Until then its transaction may still commit.
+func endBackend(ctx context.Context, s *session, pid int) error {
+	return endWhere(ctx, s, "pid = $1 AND starts_with(application_name, 'calco/')", pid)
+}
+
+func endWhere(ctx context.Context, s *session, which string, arg any) error {
 	for {
 		left, err := one[int](ctx, s, `
 			SELECT count(pg_terminate_backend(pid))
 			FROM pg_stat_activity
-			WHERE datname = current_database() AND pid <> pg_backend_pid()
-			  AND (application_name = $1 OR right($1, 1) = '/' AND starts_with(application_name, $1))`, name)
+			WHERE datname = current_database() AND pid <> pg_backend_pid() AND `+which, arg)
 		if err != nil || left == 0 {
 			return err
 		}
@@ -113,12 +217,13 @@ func endBackends(ctx context.Context, s *session, name string) error {
 // countMarks makes the meter count what is on the target of a clone that ended early: a part may have been committed
 // while the answer did not come any more.
 func (r *run) countMarks(ctx context.Context, s *session) error {
-	type mark struct {
+	marks, err := collect[struct {
 		Relation string
+		Parts    int
+		Here     int
 		Rows     int64
-	}
-	marks, err := collect[mark](ctx, s, `
-		SELECT relation, sum(rows)::bigint AS rows
+	}](ctx, s, `
+		SELECT relation, max(parts) AS parts, count(*) AS here, sum(rows)::bigint AS rows
 		FROM _calco.mark
 		WHERE EXISTS (SELECT FROM _calco.job WHERE nonce = $1)
 		GROUP BY relation`, r.nonce)
@@ -130,7 +235,9 @@ func (r *run) countMarks(ctx context.Context, s *session) error {
 		byRelation[t.relation()] = t.OID
 	}
 	for _, m := range marks {
-		r.meter.arrived(byRelation[m.Relation], m.Rows)
+		if m.Here == m.Parts {
+			r.meter.arrived(byRelation[m.Relation], m.Rows)
+		}
 	}
 	return nil
 }
@@ -142,9 +249,19 @@ func (r *run) recordStatus(ctx context.Context, s *session, status Status) error
 		quoteLiteral(string(status)), quoteLiteral(r.spec.Job)))
 }
 
+// dropMarks drops the job's schema once its outcome is known, but no other job's.
 func (r *run) dropMarks(ctx context.Context) error {
+	if err := r.control.write(ctx, "SET LOCAL synchronous_commit = on; DROP SCHEMA _calco CASCADE"); err != nil {
+		return fmt.Errorf("drop the job's schema on the target: %w", err)
+	}
+	r.claimed = false
+	return nil
+}
+
+// dropAnyMarks drops the schema of whatever job is over. This one has the lock of the target.
+func (r *run) dropAnyMarks(ctx context.Context) error {
 	r.control.fence = ""
-	if err := r.control.exec(ctx, "SET synchronous_commit = on; DROP SCHEMA IF EXISTS _calco CASCADE"); err != nil {
+	if err := r.control.exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on; DROP SCHEMA IF EXISTS _calco CASCADE; COMMIT"); err != nil {
 		return fmt.Errorf("drop the job's schema on the target: %w", err)
 	}
 	r.claimed = false
@@ -156,3 +273,15 @@ func (s *session) write(ctx context.Context, sql string) error {
 	errs, err := s.pipeline(ctx, []string{sql})
 	return errors.Join(err, errs[0])
 }
+
+// quoteArray writes a list of names as an SQL array.
+func quoteArray(names []string) string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = quoteLiteral(n)
+	}
+	return "ARRAY[" + strings.Join(quoted, ", ") + "]::text[]"
+}
+
+// sorted is a copy in order.
+func sorted(names []string) []string { return slices.Sorted(slices.Values(names)) }

@@ -14,6 +14,7 @@ type part struct {
 	relation string // what the mark calls it
 	number   int
 	flight   *flight
+	tries    int // that ended with a lost connection
 
 	lock string // on the source, before the rows are read
 	out  string // COPY … TO STDOUT, on the source
@@ -23,30 +24,39 @@ type part struct {
 	large largeObjects // the range, where table is nil
 }
 
-// tablePart is a whole table.
-func (r *run) tablePart(t *table) *part {
-	p := &part{table: t, relation: t.relation(), flight: &flight{relation: t.String(), size: t.Size, table: t.OID}}
+// tablePart is a part of a table, or all of it.
+func (r *run) tablePart(t *table, number int) *part {
+	size := t.Size / int64(t.split.Parts)
+	p := &part{
+		table: t, relation: t.relation(), number: number,
+		flight: &flight{relation: t.String(), size: size, work: tableWork/float64(t.split.Parts) + float64(size), table: t.OID},
+	}
 	// A table that was truncated or rewritten since the snapshot looks empty to it, without
 	// an error. So does another table that has taken over the name, and a column that was
 	// dropped and made again is NULL. Under the lock this can no longer happen, and the
 	// division raises if it has: the rows of catalogs are seen through the snapshot, and
-	// what the functions say is of this moment.
+	// what the functions say is of this moment. Parts are of the file that was divided.
 	// https://www.postgresql.org/docs/current/mvcc-caveats.html
 	p.lock = fmt.Sprintf(`LOCK TABLE ONLY %s IN ACCESS SHARE MODE; SELECT 1 / count(*) FROM pg_class c
 		WHERE oid = %d AND oid = to_regclass(%s) AND relfilenode = pg_relation_filenode(oid)
 		  AND NOT EXISTS (SELECT FROM pg_attribute a WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
 			AND (pg_identify_object_as_address('pg_class'::regclass, attrelid, attnum)).object_names[3] IS DISTINCT FROM attname)`,
 		t.relation(), t.OID, quoteLiteral(t.relation()))
-	switch columns := t.columnList(); {
+	columns := t.columnList()
+	switch bare := strings.TrimSuffix(strings.TrimPrefix(columns, "("), ")"); {
 	case t.Condition != "":
 		// The condition is the extension's own SQL, written for SELECT * FROM t <condition>.
-		p.out = fmt.Sprintf("COPY (SELECT %s FROM %s %s) TO STDOUT", strings.Trim(columns, "()"), t.relation(), t.Condition)
+		p.out = fmt.Sprintf("COPY (SELECT %s FROM %s %s) TO STDOUT", bare, t.relation(), t.Condition)
 		p.in = fmt.Sprintf("COPY %s %s FROM STDIN", t.relation(), columns)
+	case t.split.Parts > 1:
+		p.lock += fmt.Sprintf(" AND relfilenode = %d", t.Filenode)
+		p.out = fmt.Sprintf("COPY (SELECT %s FROM ONLY %s%s) TO STDOUT", bare, t.relation(), t.split.where(number))
+		p.in = fmt.Sprintf("COPY %s %s FROM STDIN", t.destination(), columns)
 	default:
 		p.out = fmt.Sprintf("COPY %s %s TO STDOUT", t.relation(), columns)
 		p.in = fmt.Sprintf("COPY %s %s FROM STDIN", t.destination(), columns)
 	}
-	if t.Extension != 0 && r.spec.Clean {
+	if t.Extension != 0 && (r.spec.Clean || r.spec.Resume) {
 		// Extensions survive a clean, and with them the configuration of an earlier clone.
 		p.in = fmt.Sprintf("DELETE FROM %s %s; ", t.relation(), t.Condition) + p.in
 	}
@@ -55,6 +65,9 @@ func (r *run) tablePart(t *table) *part {
 
 // largeObjects is a range of them by OID, both ends included.
 type largeObjects struct{ First, Last int64 }
+
+// largeObjectsRelation is what their marks have in place of a table. No table has a name like that.
+const largeObjectsRelation = "large objects"
 
 // largeObjectsAPart is how many large objects go in one transaction.
 const largeObjectsAPart = 500
@@ -78,7 +91,7 @@ func (r *run) largeObjectParts(ctx context.Context, s *session) ([]*part, error)
 	parts := make([]*part, len(ranges))
 	for i, lo := range ranges {
 		parts[i] = &part{
-			relation: "large objects", number: i, large: lo, flight: &flight{relation: "large objects"},
+			relation: largeObjectsRelation, number: i, large: lo, flight: &flight{relation: largeObjectsRelation},
 			out: fmt.Sprintf("COPY (%s) TO STDOUT", fmt.Sprintf(largeObjectsSQL, lo.First, lo.Last)),
 			in: "CREATE TEMP TABLE IF NOT EXISTS calco_large_object (oid oid, pos bigint, data bytea) ON COMMIT DELETE ROWS; " +
 				"COPY pg_temp.calco_large_object FROM STDIN",

@@ -43,6 +43,13 @@ func newPlan(all []*archive.Entry, schemas []string, c *catalog) (*plan, error) 
 	return p, nil
 }
 
+// renew forgets what was on the target.
+func (p *plan) renew() {
+	for _, t := range p.tables {
+		t.left, t.here, t.lost, t.rows = t.split.Parts, nil, false, 0
+	}
+}
+
 // count is how many entries of a kind there are.
 func (p *plan) count(desc string) int {
 	n := 0

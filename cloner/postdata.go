@@ -1,6 +1,7 @@
 package cloner
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -20,17 +21,19 @@ type graphBuilder struct {
 	leaves  map[int64][]int64 // the tables with rows of a partition tree, by its root
 	sizes   map[int64]int64   // of their rows
 	toBuild map[int64]int     // how many indexes and constraints each has
+	// standing is how many of those are on the target already.
+	standing map[int64]int
 }
 
 // buildGraph plans what is made once rows are there: indexes and constraints of a table
 // as soon as its own are, foreign keys when both sides' are.
 func (r *run) buildGraph() *graph {
-	b := &graphBuilder{r: r, g: newGraph(), byEntry: map[int]*node{}, leaves: map[int64][]int64{}, sizes: map[int64]int64{}, toBuild: map[int64]int{}}
+	b := &graphBuilder{r: r, g: newGraph(), byEntry: map[int]*node{}, leaves: map[int64][]int64{}, sizes: map[int64]int64{}, toBuild: map[int64]int{}, standing: map[int64]int{}}
 	coming := map[int64]bool{}
 	for _, t := range r.plan.tables {
 		b.leaves[t.RootOID] = append(b.leaves[t.RootOID], t.OID)
 		b.sizes[t.OID] = t.Size
-		coming[t.OID] = true
+		coming[t.OID] = t.left > 0
 	}
 	var work float64
 	for _, e := range r.plan.post {
@@ -48,17 +51,30 @@ func (r *run) buildGraph() *graph {
 		tables = append(tables, t)
 		work += tableWork + float64(t.Size)
 		r.meter.follow(t, b.toBuild[t.OID])
+		for n := range b.standing[t.OID] {
+			r.meter.settle(t.OID, n >= 0)
+		}
 	}
 	r.meter.plan(len(tables), estimatedRows(tables), work, tailWork(tables, r.plan.count("SEQUENCE"), len(r.plan.materializedViews)))
 	b.g.start(b.all, coming)
 	return b.g
 }
 
-// add enters the nodes of one entry. An index is built first under a lock that others
-// can share, and then put to its use under one that they cannot.
+// add enters the nodes of one entry, unless it stands already. An index is built first under
+// a lock that others can share, and then put to its use under one that they cannot.
 func (b *graphBuilder) add(e *archive.Entry) {
 	st := b.r.entryStatement(PhasePostData, e)
 	x := b.r.plan.catalog.indexes[object{e.CatalogOID, e.OID}]
+	if b.r.hasFailed(e.ID) {
+		return // it is not to be made
+	}
+	if b.stands(e, x) {
+		if t := b.owner(e, x); t != 0 {
+			b.toBuild[t]++
+			b.standing[t]++
+		}
+		return
+	}
 	switch {
 	case e.Desc == "INDEX" && x != nil && strings.HasPrefix(e.Defn, x.Definition):
 		rest := strings.TrimLeft(strings.TrimPrefix(e.Defn, x.Definition), "; \n")
@@ -66,7 +82,7 @@ func (b *graphBuilder) add(e *archive.Entry) {
 	case e.Desc == "CONSTRAINT" && x != nil && x.Definition != "" && !x.Partitioned:
 		_, rest := cutStatement(e.Defn)
 		b.addIndex(e, x, constraintUsing(x)+rest)
-	case e.Desc == "FK CONSTRAINT" && x != nil && x.Validated && !x.Partitioned && b.sizes[x.TableOID] > batchWeight:
+	case e.Desc == "FK CONSTRAINT" && x != nil && x.Validated && !x.Partitioned && (b.sizes[x.TableOID] > batchWeight || b.r.there.has(e)):
 		b.addForeignKey(e, x)
 	case e.Desc == "FK CONSTRAINT" || e.Desc == "CONSTRAINT" || e.Desc == "CHECK CONSTRAINT":
 		st.phase = PhaseConstraints
@@ -80,12 +96,32 @@ func (b *graphBuilder) add(e *archive.Entry) {
 	}
 }
 
+// stands tells whether an entry was made before the clone was interrupted, and needs nothing more. What is made in two
+// steps may have got the first only.
+func (b *graphBuilder) stands(e *archive.Entry, x *index) bool {
+	there := b.r.there
+	switch {
+	case !there.has(e):
+		return false
+	case e.Desc == "FK CONSTRAINT":
+		return !slices.ContainsFunc(there.entries[keyOf(e)], func(t *archive.Entry) bool {
+			return strings.Contains(t.Defn, " NOT VALID") && !strings.Contains(e.Defn, " NOT VALID")
+		})
+	case e.Desc == "INDEX" && x != nil && len(e.Defn) > len(x.Definition)+len(";\n"):
+		return there.same(e)
+	}
+	return true
+}
+
 // addIndex builds an index, and then runs what makes it a constraint, or says more of it.
 // https://www.postgresql.org/docs/current/sql-altertable.html (ADD table_constraint_using_index)
 func (b *graphBuilder) addIndex(e *archive.Entry, x *index, rest string) {
 	n := &node{weight: x.Size, work: b.indexWork(x), locks: b.locks(e, x, false), statement: statement{
 		entry: e, phase: PhaseIndexes, object: title(e), sql: b.r.placement(e) + x.Definition,
 	}}
+	if b.r.there.hasIndex(e.Namespace, cmp.Or(x.Name, e.Tag)) {
+		n.sql, n.weight, n.work = "", 0, 0 // its first half stands
+	}
 	b.enter(e, x, n)
 	if rest == "" {
 		return
@@ -104,6 +140,9 @@ func (b *graphBuilder) addForeignKey(e *archive.Entry, x *index) {
 	n := &node{locks: b.locks(e, x, true), statement: statement{
 		entry: e, phase: PhaseConstraints, object: title(e), sql: first + " NOT VALID;" + rest,
 	}}
+	if b.r.there.has(e) {
+		n.sql = ""
+	}
 	b.enter(e, x, n)
 	locks := []lock{{b.r.plan.catalog.root(x.TableOID), true}}
 	if other := b.r.plan.catalog.root(x.ReferencedOID); other != locks[0].root {
@@ -130,7 +169,7 @@ func (b *graphBuilder) enter(e *archive.Entry, x *index, n *node) {
 		}
 	}
 	var tables []int64
-	for _, t := range b.relations(e, x) {
+	for _, t := range b.r.plan.relations(e, x) {
 		for _, leaf := range b.leaves[b.r.plan.catalog.root(t)] {
 			if !slices.Contains(tables, leaf) {
 				tables = append(tables, leaf)
@@ -161,7 +200,7 @@ func (b *graphBuilder) complete(e *archive.Entry, first, n *node) {
 func (b *graphBuilder) owner(e *archive.Entry, x *index) int64 {
 	switch e.Desc {
 	case "INDEX", "CONSTRAINT", "FK CONSTRAINT", "CHECK CONSTRAINT":
-		if on := b.relations(e, x); len(on) > 0 {
+		if on := b.r.plan.relations(e, x); len(on) > 0 {
 			return on[0]
 		}
 	}
@@ -169,7 +208,7 @@ func (b *graphBuilder) owner(e *archive.Entry, x *index) int64 {
 }
 
 // relations are the tables and views that an entry is about.
-func (b *graphBuilder) relations(e *archive.Entry, x *index) []int64 {
+func (p *plan) relations(e *archive.Entry, x *index) []int64 {
 	var oids []int64
 	if x != nil {
 		oids = append(oids, x.TableOID)
@@ -178,7 +217,7 @@ func (b *graphBuilder) relations(e *archive.Entry, x *index) []int64 {
 		}
 	}
 	for _, d := range e.Deps {
-		on := b.r.plan.byID[d]
+		on := p.byID[d]
 		if on != nil && on.CatalogOID == pgClass && on.Desc != "INDEX" && !slices.Contains(oids, int64(on.OID)) {
 			oids = append(oids, int64(on.OID))
 		}
@@ -188,7 +227,7 @@ func (b *graphBuilder) relations(e *archive.Entry, x *index) []int64 {
 
 func (b *graphBuilder) locks(e *archive.Entry, x *index, exclusive bool) []lock {
 	var locks []lock
-	for _, oid := range b.relations(e, x) {
+	for _, oid := range b.r.plan.relations(e, x) {
 		l := lock{b.r.plan.catalog.root(oid), exclusive}
 		if !slices.Contains(locks, l) {
 			locks = append(locks, l)
@@ -279,7 +318,7 @@ func (r *run) makeBatch(ctx context.Context, s *session, batch []*node) error {
 		leave = append(leave, r.meter.enter(n.phase))
 		work += n.work
 		// What its first half failed with is in the ledger already.
-		if n.second && r.hasFailed(n.entry.ID) {
+		if n.second && r.hasFailed(n.entry.ID) || n.sql == "" {
 			continue
 		}
 		statements = append(statements, n.statement)
@@ -290,6 +329,7 @@ func (r *run) makeBatch(ctx context.Context, s *session, batch []*node) error {
 	if err != nil {
 		return &Error{Phase: batch[0].phase, Relation: batch[0].object, Hint: hintFor(err), Err: err}
 	}
+	r.meter.achieve(len(statements))
 	for _, n := range batch {
 		r.meter.advance(n.phase, 1)
 		if n.last && n.table != 0 {

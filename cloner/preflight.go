@@ -32,6 +32,7 @@ type facts struct {
 	DatabaseOID      int64
 	SystemIdentifier string
 	InRecovery       bool
+	BootedAt         string // when the server was started
 	Role             string
 	Superuser        bool
 	CanCreate        bool
@@ -56,6 +57,9 @@ func (r *run) preflight(ctx context.Context) error {
 	if err := refuse(reasons...); err != nil {
 		return err
 	}
+	if err := r.findLeftover(ctx); err != nil {
+		return err
+	}
 	checks := []func(context.Context) ([]Reason, error){
 		r.checkVersions, r.checkTools, r.checkSameDatabase, r.checkReadable, r.checkWritable, r.checkBusy, r.checkContents,
 	}
@@ -64,10 +68,13 @@ func (r *run) preflight(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		// Where source and target are one, nothing else is of interest; where another job has
+		// one of them, not even its backends may be touched.
+		if len(found) > 0 && found[0].Code == ReasonSameDatabase {
+			return refuse(found...)
+		}
 		reasons = append(reasons, found...)
-		// Where source and target are one, what the target holds is of no interest; where
-		// another job has one of them, not even its backends may be touched.
-		if len(found) > 0 && (found[0].Code == ReasonSameDatabase || found[0].Code == ReasonBusy) {
+		if len(found) > 0 && found[0].Code == ReasonBusy {
 			break
 		}
 	}
@@ -120,6 +127,9 @@ func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
 		return nil, fmt.Errorf("read what the %s is: %d rows", side, len(found))
 	}
 	*f = found[0]
+	if side == Source && !f.InRecovery {
+		r.timeline = readTimeline(ctx, s)
+	}
 	info, _ := parseConninfo(string(u)) // checked above
 	r.meter.meet(side, f.Version)
 	endpoint := Endpoint{Address: info.address(), Database: f.Database, User: f.Role, Version: f.Version}
@@ -129,6 +139,16 @@ func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
 		r.report.Source = endpoint
 	}
 	return nil, nil
+}
+
+// readTimeline is 0 where the server does not tell: nothing is proven then from one snapshot to the next. A standby may
+// follow another timeline than the one that it knows.
+func readTimeline(ctx context.Context, s *session) int {
+	timeline, err := one[int](ctx, s, `SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int`)
+	if err != nil {
+		return 0
+	}
+	return timeline
 }
 
 // dialFirst connects, and tells whether that is through a transaction pooler.

@@ -108,6 +108,8 @@ type Meter struct {
 	rows    int64
 	bytes   int64
 	notify  func(Phase)
+	waiting *Trouble
+	done    int64 // see achieved
 
 	versions map[Side]string // of the servers
 
@@ -131,12 +133,15 @@ type phaseState struct {
 type flight struct {
 	relation    string
 	size        int64
-	table       int64 // its OID; 0 for large objects
+	work        float64 // what it costs, in bytes of copying
+	table       int64   // its OID; 0 for large objects
 	rows, bytes atomic.Int64
 }
 
-// work is what the part costs.
-func (f *flight) work() float64 { return tableWork + float64(f.size) }
+// again is the same part, when it sets out once more.
+func (f *flight) again() *flight {
+	return &flight{relation: f.relation, size: f.size, work: f.work, table: f.table}
+}
 
 // Progress returns the progress of this moment.
 func (m *Meter) Progress() Progress {
@@ -169,6 +174,10 @@ func (m *Meter) Progress() Progress {
 		p.Phases = append(p.Phases, pp)
 	}
 	p.Done, p.Left = m.estimate(time.Now())
+	if m.waiting != nil {
+		t := *m.waiting
+		p.Trouble = &t
+	}
 	return p
 }
 
@@ -273,24 +282,105 @@ func (m *Meter) takeOff(f *flight) {
 }
 
 // land takes a part that arrived off the list and into the totals, in one step: between
-// two it would be in neither.
-func (m *Meter) land(f *flight) {
+// two it would be in neither. The last one completes its table.
+func (m *Meter) land(f *flight, last bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.active, f)
-	m.rows += f.rows.Load()
-	m.bytes += f.bytes.Load()
-	m.state(PhaseCopy).done++
-	m.forecast.worked += f.work()
-	if f.table != 0 {
+	m.done++
+	m.waiting = nil
+	m.count(f, f.rows.Load(), f.bytes.Load())
+	if last {
 		m.tables++
 	}
 	m.change(f.table, func(t *tableMeter) {
 		t.down(f)
-		t.rows += f.rows.Load()
-		t.bytes += f.bytes.Load()
-		t.copied = true
+		t.copied = t.copied || last
 	})
+}
+
+// keep counts a part that was there before this run of the clone.
+func (m *Meter) keep(f *flight, rows, bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forecast.keep(f.work)
+	m.state(PhaseCopy).total++
+	m.count(f, rows, bytes)
+}
+
+// count must be called with mu held.
+func (m *Meter) count(f *flight, rows, bytes int64) {
+	m.rows += rows
+	m.bytes += bytes
+	m.state(PhaseCopy).done++
+	m.forecast.worked += f.work
+	m.change(f.table, func(t *tableMeter) {
+		t.rows += rows
+		t.bytes += bytes
+	})
+}
+
+// copied counts a table whose rows were all there before.
+func (m *Meter) copied(oid int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tables++
+	m.change(oid, func(t *tableMeter) { t.copied = true })
+}
+
+// achieve counts things that were made and will stay.
+func (m *Meter) achieve(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.done += int64(n)
+	if n > 0 {
+		m.waiting = nil
+	}
+}
+
+// achieved is how many parts have arrived and things were made.
+func (m *Meter) achieved() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.done
+}
+
+// trouble says what the clone waits for.
+func (m *Meter) trouble(t Trouble) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.waiting == nil || m.waiting.Text != t.Text {
+		m.log(Event{Kind: EventRetry, Text: t.Text})
+	}
+	m.waiting = &t
+}
+
+// retry logs that a connection was lost, and is replaced at once.
+func (m *Meter) retry(p Phase, object string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.log(Event{Kind: EventRetry, Phase: p, Object: object, Text: troubleText(err)})
+}
+
+// calm says that the clone goes on.
+func (m *Meter) calm() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.waiting = nil
+}
+
+// restart begins to count anew, when what is on the target is about to be read again. What was shown as done stays so.
+func (m *Meter) restart() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.phases {
+		s.done, s.total, s.ended = 0, 0, false
+	}
+	m.tables, m.total, m.size, m.toRead, m.rows, m.bytes = 0, 0, 0, 0, 0, 0
+	m.ledger, m.byOID = nil, nil
+	m.active = nil
+	m.recent.Init()
+	m.forecast = forecast{past: m.forecast.past, done: m.forecast.done}
 }
 
 // ditch takes a part off the list that did not arrive.

@@ -61,7 +61,7 @@ func TestMeterTotals(t *testing.T) {
 	m.plan(2, 0, 2*(tableWork+100), nil)
 	leave := m.enter(PhaseCopy)
 	m.expect(PhaseCopy, 2)
-	arrived, lost := &flight{relation: "a.b", size: 100, table: 1}, &flight{relation: "a.c", size: 100, table: 1}
+	arrived, lost := &flight{relation: "a.b", size: 100, work: tableWork + 100, table: 1}, &flight{relation: "a.c", size: 100, work: tableWork + 100, table: 1}
 	for _, f := range []*flight{arrived, lost} {
 		m.takeOff(f)
 		f.rows.Add(10)
@@ -70,7 +70,7 @@ func TestMeterTotals(t *testing.T) {
 	if p := m.Progress(); p.Rows != 20 || p.Bytes != 2000 || p.Done != almostDone || p.Tables != 0 || !p.Phases[0].Running {
 		t.Errorf("in flight: %+v", p)
 	}
-	m.land(arrived)
+	m.land(arrived, true)
 	m.ditch(lost) // its rows were rolled back
 	leave()
 	p := m.Progress()

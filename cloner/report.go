@@ -79,7 +79,7 @@ type Epoch struct {
 	SnapshotAt time.Time `json:"snapshot_at"`
 	Kept       int       `json:"kept"`   // parts of earlier epochs that are as they were
 	Redone     int       `json:"redone"` // parts of earlier epochs that had to be copied again
-	Copied     int       `json:"copied"` // parts that were copied in this epoch, those that were redone included
+	Copied     int       `json:"copied"` // parts on the target that were copied in this epoch
 
 	RedoneTables []string `json:"redone_tables,omitempty"` // the tables of those, at most 50
 }

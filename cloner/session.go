@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +26,7 @@ const cancelPatience = time.Second
 type session struct {
 	side Side
 	conn *pgx.Conn
+	pid  int // of the backend, which a pooler may hide; 0 while it is not known
 
 	// fence, on the target, is run before each query of a pipeline, in its transaction.
 	// It divides by zero when the job has another owner by now.
@@ -57,6 +59,7 @@ const commonSettings = `
 	SET tcp_keepalives_idle = 30;
 	SET tcp_keepalives_interval = 10;
 	SET tcp_keepalives_count = 3;
+	SET tcp_user_timeout = '30s';
 	SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout')`
 
 // On the source a lock that somebody holds for long makes one table fail, not the clone hang.
@@ -71,8 +74,9 @@ func dial(ctx context.Context, side Side, u URL, applicationName string) (*sessi
 	if err != nil {
 		return nil, err
 	}
-	cfg.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4,
+	// Whoever waits for an answer learns from the keepalive that nobody is there, and whoever sends from the user timeout.
+	cfg.DialFunc = (&net.Dialer{Control: setUserTimeout, KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3,
 	}}).DialContext
 	cfg.BuildContextWatcherHandler = func(pc *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: pc, DeadlineDelay: cancelPatience}
@@ -88,13 +92,21 @@ func dial(ctx context.Context, side Side, u URL, applicationName string) (*sessi
 func open(ctx context.Context, side Side, u URL, applicationName string) (*session, error) {
 	s, err := dial(ctx, side, u, applicationName)
 	if err != nil {
-		return nil, fmt.Errorf("connect to the %s: %w", side, err)
+		err = fmt.Errorf("connect to the %s: %w", side, err)
+		if ctx.Err() == nil && isLoss(err) {
+			err = &lostError{side, err}
+		}
+		return nil, err
 	}
 	settings := sourceSettings
 	if side == Target {
 		settings = targetSettings
 	}
-	if err := s.exec(ctx, settings); err != nil {
+	pid, err := s.word(ctx, settings+"; SELECT pg_backend_pid()")
+	if err == nil {
+		s.pid, err = strconv.Atoi(pid)
+	}
+	if err != nil {
 		s.close()
 		return nil, fmt.Errorf("set up the session on the %s: %w", side, err)
 	}
@@ -137,14 +149,14 @@ func closeAll(sessions ...*session) {
 
 // exec runs one or more statements in one round trip and drops their results.
 func (s *session) exec(ctx context.Context, sql string) error {
-	return s.conn.PgConn().Exec(ctx, sql).Close()
+	return s.explain(s.conn.PgConn().Exec(ctx, sql).Close())
 }
 
 // text runs one query and returns its rows as text; NULL is "".
 func (s *session) text(ctx context.Context, sql string) ([][]string, error) {
 	results, err := s.conn.PgConn().Exec(ctx, sql).ReadAll()
 	if err != nil {
-		return nil, err
+		return nil, s.explain(err)
 	}
 	var rows [][]string
 	for _, r := range results {
@@ -175,9 +187,10 @@ func (s *session) word(ctx context.Context, sql string) (string, error) {
 func collect[T any](ctx context.Context, s *session, sql string, args ...any) ([]T, error) {
 	rows, err := s.conn.Query(ctx, sql, args...)
 	if err != nil {
-		return nil, err
+		return nil, s.explain(err)
 	}
-	return pgx.CollectRows(rows, pgx.RowToStructByName[T])
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByName[T])
+	return list, s.explain(err)
 }
 
 // one runs a query with bound values that returns one value.
@@ -185,9 +198,10 @@ func one[T any](ctx context.Context, s *session, sql string, args ...any) (T, er
 	rows, err := s.conn.Query(ctx, sql, args...)
 	if err != nil {
 		var none T
-		return none, err
+		return none, s.explain(err)
 	}
-	return pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
+	value, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
+	return value, s.explain(err)
 }
 
 // A pipeline is cut so that what the server has to say to it always fits the
@@ -230,19 +244,23 @@ func (s *session) sendBatch(ctx context.Context, queries []string, errs []error)
 		pc.Frontend().SendQuery(&pgproto3.Query{String: q})
 	}
 	if err := pc.Frontend().Flush(); err != nil {
-		return fmt.Errorf("send to the %s: %w", s.side, err)
+		return s.explain(fmt.Errorf("send to the %s: %w", s.side, err))
 	}
 	complete := 0 // statements of query i
 	for i := 0; i < len(queries); {
 		msg, err := pc.ReceiveMessage(ctx)
 		if err != nil {
-			return fmt.Errorf("read from the %s: %w", s.side, err)
+			return s.explain(fmt.Errorf("read from the %s: %w", s.side, err))
 		}
 		switch msg := msg.(type) {
 		case *pgproto3.ErrorResponse:
 			errs[i] = pgconn.ErrorResponseToPgError(msg)
-			if fenced && complete == 0 && msg.Code == divisionByZero {
-				errs[i] = errTermLost
+			if fenced && complete == 0 {
+				errs[i] = fenceError(errs[i])
+			}
+			if lost := errs[i]; isLoss(lost) {
+				errs[i] = nil
+				return s.explain(lost)
 			}
 		case *pgproto3.CommandComplete:
 			complete++
@@ -258,6 +276,15 @@ func (s *session) sendBatch(ctx context.Context, queries []string, errs []error)
 }
 
 const divisionByZero = "22012"
+
+// fenceError is what an error of the fence means: the job's row has another term by now, or is gone.
+func fenceError(err error) error {
+	switch sqlState(err) {
+	case divisionByZero, "42P01", "3F000":
+		return errTermLost
+	}
+	return err
+}
 
 // quoteLiteral writes s as an SQL string; sessions have standard_conforming_strings on.
 func quoteLiteral(s string) string {

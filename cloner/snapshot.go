@@ -20,6 +20,8 @@ const pingEvery = 30 * time.Second
 type snapshot struct {
 	dial func(context.Context) (*session, error)
 	at   time.Time // by the source's clock
+	xmin int64     // the oldest transaction that was running, or the next one
+	xmax int64     // the next one
 
 	refreshing sync.Mutex // held by the one caller of refresh that uses the holders
 
@@ -43,12 +45,16 @@ func takeSnapshot(ctx context.Context, dial func(context.Context) (*session, err
 		s.release()
 		return nil, err
 	}
-	at, err := one[time.Time](ctx, s.holders[0].session, "SELECT now()")
+	found, err := collect[struct {
+		At         time.Time
+		Xmin, Xmax int64
+	}](ctx, s.holders[0].session, `
+		SELECT now() AS at, pg_snapshot_xmin(s)::text::bigint AS xmin, pg_snapshot_xmax(s)::text::bigint AS xmax FROM pg_current_snapshot() s`)
 	if err != nil {
 		s.release()
 		return nil, fmt.Errorf("read the time of the snapshot: %w", err)
 	}
-	s.at = at
+	s.at, s.xmin, s.xmax = found[0].At, found[0].Xmin, found[0].Xmax
 	return s, nil
 }
 
@@ -136,7 +142,7 @@ func (s *snapshot) refresh(ctx context.Context) error {
 	var alive []holder
 	var lost error
 	for _, h := range held {
-		if err := h.session.exec(ctx, "SELECT 1"); err != nil {
+		if err := h.session.ping(ctx); err != nil {
 			lost = err
 			h.session.close()
 			continue
@@ -150,15 +156,14 @@ func (s *snapshot) refresh(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case len(alive) == 0:
-		return &Error{
-			Phase: PhaseSnapshot, Err: errors.Join(errors.New("the snapshot of the source is lost"), lost),
-			Hint: "The source ended every session that held it. Start the clone again.",
-		}
+		return fmt.Errorf("%w: %w", errSnapshotLost, firstError(lost, errNoHolder))
 	case len(alive) < 2:
 		_ = s.hold(ctx, s.name()) // the next refresh tries again, or finds the other holder dead too
 	}
 	return nil
 }
+
+var errNoHolder = errors.New("no session holds it")
 
 // release lets the snapshot go. The source can clean up dead rows again.
 func (s *snapshot) release() {

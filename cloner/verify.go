@@ -135,7 +135,7 @@ func (r *run) countable() []*counted {
 			list = append(list, c)
 		}
 		c.rows += t.rows
-		c.missing = c.missing || !t.copied
+		c.missing = c.missing || !t.copied()
 	}
 	return list
 }

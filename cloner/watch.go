@@ -2,6 +2,7 @@ package cloner
 
 import (
 	"container/list"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -121,7 +122,7 @@ func (t *tableMeter) state() TableState {
 	switch {
 	case t.failed:
 		s.Status = TableFailed
-	case len(t.flights) > 0:
+	case len(t.flights) > 0 || t.rows > 0 && !t.copied:
 		s.Status = TableCopying
 	case t.copied && t.settled < t.toBuild:
 		s.Status = TableIndexing
@@ -200,6 +201,14 @@ func (m *Meter) change(oid int64, how func(*tableMeter)) {
 		return
 	}
 	m.recent.MoveToBack(t.recent)
+}
+
+// resumed logs that the clone goes on under another snapshot.
+func (m *Meter) resumed(at time.Time, kept, redone int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.log(Event{Kind: EventResumed, Text: fmt.Sprintf("Going on under the snapshot of %s: %s kept, %s to be copied again.",
+		at.UTC().Format(time.DateTime+" MST"), count(kept, "part", "parts"), count(redone, "part", "parts"))})
 }
 
 // log must be called with mu held.

@@ -10,6 +10,10 @@ SELECT c.oid::bigint                                          AS oid,
        c.relname::text                                        AS name,
        coalesce(pg_table_size(c.oid), 0)                      AS size,
        coalesce(pg_indexes_size(c.oid), 0)                    AS index_size,
+       coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::int AS pages,
+       coalesce(pg_relation_filenode(c.oid), 0)::bigint       AS filenode,
+       coalesce(am.amname = 'heap', false)                    AS heap,
+       c.relpersistence = 'u'                                 AS unlogged,
        stats.rows                                             AS estimated_rows,
        coalesce(root.oid, c.oid)::bigint                      AS root_oid,
        coalesce(rn.nspname, n.nspname)::text                  AS root_schema,
@@ -20,6 +24,7 @@ SELECT c.oid::bigint                                          AS oid,
        cols.names                                             AS columns
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_am am ON am.oid = c.relam
 LEFT JOIN pg_class root ON c.relispartition AND root.oid = pg_partition_root(c.oid)
 LEFT JOIN pg_namespace rn ON rn.oid = root.relnamespace
 LEFT JOIN config ON config.oid = c.oid

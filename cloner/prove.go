@@ -1,0 +1,240 @@
+package cloner
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// findings are marks by what they are worth.
+type findings struct {
+	filled bool   // all rows are there, as the last snapshot had them
+	good   []mark // the part is there, as this run's snapshot has it
+	doubt  []mark // it is there, as an earlier snapshot had it
+	stale  []mark // it is there no more, or nothing proves it
+}
+
+// judge sorts the marks by what they say themselves. Once all rows had arrived no snapshot is needed any more.
+func (r *run) judge(marks []mark) findings {
+	tables := r.plan.byRelation()
+	f := findings{filled: r.left.Filled > 0}
+	gone := func(m mark) bool { // a crash empties an unlogged table
+		t := tables[m.Relation]
+		return t != nil && t.Unlogged && !m.SameBoot
+	}
+	if f.filled && !slices.ContainsFunc(marks, gone) {
+		f.good = marks
+		return f
+	}
+	f.filled = false
+	for _, m := range marks {
+		t := tables[m.Relation]
+		switch {
+		case gone(m):
+			f.stale = append(f.stale, m)
+		case m.Epoch == r.epoch:
+			f.good = append(f.good, m)
+		case t == nil || t.Extension != 0 || !t.Heap || m.Parts > 1 && m.Filenode != t.Filenode:
+			// Rows that a condition picks, or that have no xmin to be read, as large objects.
+			f.stale = append(f.stale, m)
+		default:
+			f.doubt = append(f.doubt, m)
+		}
+	}
+	return f
+}
+
+func (p *plan) byRelation() map[string]*table {
+	tables := map[string]*table{}
+	for _, t := range p.tables {
+		tables[t.relation()] = t
+	}
+	return tables
+}
+
+// xidsComparable is how many transactions may lie between two that are compared: half of the numbers there are, with a margin.
+// https://www.postgresql.org/docs/current/routine-vacuuming.html#VACUUM-FOR-WRAPAROUND
+const xidsComparable = 1<<31 - 1<<24
+
+// proofsABatch is how many parts one query looks at.
+const proofsABatch = 20
+
+// prove opens an epoch for this run's snapshot, if it has none yet, and decides the marks in doubt.
+//
+// A part is as it was if the snapshot sees as many rows in its pages as were copied, and none of a transaction as new as
+// the oldest that was running when the earlier snapshot was taken. For then each row that is seen now was seen then, so
+// those are a subset of the rows that were copied; and of as many, all. It needs the same timeline, since a failover may
+// give a number out twice, transactions that can be compared, and for pages the same file.
+func (r *run) prove(ctx context.Context, f *findings) error {
+	if r.snap == nil {
+		// All rows were there, and an unlogged table has lost its own since.
+		r.plan, r.filled, r.epoch = nil, false, 0
+		return errSnapshotLost
+	}
+	if r.epoch != 0 && len(f.doubt)+len(f.stale) == 0 {
+		return nil
+	}
+	if r.epoch == 0 {
+		r.epoch = r.left.Epoch + 1
+		if err := r.control.write(ctx, r.epochSQL()); err != nil {
+			return fmt.Errorf("write the epoch to the target: %w", err)
+		}
+	}
+	todo := f.doubt
+	f.doubt = nil
+	var unproven []mark
+	if r.timeline != 0 {
+		todo, unproven = cut(todo, func(m mark) bool { return r.snap.xmax-m.Oldest < xidsComparable })
+	} else {
+		todo, unproven = nil, todo
+	}
+	kept, changed, err := r.proveAll(ctx, todo)
+	if err != nil {
+		return err
+	}
+	f.good = append(f.good, kept...)
+	f.stale = slices.Concat(f.stale, unproven, changed)
+	return r.recordProof(ctx, kept, f.stale)
+}
+
+// cut divides a list.
+func cut[T any](list []T, which func(T) bool) (yes, no []T) {
+	for _, x := range list {
+		if which(x) {
+			yes = append(yes, x)
+		} else {
+			no = append(no, x)
+		}
+	}
+	return yes, no
+}
+
+// proveAll asks the source about parts, in as many sessions as there are lanes.
+func (r *run) proveAll(ctx context.Context, marks []mark) (kept, changed []mark, err error) {
+	tables := r.plan.byRelation()
+	batches := slices.Collect(slices.Chunk(marks, proofsABatch))
+	proven := make([][]bool, len(batches))
+	todo := make(chan int, len(batches))
+	for i := range batches {
+		todo <- i
+	}
+	close(todo)
+	eg, ctx := errgroup.WithContext(ctx)
+	for range min(r.spec.Lanes, len(batches)) {
+		eg.Go(func() error {
+			s, err := r.openLaneSource(ctx)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			for i := range todo {
+				if proven[i], err = r.proveBatch(ctx, s, batches[i], tables); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := eg.Wait(); err != nil {
+		return nil, nil, fmt.Errorf("compare with the source: %w", err)
+	}
+	for i, batch := range batches {
+		for j, m := range batch {
+			if proven[i][j] {
+				kept = append(kept, m)
+			} else {
+				changed = append(changed, m)
+			}
+		}
+	}
+	return kept, changed, nil
+}
+
+// proveBatch proves some parts in one round trip. One that cannot be looked at is not proven, and alone tells why when it
+// is copied.
+func (r *run) proveBatch(ctx context.Context, s *session, batch []mark, tables map[string]*table) ([]bool, error) {
+	var rows [][]string
+	err := r.snap.importing(ctx, func(name string) (err error) {
+		var b strings.Builder
+		b.WriteString("ROLLBACK; " + beginAt(name))
+		for _, m := range batch {
+			b.WriteString("; " + proofSQL(tables[m.Relation], m))
+		}
+		rows, err = s.text(ctx, b.String()+"; COMMIT")
+		return err
+	})
+	proven := make([]bool, len(batch))
+	switch {
+	case err != nil && endsClone(err):
+		return nil, err
+	case err != nil && len(batch) > 1:
+		for i := range batch {
+			one, err := r.proveBatch(ctx, s, batch[i:i+1], tables)
+			if err != nil {
+				return nil, err
+			}
+			proven[i] = one[0]
+		}
+		return proven, nil
+	case err != nil:
+		return proven, nil
+	case len(rows) != len(batch):
+		return nil, fmt.Errorf("%d answers about %d parts", len(rows), len(batch))
+	}
+	for i, row := range rows {
+		proven[i] = row[0] == "t"
+	}
+	return proven, nil
+}
+
+// proofSQL asks whether a part is as it was copied. Under the lock nobody can put another file in its place, which the
+// snapshot would see as empty.
+func proofSQL(t *table, m mark) string {
+	same := "relfilenode = pg_relation_filenode(oid)"
+	if m.Parts > 1 {
+		same += fmt.Sprintf(" AND relfilenode = %d", m.Filenode)
+	}
+	return fmt.Sprintf(`LOCK TABLE ONLY %[1]s IN ACCESS SHARE MODE;
+		SELECT count(*) = %[2]d AND count(*) FILTER (WHERE age(xmin) <= age('%[3]d'::xid)) = 0
+		   AND (SELECT count(*) = 1 FROM pg_class WHERE oid = %[4]d AND %[5]s)
+		FROM ONLY %[1]s%[6]s`,
+		t.relation(), m.Rows, m.Oldest%(1<<32), t.OID, same, m.split().where(m.Part))
+}
+
+// recordProof notes on the target what is true in this epoch. A mark that was proven stands for this snapshot from now on.
+func (r *run) recordProof(ctx context.Context, kept, stale []mark) error {
+	redone := map[string]bool{}
+	var names []string
+	for _, m := range stale {
+		if !redone[m.Relation] && len(names) < listedObjects {
+			names = append(names, m.Relation)
+		}
+		redone[m.Relation] = true
+	}
+	statements := []string{fmt.Sprintf("UPDATE _calco.epoch SET kept = kept + %d, redone = redone + %d, redone_tables = redone_tables || %s WHERE number = %d",
+		len(kept), len(stale), quoteArray(names), r.epoch)}
+	for relation, parts := range partsOf(kept) {
+		statements = append(statements, fmt.Sprintf("UPDATE _calco.mark SET epoch = %d WHERE relation = %s AND part IN (%s)",
+			r.epoch, quoteLiteral(relation), parts))
+	}
+	if err := r.control.write(ctx, join(statements...)); err != nil {
+		return fmt.Errorf("write to the target what was proven: %w", err)
+	}
+	r.meter.resumed(r.report.SnapshotAt, len(kept), len(stale))
+	return nil
+}
+
+// partsOf lists the numbers of the parts of each relation.
+func partsOf(marks []mark) map[string]string {
+	parts := map[string]string{}
+	for _, m := range marks {
+		if parts[m.Relation] != "" {
+			parts[m.Relation] += ", "
+		}
+		parts[m.Relation] += fmt.Sprint(m.Part)
+	}
+	return parts
+}

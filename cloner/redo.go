@@ -1,0 +1,176 @@
+package cloner
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"calco/cloner/archive"
+)
+
+// redo takes the good parts as they are, and removes the stale ones with their marks. Before a row goes, and before one
+// comes to a table that was complete once, its constraints go, and what else would fire at it or refuse it: deleting
+// would cascade, and a row that moved from one part to another would meet itself. They are built again like all others.
+func (r *run) redo(ctx context.Context, f findings) error {
+	stale := map[string][]mark{}
+	for _, m := range f.stale {
+		stale[m.Relation] = append(stale[m.Relation], m)
+	}
+	r.takeGood(f.good)
+	var incomplete []*table
+	for _, t := range r.plan.tables {
+		for _, m := range stale[t.relation()] {
+			t.ThroughRoot = t.ThroughRoot || m.Through
+		}
+		if t.left > 0 && !r.isLeftAlone(t.OID) {
+			incomplete = append(incomplete, t)
+		}
+	}
+	if err := r.clearWay(ctx, incomplete); err != nil {
+		return err
+	}
+	if marks := stale[largeObjectsRelation]; len(marks) > 0 {
+		if err := r.removeLargeObjects(ctx); err != nil {
+			return err
+		}
+	}
+	removals := map[string]string{}
+	var names []string
+	for _, t := range r.plan.tables {
+		if marks := stale[t.relation()]; len(marks) > 0 {
+			names = append(names, t.relation())
+			removals[t.relation()] = t.removal(marks)
+		}
+	}
+	return r.inParallel(ctx, names, func(ctx context.Context, s *session, batch []string) error {
+		for _, name := range batch {
+			if err := s.write(ctx, removals[name]); err != nil {
+				return &Error{Phase: PhaseCopy, Relation: name, Hint: hintFor(err), Err: fmt.Errorf("remove what has to be copied again: %w", err)}
+			}
+		}
+		return nil
+	})
+}
+
+// takeGood counts what is on the target.
+func (r *run) takeGood(good []mark) {
+	tables := r.plan.byRelation()
+	r.largeHere = map[int]bool{}
+	for _, m := range good {
+		t := tables[m.Relation]
+		if t == nil {
+			r.largeHere[m.Part] = m.Relation == largeObjectsRelation
+			continue
+		}
+		if t.here == nil {
+			t.split, t.left, t.here = m.split(), m.Parts, map[int]mark{}
+		}
+		t.ThroughRoot = t.ThroughRoot || m.Through
+		t.here[m.Part] = m
+		t.left--
+		t.rows += m.Rows
+	}
+}
+
+// removal is what removes parts of a table with their marks.
+func (t *table) removal(marks []mark) string {
+	relation := quoteLiteral(t.relation())
+	forget := fmt.Sprintf("DELETE FROM _calco.mark WHERE relation = %s AND part IN (%s)", relation, partsOf(marks)[t.relation()])
+	switch {
+	case t.Extension != 0: // its rows are deleted when they are copied
+		return forget
+	case t.here == nil && !t.ThroughRoot:
+		return fmt.Sprintf("TRUNCATE ONLY %s; %s", t.relation(), forget)
+	}
+	xids := make([]string, len(marks))
+	for i, m := range marks {
+		xids[i] = fmt.Sprint(m.XID % (1 << 32))
+	}
+	only := "ONLY "
+	if t.ThroughRoot {
+		only = ""
+	}
+	return fmt.Sprintf("DELETE FROM %s%s WHERE xmin = ANY ('{%s}'::xid[]); %s", only, t.destination(), strings.Join(xids, ","), forget)
+}
+
+func (r *run) removeLargeObjects(ctx context.Context) error {
+	n, err := one[int](ctx, r.control, `SELECT count(*) FROM pg_largeobject_metadata`)
+	if err != nil {
+		return fmt.Errorf("count large objects of the target: %w", err)
+	}
+	if err := r.unlinkLargeObjects(ctx, n, func(int) {}); err != nil {
+		return err
+	}
+	err = r.control.write(ctx, fmt.Sprintf("DELETE FROM _calco.mark WHERE relation = %s", quoteLiteral(largeObjectsRelation)))
+	if err != nil {
+		return fmt.Errorf("drop the marks of large objects: %w", err)
+	}
+	return nil
+}
+
+// clearWay drops what would keep rows from going to these tables or from coming, and all that stands on it. With a
+// partition goes what its whole tree has: an index of a part cannot be dropped alone.
+func (r *run) clearWay(ctx context.Context, tables []*table) error {
+	trees := map[int64]bool{}
+	for _, t := range tables {
+		trees[t.RootOID] = true
+	}
+	drop := map[int]bool{}
+	var drops []string
+	for _, e := range r.plan.post { // each comes after what it needs
+		x := r.plan.catalog.indexes[object{e.CatalogOID, e.OID}]
+		half := x != nil && e.Desc == "CONSTRAINT" && r.there.hasIndex(e.Namespace, x.Name)
+		if !half && !r.there.has(e) {
+			continue
+		}
+		onIt := slices.ContainsFunc(r.plan.relations(e, x), func(oid int64) bool { return trees[r.plan.catalog.root(oid)] })
+		needsDropped := slices.ContainsFunc(e.Deps, func(d int) bool { return drop[d] })
+		if !needsDropped && (!onIt || !bars(e, x)) {
+			continue
+		}
+		drop[e.ID] = true
+		if half {
+			drops = append(drops, "DROP INDEX "+quoteName(e.Namespace, x.Name))
+			delete(r.there.entries, entryKey{"INDEX", e.Namespace, x.Name})
+		} else if sql := dropSQL(e); sql != "" {
+			drops = append(drops, sql)
+		}
+	}
+	for _, e := range r.plan.post {
+		if drop[e.ID] {
+			r.there.forget(e)
+		}
+	}
+	slices.Reverse(drops)
+	for len(drops) > 0 {
+		left, err := r.dropEach(ctx, drops)
+		if err == nil && len(left) == len(drops) {
+			err = cannotGoOn("something that was made on the target since depends on what has to be built again (%s)", strings.TrimSpace(left[0]))
+		}
+		if err != nil {
+			return err
+		}
+		drops = left
+	}
+	return nil
+}
+
+// bars tells whether an entry keeps rows from its table: it can refuse them, or fires at them.
+func bars(e *archive.Entry, x *index) bool {
+	switch e.Desc {
+	case "CONSTRAINT", "FK CONSTRAINT", "CHECK CONSTRAINT", "TRIGGER", "ROW SECURITY":
+		return true
+	case "INDEX":
+		return x != nil && strings.HasPrefix(x.Definition, "CREATE UNIQUE ")
+	}
+	return false
+}
+
+// dropSQL is what drops an entry; for the body of a view, what makes a stub of it again.
+func dropSQL(e *archive.Entry) string {
+	if e.Desc == "ROW SECURITY" {
+		return fmt.Sprintf("ALTER TABLE %s DISABLE ROW LEVEL SECURITY", quoteName(e.Namespace, e.Tag))
+	}
+	return e.DropStmt
+}

@@ -1,0 +1,414 @@
+package cloner
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"calco/cloner/archive"
+	"calco/cloner/pgtools"
+)
+
+// errChanged is for a target or a source on which an interrupted clone cannot go on.
+var errChanged = errors.New("the clone cannot go on from what is on the target")
+
+// cannotGoOn says why, and that there is another way.
+func cannotGoOn(format string, args ...any) error {
+	return &Error{
+		Phase: PhaseSnapshot, Err: fmt.Errorf("%w: "+format, append([]any{errChanged}, args...)...),
+		Hint: "Clean the target and start the clone again.",
+	}
+}
+
+// leftover is what an interrupted job has left in the target's _calco.
+type leftover struct {
+	ID          string
+	Term        int64
+	Nonce       string
+	Schemas     []string
+	System      string
+	Database    int64
+	Timeline    int
+	Definitions string
+	Filling     bool // the target held nothing else when this job began to fill it
+	Epoch       int  // the last one, or 0
+	Filled      int  // the last epoch, if all rows had arrived in it, or 0
+}
+
+const leftoverSQL = `
+	SELECT j.id, j.term, j.nonce, j.schemas, j.system, j.database, j.timeline, j.definitions,
+	       EXISTS (SELECT FROM _calco.stage WHERE name = 'filling')                           AS filling,
+	       coalesce((SELECT max(number) FROM _calco.epoch), 0)                                AS epoch,
+	       coalesce((SELECT max(number) FROM _calco.epoch e WHERE number = (SELECT max(number) FROM _calco.epoch)
+	                 AND EXISTS (SELECT FROM _calco.stage WHERE name = 'filled' AND epoch = e.number)), 0) AS filled
+	FROM _calco.job j`
+
+// findLeftover looks for what this job has left on the target, and ends what may still run of it there and on the source:
+// its locks would be waited for, and a dead client's transaction may still commit. With a spec that says so, this clone
+// becomes the job that it finds.
+func (r *run) findLeftover(ctx context.Context) error {
+	r.left = nil
+	found, err := collect[leftover](ctx, r.control, leftoverSQL)
+	switch state := sqlState(err); {
+	case state == "42P01" || state == "3F000" || state == "42703": // none, or of another version of Calco
+		found = nil
+	case err != nil:
+		return fmt.Errorf("read the interrupted job: %w", err)
+	}
+	if len(found) != 1 {
+		if r.claimed {
+			return cannotGoOn("somebody has dropped Calco's marks from the target")
+		}
+		return nil
+	}
+	left := &found[0]
+	if r.spec.adopt && !r.claimed {
+		return r.adopt(ctx, left)
+	}
+	if left.ID != r.spec.Job || !r.claimed && !r.spec.Resume {
+		return nil
+	}
+	if left.Term > r.spec.Term || r.claimed && left.Nonce != r.nonce {
+		return errTermLost
+	}
+	r.left = left
+	return r.endEarlier(ctx)
+}
+
+// adopt becomes the interrupted job, if that was a clone like this one.
+func (r *run) adopt(ctx context.Context, left *leftover) error {
+	if left.System != r.sourceFacts.SystemIdentifier || left.Database != r.sourceFacts.DatabaseOID ||
+		!slices.Equal(sorted(left.Schemas), sorted(r.spec.Schemas)) {
+		return refuse(Reason{
+			Code: ReasonNotEmpty, Side: Target,
+			Text: fmt.Sprintf("The target %s holds what an interrupted clone of another source, or of other schemas, has left.", r.spec.Target),
+			Hint: "Give the source and the schemas of that clone, or clean the target first (--clean).",
+		})
+	}
+	// Of a clone that was still cleaning, the rest is for a person to confirm again.
+	if !left.Filling {
+		return nil
+	}
+	r.spec.Job, r.spec.Term = left.ID, left.Term+1
+	for _, s := range []*session{r.source, r.control} {
+		if err := s.exec(ctx, "SET application_name = "+quoteLiteral(r.spec.applicationName())); err != nil {
+			return fmt.Errorf("name the session on the %s: %w", s.side, err)
+		}
+	}
+	r.left = left
+	return r.endEarlier(ctx)
+}
+
+// endEarlier makes sure that nobody else writes for this job: it ends the backends of its earlier runs, and of earlier
+// attempts of this one, and raises the term, after which those that still come write nothing. The sessions that hold the
+// snapshot of this run stay.
+func (r *run) endEarlier(ctx context.Context) error {
+	if err := endBackends(ctx, r.control, backendsOf(r.spec.Job)); err != nil {
+		return fmt.Errorf("end the interrupted run: %w", err)
+	}
+	if r.claimed {
+		return nil
+	}
+	if err := r.raiseTerm(ctx); err != nil {
+		return err
+	}
+	if err := endOthers(ctx, r.source, r.spec); err != nil {
+		return fmt.Errorf("end the interrupted run on the source: %w", err)
+	}
+	return nil
+}
+
+// raiseTerm waits for writers of the old term that came since they were last looked for, and ends them again.
+func (r *run) raiseTerm(ctx context.Context) error {
+	for {
+		raised, err := r.control.word(ctx, fmt.Sprintf(`BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL synchronous_commit = on;
+			WITH raised AS (UPDATE _calco.job SET term = %[1]d, status = NULL WHERE id = %[2]s AND nonce = %[3]s AND term <= %[1]d RETURNING 1)
+			SELECT count(*) FROM raised; COMMIT`, r.spec.Term, quoteLiteral(r.left.ID), quoteLiteral(r.left.Nonce)))
+		const lockTimeout = "55P03"
+		switch {
+		case sqlState(err) == lockTimeout:
+			if err := r.control.exec(ctx, "ROLLBACK"); err != nil {
+				return fmt.Errorf("take over the target: %w", err)
+			}
+		case err != nil:
+			return fmt.Errorf("take over the target: %w", err)
+		case raised != "1":
+			return errTermLost
+		}
+		if ended := endOthers(ctx, r.control, r.spec); ended != nil {
+			return fmt.Errorf("end the interrupted run: %w", ended)
+		}
+		if err == nil {
+			return nil
+		}
+	}
+}
+
+// takeOver makes what the job has left this run's. Nobody else writes any more, and the marks say what is there.
+func (r *run) takeOver(ctx context.Context) error {
+	r.nonce = r.left.Nonce
+	if err := r.holdTarget(ctx); err != nil {
+		return err
+	}
+	if r.left.Filling {
+		return r.checkSource()
+	}
+	err := r.control.write(ctx, fmt.Sprintf("UPDATE _calco.job SET system = %s, database = %d, timeline = %d, definitions = %s",
+		quoteLiteral(r.sourceFacts.SystemIdentifier), r.sourceFacts.DatabaseOID, r.timeline, quoteLiteral(r.plan.definitions(r.pgDumpVersion))))
+	if err != nil {
+		return fmt.Errorf("write the job to the target: %w", err)
+	}
+	return nil
+}
+
+// checkSource: the source is the one that was read before, and has the same definitions.
+func (r *run) checkSource() error {
+	left := r.left
+	switch definitions := r.plan.definitions(r.pgDumpVersion); {
+	case left.System != r.sourceFacts.SystemIdentifier || left.Database != r.sourceFacts.DatabaseOID:
+		return cannotGoOn("the source is another server or database than the one that was copied")
+	case left.Timeline != r.timeline && left.Timeline != 0 && r.timeline != 0:
+		return cannotGoOn("the source has failed over to another server since (timeline %d, then %d), which may have taken back what was copied", left.Timeline, r.timeline)
+	case left.Definitions[:2] != definitions[:2]:
+		return cannotGoOn("it was begun with pg_dump %s, and this is pg_dump %s: their definitions cannot be compared", left.Definitions[:2], definitions[:2])
+	case left.Definitions != definitions:
+		return cannotGoOn("the schema of the source has changed since")
+	}
+	return nil
+}
+
+// definitions is a digest of all that decides what the rows mean and what stands on them. It begins with the major
+// version of the pg_dump that wrote them.
+func (p *plan) definitions(v pgtools.Version) string {
+	var all []string
+	for _, e := range p.entries {
+		switch e.Desc {
+		case "ACL", "DEFAULT ACL", "COMMENT", "SECURITY LABEL":
+			continue
+		}
+		all = append(all, fmt.Sprintf("%q %q %q %q", e.Desc, e.Namespace, e.Tag, e.Defn))
+	}
+	slices.Sort(all)
+	sum := sha256.New()
+	for _, d := range all {
+		fmt.Fprintln(sum, d)
+	}
+	return fmt.Sprintf("%02d %s", v.Major(), hex.EncodeToString(sum.Sum(nil)))
+}
+
+// beginFilling notes that the target holds nothing that this job is to drop, and what is there that it does not own:
+// objects outside the chosen schemas that were there before.
+func (r *run) beginFilling(ctx context.Context) error {
+	r.epoch = 1
+	statements := []string{r.epochSQL()}
+	if len(r.plan.pulled) > 0 {
+		there, err := r.takeInventory(ctx)
+		if err != nil {
+			return err
+		}
+		for _, e := range r.plan.entries {
+			if r.plan.pulled[e.ID] && there.has(e) {
+				r.leave(e)
+				statements = append(statements, fmt.Sprintf("INSERT INTO _calco.kept VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+					quoteLiteral(e.Desc), quoteLiteral(e.Namespace), quoteLiteral(e.Tag)))
+			}
+		}
+	}
+	statements = append(statements, "INSERT INTO _calco.stage (name, epoch) VALUES ('filling', 1)")
+	if err := r.control.write(ctx, join(statements...)); err != nil {
+		return fmt.Errorf("write the epoch to the target: %w", err)
+	}
+	return nil
+}
+
+func (r *run) epochSQL() string {
+	return fmt.Sprintf("INSERT INTO _calco.epoch (number, snapshot_at, oldest_xid) VALUES (%d, %s, '%d')",
+		r.epoch, quoteLiteral(r.snap.at.Format(time.RFC3339Nano)), r.snap.xmin)
+}
+
+// goOn finds out what is on the target, and clears away what has to be done again: under the snapshot that it was copied
+// under nothing, under a new one what the source does not prove to be unchanged.
+func (r *run) goOn(ctx context.Context) error {
+	if err := r.readThere(ctx); err != nil {
+		return err
+	}
+	marks, err := readMarks(ctx, r.control)
+	if err != nil {
+		return err
+	}
+	if err := r.checkTarget(marks); err != nil {
+		return err
+	}
+	if err := r.dropEventTriggers(ctx); err != nil {
+		return err
+	}
+	f := r.judge(marks)
+	if f.filled {
+		err = r.keepEpoch(ctx)
+	} else {
+		err = r.prove(ctx, &f)
+	}
+	if err != nil {
+		return err
+	}
+	return r.redo(ctx, f)
+}
+
+// readThere reads what the target holds, and what of it was there before this job.
+func (r *run) readThere(ctx context.Context) (err error) {
+	if r.there, err = r.takeInventory(ctx); err != nil {
+		return err
+	}
+	kept, err := collect[keptEntry](ctx, r.control, `SELECT kind, namespace, name FROM _calco.kept`)
+	if err != nil {
+		return fmt.Errorf("read what was on the target before: %w", err)
+	}
+	for _, e := range r.plan.entries {
+		if slices.Contains(kept, keptEntry{e.Desc, e.Namespace, e.Tag}) {
+			r.leave(e)
+		}
+	}
+	return nil
+}
+
+// leave leaves an object as it is that was on the target before.
+func (r *run) leave(e *archive.Entry) {
+	r.markKept(e)
+	if e.Desc != "SCHEMA" && e.Desc != "EXTENSION" && e.Desc != "COMMENT" && e.Desc != "ACL" {
+		r.warn(title(e) + " was on the target already and was left as it is.")
+	}
+}
+
+type keptEntry struct{ Kind, Namespace, Name string }
+
+// checkTarget wants the tables that have marks, and nothing that this job has not made.
+func (r *run) checkTarget(marks []mark) error {
+	planned := map[entryKey]bool{}
+	tables := map[string]*archive.Entry{}
+	for _, e := range r.plan.entries {
+		planned[keyOf(e)] = true
+		if e.Desc == "TABLE" {
+			tables[quoteName(e.Namespace, e.Tag)] = e
+		}
+		// The index of a constraint is first made without it.
+		if x := r.plan.catalog.indexes[object{e.CatalogOID, e.OID}]; x != nil && e.Desc == "CONSTRAINT" {
+			planned[entryKey{"INDEX", e.Namespace, x.Name}] = true
+		}
+	}
+	for _, m := range marks {
+		if e := tables[m.Relation]; e != nil && !r.there.has(e) {
+			return cannotGoOn("somebody has dropped the table %s on the target", m.Relation)
+		}
+	}
+	for _, e := range r.there.chosen {
+		switch e.Desc {
+		case "TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE", "INDEX", "TRIGGER":
+			if !planned[keyOf(e)] {
+				return cannotGoOn("somebody has made %s on the target", title(e))
+			}
+		}
+	}
+	return nil
+}
+
+// dropEventTriggers drops those that are there already: they would fire at what is still to be made.
+func (r *run) dropEventTriggers(ctx context.Context) error {
+	for _, e := range r.plan.last {
+		if e.Desc == "EVENT TRIGGER" && r.there.has(e) {
+			if err := r.control.write(ctx, e.DropStmt); err != nil {
+				return fmt.Errorf("drop %s: %w", title(e), err)
+			}
+			r.there.forget(e)
+		}
+	}
+	return nil
+}
+
+// keepEpoch goes on without a snapshot: all rows are there, as the last one had them.
+func (r *run) keepEpoch(ctx context.Context) error {
+	r.epoch = r.left.Filled
+	found, err := collect[struct {
+		At    time.Time
+		Large int64
+	}](ctx, r.control, `
+		SELECT e.snapshot_at AS at, coalesce(s.large_objects, 0) AS large
+		FROM _calco.epoch e JOIN _calco.stage s ON s.epoch = e.number AND s.name = 'filled'
+		WHERE e.number = $1`, r.epoch)
+	if err != nil {
+		return fmt.Errorf("read the epoch of the target: %w", err)
+	}
+	r.filled, r.largeObjectCount = true, found[0].Large
+	r.report.SnapshotAt = found[0].At.UTC().Truncate(time.Second)
+	r.letGo()
+	return nil
+}
+
+// noteFilled notes that all rows are there, and waits for the disk: with that all that was committed before is safe too,
+// and the snapshot is needed no more.
+func (r *run) noteFilled(ctx context.Context) error {
+	err := r.control.write(ctx, fmt.Sprintf("SET LOCAL synchronous_commit = on; INSERT INTO _calco.stage (name, epoch, large_objects) VALUES ('filled', %d, %d)",
+		r.epoch, r.largeObjectCount))
+	if err != nil {
+		return fmt.Errorf("note that all rows are on the target: %w", err)
+	}
+	r.filled = true
+	return nil
+}
+
+// readEpochs puts the epochs into the report if there was more than one.
+func (r *run) readEpochs(ctx context.Context) error {
+	epochs, err := collect[Epoch](ctx, r.control, `
+		SELECT number, snapshot_at, kept, redone, redone_tables,
+		       (SELECT count(*) FROM _calco.mark WHERE born = number) AS copied
+		FROM _calco.epoch
+		ORDER BY number`)
+	if err != nil {
+		return fmt.Errorf("read the epochs of the target: %w", err)
+	}
+	if len(epochs) > 1 {
+		r.report.Epochs = epochs
+	}
+	return nil
+}
+
+// inventory is what a target holds, by pg_dump.
+type inventory struct {
+	entries map[entryKey][]*archive.Entry
+	chosen  []*archive.Entry // those that belong to the chosen schemas themselves
+}
+
+func (r *run) takeInventory(ctx context.Context) (inventory, error) {
+	a, err := r.dump(ctx, Target, "")
+	if err != nil {
+		return inventory{}, err
+	}
+	there := inventory{entries: map[entryKey][]*archive.Entry{}}
+	for _, e := range a.Entries {
+		there.entries[keyOf(e)] = append(there.entries[keyOf(e)], e)
+	}
+	chosen, pulled := selectEntries(a.Entries, r.spec.Schemas)
+	for _, e := range chosen {
+		if !pulled[e.ID] {
+			there.chosen = append(there.chosen, e)
+		}
+	}
+	return there, nil
+}
+
+func (i inventory) has(e *archive.Entry) bool { return len(i.entries[keyOf(e)]) > 0 }
+
+// same tells whether an entry is there just like this.
+func (i inventory) same(e *archive.Entry) bool {
+	return slices.ContainsFunc(i.entries[keyOf(e)], func(t *archive.Entry) bool { return t.Defn == e.Defn })
+}
+
+// hasIndex tells whether an index of that name is there that is no constraint.
+func (i inventory) hasIndex(namespace, name string) bool {
+	return len(i.entries[entryKey{"INDEX", namespace, name}]) > 0
+}
+
+func (i inventory) forget(e *archive.Entry) { delete(i.entries, keyOf(e)) }

@@ -1,0 +1,232 @@
+package cloner
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"calco/db/dbtest"
+)
+
+// resumed is the same job under its next term.
+func resumed(spec Spec) Spec {
+	spec.Term = max(spec.Term, 1) + 1
+	spec.Resume = true
+	return spec
+}
+
+// touchSQL changes rows of stageSQL in all ways, with what a proof could miss: a subtransaction, a no-op update, a row
+// that goes and comes back.
+const touchSQL = `
+	UPDATE plain SET s = 'changed' WHERE id % 1000 = 7;
+	DELETE FROM child WHERE id = 42; INSERT INTO child VALUES (42, 43);
+	DELETE FROM child WHERE id BETWEEN 100 AND 120;
+	INSERT INTO checked VALUES (3001);
+	DO $$ BEGIN BEGIN UPDATE indexed SET n = 3001 WHERE n = 1; EXCEPTION WHEN division_by_zero THEN NULL; END; END $$;
+	UPDATE excluded SET n = n WHERE n = 5;
+	SELECT lo_put((SELECT min(oid) FROM pg_largeobject_metadata), 0, 'new'); SELECT nextval('seq')`
+
+// TestResume cancels a clone in the middle of each phase, changes the source, and resumes it: the target is then the
+// source of now, whatever was kept.
+func TestResume(t *testing.T) {
+	t.Parallel()
+	for _, change := range []struct{ name, sql string }{{"quiet source", ""}, {"changed source", touchSQL}} {
+		t.Run(change.name, func(t *testing.T) {
+			t.Parallel()
+			for _, st := range stages {
+				t.Run(st.name, func(t *testing.T) {
+					t.Parallel()
+					source, target := dbtest.Database(t), dbtest.Database(t)
+					dbtest.Exec(t, source, stageSQL)
+					spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize}
+					if st.phase == PhaseClean {
+						mustComplete(t, spec)
+						spec.Job, spec.Clean = NewJob(), true
+					}
+					report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(ErrCancelled) })
+					isCancelled(t, spec, report, err)
+					filled := len(dbtest.Query(t, target, "SELECT 1 WHERE to_regclass('_calco.stage') IS NOT NULL")) > 0 &&
+						len(dbtest.Query(t, target, "SELECT 1 FROM _calco.stage WHERE name = 'filled'")) > 0
+					before := dbtest.Query(t, source, "SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM plain t")
+					if change.sql != "" {
+						dbtest.Exec(t, source, change.sql)
+					}
+					report = mustComplete(t, resumed(spec))
+					if filled { // then it is the source of then
+						if got := dbtest.Query(t, target, "SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM plain t"); fmt.Sprint(got) != fmt.Sprint(before) {
+							t.Errorf("the target has %v, want %v", got, before)
+						}
+						if len(report.Epochs) > 0 {
+							t.Errorf("epochs %+v, want one: all rows were there", report.Epochs)
+						}
+						return
+					}
+					hasAllRows(t, spec)
+				})
+			}
+		})
+	}
+}
+
+// TestResumeKeepsParts: parts that the source proves to be unchanged are kept, the others redone, whatever stands on them.
+func TestResumeKeepsParts(t *testing.T) {
+	t.Parallel()
+	// The transactions of other tests would put every proof in doubt: they are older than the rows.
+	source, target := dbtest.Cluster(t, nil).URL(""), dbtest.Database(t)
+	// The view waits at the end: all is there then but the note that it is, which the test takes away.
+	dbtest.Exec(t, source, `
+		CREATE TABLE parent (id int PRIMARY KEY, s text);
+		INSERT INTO parent SELECT n, repeat('x', 200) FROM generate_series(1, 5000) n;
+		CREATE TABLE child (id int PRIMARY KEY, parent_id int REFERENCES parent ON DELETE CASCADE, u int UNIQUE);
+		INSERT INTO child SELECT n, n, n FROM generate_series(1, 5000) n;
+		CREATE FUNCTION forbid() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not allowed'; END $$;
+		CREATE TABLE still (id int PRIMARY KEY, s text);
+		INSERT INTO still SELECT n, repeat('x', 200) FROM generate_series(1, 5000) n;
+		CREATE TABLE measure (day int, n int, PRIMARY KEY (day, n)) PARTITION BY RANGE (day);
+		CREATE TABLE measure_1 PARTITION OF measure FOR VALUES FROM (0) TO (10);
+		CREATE TABLE measure_2 PARTITION OF measure FOR VALUES FROM (10) TO (20);
+		INSERT INTO measure SELECT n % 20, n FROM generate_series(1, 4000) n;
+		CREATE INDEX ON measure (n);
+		CREATE UNLOGGED TABLE scratch AS SELECT generate_series(1, 500) AS n;
+		CREATE VIEW totals AS SELECT p.id, p.s, count(*) AS n FROM parent p JOIN child c ON c.parent_id = p.id GROUP BY p.id;
+		CREATE MATERIALIZED VIEW filled AS SELECT count(*) AS n FROM totals;
+		CREATE FUNCTION wait_for(key int) RETURNS int LANGUAGE sql AS 'SELECT 1 FROM pg_advisory_xact_lock_shared(key)';
+		CREATE MATERIALIZED VIEW waiting AS SELECT wait_for(4);
+		ALTER TABLE child ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON child;
+		SELECT lo_from_bytea(0, 'large');`)
+	// On the target alone it would refuse rows that come after it.
+	dbtest.Exec(t, source, "CREATE TRIGGER forbid BEFORE INSERT ON child FOR EACH ROW EXECUTE FUNCTION forbid(); ALTER TABLE child ENABLE ALWAYS TRIGGER forbid")
+	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize}
+	st := stage{"a view", PhaseViews, PhaseCopy, Target, "SELECT pg_advisory_lock(4)"}
+	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(ErrCancelled) })
+	isCancelled(t, spec, report, err)
+	dbtest.Exec(t, target, "DELETE FROM _calco.stage WHERE name = 'filled'")
+	dbtest.Exec(t, source, `SET session_replication_role = replica;
+		UPDATE parent SET s = 'y' WHERE id = 17;
+		DELETE FROM child WHERE id > 4990; DELETE FROM parent WHERE id > 4990; ALTER TABLE child DISABLE TRIGGER forbid; INSERT INTO child VALUES (5001, 1, 5001); ALTER TABLE child ENABLE ALWAYS TRIGGER forbid;
+		UPDATE measure SET day = 11 WHERE n = 3;
+		REFRESH MATERIALIZED VIEW filled; SELECT lo_from_bytea(0, 'more')`)
+	report = mustComplete(t, resumed(spec))
+	if len(report.Epochs) != 2 || report.Epochs[1].Kept == 0 || report.Epochs[1].Redone == 0 {
+		t.Fatalf("epochs %+v, want a second one that kept parts and redid others", report.Epochs)
+	}
+	for _, name := range []string{"still", "scratch"} {
+		if strings.Contains(fmt.Sprint(report.Epochs[1].RedoneTables), name) {
+			t.Errorf("redone: %v, want %s kept", report.Epochs[1].RedoneTables, name)
+		}
+	}
+	for _, name := range []string{"parent", "child", "still", "measure", "measure_1", "measure_2", "scratch", "totals", "filled"} {
+		mustEqual(t, source, target, "SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM "+name+" t")
+	}
+	mustEqual(t, source, target, "SELECT conrelid::regclass::text, conname, convalidated, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2")
+	mustEqual(t, source, target, "SELECT indexrelid::regclass::text, indisvalid FROM pg_index WHERE indrelid::regclass::text !~ '^pg_' ORDER BY 1")
+	mustEqual(t, source, target, "SELECT tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal")
+	mustEqual(t, source, target, "SELECT relrowsecurity FROM pg_class WHERE relname = 'child'")
+	mustEqual(t, source, target, "SELECT lo_get(oid) FROM pg_largeobject_metadata ORDER BY 1")
+	mustEqual(t, source, target, "SELECT to_regnamespace('_calco')")
+}
+
+// TestCannotResume: what cannot go on says so, and clean and retry does.
+func TestCannotResume(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, source, target, want string }{
+		{"a column more", "ALTER TABLE plain ADD COLUMN z int DEFAULT 5", "", "the schema of the source has changed since"},
+		{"an enum value renamed", "ALTER TYPE mood RENAME VALUE 'sad' TO 'gloomy'", "", "the schema of the source has changed since"},
+		{"another source", "", "UPDATE _calco.job SET system = '1'", "the source is another server or database"},
+		{"a failover", "", "UPDATE _calco.job SET timeline = timeline + 1", "failed over"},
+		{"another pg_dump", "", "UPDATE _calco.job SET definitions = '12' || substr(definitions, 3)", "pg_dump"},
+		{"a table dropped", "", "DROP TABLE plain CASCADE", "somebody has dropped the table"},
+		{"a table made", "", "CREATE TABLE intruder (id int)", "somebody has made TABLE public.intruder"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			source, target := dbtest.Database(t), dbtest.Database(t)
+			dbtest.Exec(t, source, stageSQL)
+			spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+			st := stages[len(stages)-3] // a view
+			report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(ErrCancelled) })
+			isCancelled(t, spec, report, err)
+			if !report.Resumable {
+				t.Error("a cancelled clone cannot be resumed")
+			}
+			if tt.source != "" {
+				dbtest.Exec(t, source, tt.source)
+			}
+			if tt.target != "" {
+				dbtest.Exec(t, target, tt.target)
+			}
+			again := resumed(spec)
+			report, err = Clone(t.Context(), again, Options{})
+			e := hasFailed(t, again, report, err)
+			if !strings.Contains(report.Error, tt.want) || e.Hint != "Clean the target and start the clone again." || report.Resumable {
+				t.Errorf("error %q, hint %q, resumable %t, want %q", report.Error, e.Hint, report.Resumable, tt.want)
+			}
+			again.Term, again.Clean, again.Resume, again.Job = 1, true, false, NewJob()
+			mustComplete(t, again)
+			hasAllRows(t, again)
+		})
+	}
+}
+
+// TestResumeFromMarksAlone is what the terminal does: it knows no job.
+func TestResumeFromMarksAlone(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, stageSQL)
+	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+	st := stages[5]
+	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(ErrCancelled) })
+	isCancelled(t, spec, report, err)
+
+	other := dbtest.Database(t)
+	dbtest.Exec(t, other, "CREATE TABLE t AS SELECT 1 AS n")
+	for _, s := range []Spec{{Source: URL(other), Target: URL(target), Resume: true}, {Source: URL(source), Target: URL(target), Schemas: []string{"public"}, Resume: true}} {
+		report := mustEnd(t, s, Options{}, StatusRefused)
+		if r := report.Reasons[0]; r.Code != ReasonNotEmpty || !strings.Contains(r.Text, "an interrupted clone of another source") {
+			t.Errorf("reason %+v", r)
+		}
+	}
+	mustComplete(t, Spec{Source: URL(source), Target: URL(target), Lanes: 2, Resume: true})
+	hasAllRows(t, spec)
+
+	// With nothing to resume it starts on an empty target, and refuses another.
+	report = mustEnd(t, Spec{Source: URL(source), Target: URL(target), Resume: true}, Options{}, StatusRefused)
+	if report.Reasons[0].Code != ReasonNotEmpty {
+		t.Errorf("reason %+v", report.Reasons)
+	}
+	mustComplete(t, Spec{Source: URL(source), Target: URL(dbtest.Database(t)), Resume: true})
+}
+
+// TestSplit: a table in parts is the whole table, with what its first and last pages have.
+func TestSplit(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, `
+		CREATE TABLE big (id int PRIMARY KEY, s text); INSERT INTO big SELECT n, repeat('x', n % 500) FROM generate_series(1, 20000) n;
+		DELETE FROM big WHERE id % 7 = 0; INSERT INTO big SELECT n, 'late' FROM generate_series(20001, 21000) n;
+		CREATE TABLE toasted (id int, s text); ALTER TABLE toasted ALTER s SET STORAGE EXTERNAL; INSERT INTO toasted SELECT n, repeat('y', 20000) FROM generate_series(1, 300) n;
+		CREATE TABLE parent (id int, v int GENERATED ALWAYS AS (id * 2) STORED); CREATE TABLE heir () INHERITS (parent);
+		INSERT INTO parent SELECT generate_series(1, 30000); INSERT INTO heir SELECT generate_series(1, 30000);
+		CREATE TABLE bare (); INSERT INTO bare SELECT FROM generate_series(1, 30000)`)
+	for _, size := range []int64{MinPartSize, 1 << 20, 0} {
+		report := mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true, PartSize: size})
+		if report.Tables != 5 || report.Rows != report.countedRows(t, target) {
+			t.Errorf("%d tables and %d rows", report.Tables, report.Rows)
+		}
+		for _, name := range []string{"big", "toasted", "ONLY parent", "heir"} {
+			mustEqual(t, source, target, "SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM "+name+" t")
+		}
+		mustEqual(t, source, target, "SELECT count(*) FROM bare")
+	}
+}
+
+func (r Report) countedRows(t *testing.T, database string) (rows int64) {
+	t.Helper()
+	got := dbtest.Query(t, database, "SELECT (SELECT count(*) FROM big) + (SELECT count(*) FROM toasted) + (SELECT count(*) FROM parent) + (SELECT count(*) FROM bare)")
+	if _, err := fmt.Sscan(got[0][0], &rows); err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
