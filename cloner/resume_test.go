@@ -103,7 +103,7 @@ func TestResumeKeepsParts(t *testing.T) {
 	isCancelled(t, spec, report, err)
 	dbtest.Exec(t, target, "DELETE FROM _calco.stage WHERE name = 'filled'")
 	dbtest.Exec(t, source, `SET session_replication_role = replica;
-		UPDATE parent SET s = 'y' WHERE id = 17;
+		UPDATE parent SET s = repeat('y', 300) WHERE id = 17; -- which moves to another part
 		DELETE FROM child WHERE id > 4990; DELETE FROM parent WHERE id > 4990; ALTER TABLE child DISABLE TRIGGER forbid; INSERT INTO child VALUES (5001, 1, 5001); ALTER TABLE child ENABLE ALWAYS TRIGGER forbid;
 		UPDATE measure SET day = 11 WHERE n = 3;
 		REFRESH MATERIALIZED VIEW filled; SELECT lo_from_bytea(0, 'more')`)

@@ -1,0 +1,206 @@
+package cloner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"calco/db/dbtest"
+)
+
+// A lane that loses a connection costs the part it carries, and no other: neither the snapshot nor the clone begins anew.
+func TestLaneReplacesConnections(t *testing.T) {
+	t.Parallel()
+	for _, side := range []Side{Source, Target} {
+		t.Run(string(side), func(t *testing.T) {
+			t.Parallel()
+			source, target := dbtest.Database(t), dbtest.Database(t)
+			dbtest.Exec(t, source, stageSQL)
+			spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize}
+			st := stage{"a row is slow to be checked", PhaseCopy, PhaseCopy, Target, "SELECT pg_advisory_lock(1)"}
+			meter := &Meter{}
+			report, err := st.watched(t, spec, meter, func(_ context.CancelCauseFunc, release func()) {
+				// The target's end of the lane waits for the lock, the source's has sent all or waits.
+				which := map[Side]string{Target: "wait_event_type = 'Lock'", Source: "query LIKE '%COPY%checked%'"}[side]
+				ended := dbtest.Query(t, map[Side]string{Source: source, Target: target}[side], fmt.Sprintf(
+					"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'calco/%s/%%' AND %s", spec.Job, which))
+				if len(ended) != 1 {
+					t.Errorf("%d backends were ended, want one", len(ended))
+				}
+				release()
+			})
+			hasGoneOn(t, spec, report, err)
+			retries, begun := 0, 0
+			for _, e := range meter.Since(0).Events {
+				if e.Kind == EventRetry {
+					retries++
+				}
+				if e.Kind == EventPhaseEnded && e.Phase == PhasePreData {
+					begun++
+				}
+			}
+			if retries > 1 || side == Target && retries != 1 || begun != 1 {
+				t.Errorf("%d connections were replaced and the clone began %d times", retries, begun)
+			}
+		})
+	}
+}
+
+// The answer to the COMMIT of a part may be all that is lost: then it is on the target, and must not come again.
+func TestCommittedPartStays(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, "CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
+	dbtest.Exec(t, target, "CREATE TABLE t (n int)")
+	l := newTestLane(t, source, target)
+	dbtest.Exec(t, target, "INSERT INTO _calco.epoch (number, snapshot_at, oldest_xid) VALUES (1, now(), '1')")
+	booted := dbtest.Query(t, target, "SELECT pg_postmaster_start_time()")[0][0]
+	r := &run{spec: Spec{Job: "lane", Term: 7, Target: URL(target)}, meter: &Meter{}, epoch: 1, fence: l.fence, searchPath: "public"}
+	r.targetFacts = facts{BootedAt: booted, Encoding: "UTF8"}
+	r.sourceFacts = facts{Encoding: "UTF8"}
+	p := &part{relation: "t", flight: &flight{}, out: "COPY public.t TO STDOUT", in: "COPY public.t FROM STDIN"}
+	if _, err := l.carryPart(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	for name, there := range map[string]bool{"t": true, "another": false} {
+		rows, here, err := r.replaceTarget(t.Context(), l.lane, &part{relation: name, flight: &flight{}})
+		if err != nil || here != there || there && rows != 1000 {
+			t.Errorf("%s: %d rows, there: %t, %v", name, rows, here, err)
+		}
+	}
+	r.targetFacts.BootedAt = "before"
+	if _, _, err := r.replaceTarget(t.Context(), l.lane, p); !errors.Is(err, errRestarted) {
+		t.Errorf("after a restart of the target: %v", err)
+	}
+}
+
+// A dead client's transaction may still commit: whoever goes on ends it before reading the marks.
+func TestResumeEndsDeadClient(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, stageSQL)
+	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+	st := stages[3] // no row has arrived
+	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(ErrCancelled) })
+	isCancelled(t, spec, report, err)
+	dead, err := pgconn.Connect(t.Context(), strings.Replace(target, "?", "?application_name=calco%2F"+spec.Job+"%2F1&", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dead.Close(context.Background()) //nolint:errcheck // it is dead
+	err = dead.Exec(t.Context(), `BEGIN; SELECT FROM _calco.job FOR SHARE; INSERT INTO plain (id) SELECT generate_series(1, 3000);
+		INSERT INTO _calco.mark VALUES ('"public"."plain"', 0, 1, 0, 0, false, 1, 1, 3000, 1)`).Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustComplete(t, resumed(spec))
+	hasAllRows(t, spec)
+	if err := dead.Exec(t.Context(), "COMMIT").Close(); err == nil {
+		t.Error("the dead client's transaction was committed")
+	}
+}
+
+// A run whose term is over stops, wherever it is, and does not come back.
+func TestOldTermStops(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, stageSQL)
+	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+	var taken Report
+	report, err := stages[5].play(t, spec, func(_ context.CancelCauseFunc, release func()) {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			taken, _ = Clone(t.Context(), resumed(spec), Options{}) // judged below
+		}()
+		await(t, target, "SELECT EXISTS (SELECT FROM _calco.job WHERE term = 2)")
+		release()
+		<-done
+	})
+	if !errors.Is(err, errTermLost) || report.Status != StatusFailed || report.Resumable {
+		t.Errorf("the old run: %s, %v", report.Status, err)
+	}
+	if taken.Status != StatusCompleted {
+		t.Errorf("the new run: %+v", taken)
+	}
+	hasAllRows(t, spec)
+	if report, err := Clone(t.Context(), spec, Options{}); report.Status != StatusRefused {
+		t.Errorf("the old run again: %s, %v, want a target that is not empty", report.Status, err)
+	}
+}
+
+// After a crash of the target an unlogged table is empty, though its marks are there.
+func TestUnloggedAfterCrash(t *testing.T) {
+	t.Parallel()
+	s := dbtest.Cluster(t, nil)
+	source := dbtest.Database(t)
+	dbtest.Exec(t, source, `CREATE UNLOGGED TABLE scratch AS SELECT generate_series(1, 500) AS n; CREATE TABLE logged AS SELECT generate_series(1, 500) AS n;
+		CREATE FUNCTION wait_for(key int) RETURNS int LANGUAGE sql AS 'SELECT 1 FROM pg_advisory_xact_lock_shared(key)';
+		CREATE MATERIALIZED VIEW waiting AS SELECT wait_for(4)`)
+	for _, again := range []bool{false, true} {
+		t.Run(fmt.Sprintf("by another process %t", again), func(t *testing.T) {
+			target := newDatabase(t, s, fmt.Sprintf("again %t", again), "")
+			spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+			st := stage{"a view", PhaseViews, PhaseCopy, Target, "SELECT pg_advisory_lock(4)"}
+			report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, release func()) {
+				if again {
+					cancel(ErrCancelled)
+					return
+				}
+				crash(t, s)
+				release()
+			})
+			if again {
+				isCancelled(t, spec, report, err)
+				crash(t, s)
+				report, err = Clone(t.Context(), resumed(spec), Options{})
+			}
+			if err != nil || report.Status != StatusCompleted {
+				t.Fatalf("%s, %v, %+v", report.Status, err, report.Differences)
+			}
+			for _, name := range []string{"scratch", "logged"} {
+				mustEqual(t, source, target, "SELECT count(*), sum(n) FROM "+name)
+			}
+			if len(report.Epochs) != 2 {
+				t.Errorf("epochs %+v, want two: the rows were gone and the snapshot too", report.Epochs)
+			}
+		})
+	}
+}
+
+// Trouble that does not pass ends the clone after a while, in words, and it can be resumed; a crash loop too, though each
+// round gets something done.
+func TestGiveUp(t *testing.T) {
+	t.Parallel()
+	s := dbtest.Cluster(t, nil)
+	source, target := dbtest.Database(t), s.URL("")
+	dbtest.Exec(t, source, stageSQL)
+	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+	meter := &Meter{}
+	var shown atomic.Pointer[Trouble]
+	report, err := Clone(t.Context(), spec, Options{Meter: meter, Patience: 2 * time.Second, notify: func(p Phase) {
+		if p == PhaseIndexes {
+			if err := s.Stop(context.Background()); err != nil {
+				t.Error(err)
+			}
+			go func() {
+				for shown.Load() == nil && t.Context().Err() == nil {
+					shown.Store(meter.Progress().Trouble)
+					_ = pause(t.Context(), 20*time.Millisecond)
+				}
+			}()
+		}
+	}})
+	if report.Status != StatusFailed || !report.Resumable || !strings.Contains(report.Hint, "Nothing got done for 2s.") {
+		t.Fatalf("%s, resumable %t, hint %q, error %v", report.Status, report.Resumable, report.Hint, err)
+	}
+	if tr := shown.Load(); tr == nil || tr.Text == "" || tr.Until.Sub(tr.Since) != 2*time.Second {
+		t.Errorf("trouble %+v while it waited", tr)
+	}
+}
