@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -77,8 +78,9 @@ type run struct {
 	pgDumpVersion pgtools.Version
 	excluded      []string // schemas that pg_dump may not even look at
 	epoch         int      // of the snapshot, on the target; 0 for none yet
-	filled        bool     // all rows are there
-	claimed       bool     // _calco is on the target, and this job's
+	held          atomic.Pointer[held]
+	filled        bool // all rows are there
+	claimed       bool // _calco is on the target, and this job's
 	nonce         string
 
 	// What an attempt finds out and does.

@@ -179,7 +179,7 @@ func (r *run) runLane(ctx context.Context, q *partQueue, g *graph) error {
 		}
 		if r.isLost(p.table) {
 			r.settlePart(p, 0, true, g)
-			q.dropped()
+			q.dropped(p)
 			continue
 		}
 		if err := r.carry(ctx, l, p, q, g); err != nil {
@@ -229,7 +229,7 @@ func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *grap
 		return nil
 	}
 	r.giveUp(p, err, g)
-	q.dropped()
+	q.dropped(p)
 	return nil
 }
 
@@ -241,7 +241,7 @@ func (r *run) arrive(ctx context.Context, l *lane, p *part, rows int64, q *partQ
 		}
 	}
 	r.meter.land(p.flight, r.settlePart(p, rows, false, g))
-	q.arrived()
+	q.arrived(p)
 	return nil
 }
 
@@ -290,7 +290,8 @@ func (r *run) replaceSource(ctx context.Context, l *lane) error {
 }
 
 // replaceTarget opens the target's end of a lane anew and waits until its old backend is gone, whose transaction could
-// still commit. Then the mark tells whether it has.
+// still commit. Then the mark tells whether it has. Parts that arrived before may be lost too, if the server crashed: but
+// then so is the session that the whole attempt depends on, and the next one reads all marks again.
 func (r *run) replaceTarget(ctx context.Context, l *lane, p *part) (rows int64, here bool, err error) {
 	pid := l.target.pid
 	l.target.close()
@@ -299,18 +300,13 @@ func (r *run) replaceTarget(ctx context.Context, l *lane, p *part) (rows int64, 
 		return 0, false, err
 	}
 	l.target = s
-	booted, err := one[string](ctx, s, `SELECT pg_postmaster_start_time()::text`)
-	if err != nil {
-		return 0, false, err
-	}
-	if booted != r.targetFacts.BootedAt {
-		return 0, false, errRestarted
-	}
 	if err := endBackend(ctx, s, pid); err != nil {
 		return 0, false, fmt.Errorf("end the backend that was lost: %w", err)
 	}
-	found, err := collect[struct{ Rows int64 }](ctx, s, `SELECT rows FROM _calco.mark WHERE relation = $1 AND part = $2 AND epoch = $3`,
-		p.relation, p.number, r.epoch)
+	found, err := collect[struct{ Rows int64 }](ctx, s, `
+		SELECT rows FROM _calco.mark WHERE relation = $1 AND part = $2 AND epoch = $3
+		UNION ALL
+		SELECT rows FROM _calco.unlogged_mark WHERE relation = $1 AND part = $2 AND epoch = $3`, p.relation, p.number, r.epoch)
 	if err != nil || len(found) == 0 {
 		return 0, false, err
 	}

@@ -132,6 +132,7 @@ func (r *run) readSchema(ctx context.Context) error {
 	if r.snap != nil {
 		r.snap.release()
 		r.snap, r.epoch = nil, 0
+		r.held.Store(nil)
 	}
 	snap, err := takeSnapshot(ctx, func(ctx context.Context) (*session, error) {
 		return open(ctx, Source, r.spec.Source, r.spec.applicationName())

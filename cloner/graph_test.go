@@ -254,7 +254,7 @@ func TestPartQueue(t *testing.T) {
 				wait.Go(func() {
 					for p := q.next(t.Context()); p != nil; p = q.next(t.Context()) {
 						if p != stubborn {
-							q.arrived()
+							q.arrived(p)
 							continue
 						}
 						mu.Lock()
@@ -262,7 +262,7 @@ func TestPartQueue(t *testing.T) {
 						passes := tries == tt.passes
 						mu.Unlock()
 						if passes {
-							q.arrived()
+							q.arrived(p)
 						} else {
 							q.later(p, failed)
 						}
@@ -295,7 +295,7 @@ func TestPartQueueRounds(t *testing.T) {
 		switch {
 		case p.number == arrived:
 			arrived++
-			q.arrived()
+			q.arrived(p)
 		case p.number == chain-1 && tries == 1:
 			q.again(p) // another way, without being put off
 		default:
@@ -315,7 +315,8 @@ func TestPartQueueEndsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	q := newPartQueue()
 	q.waiting = []*part{{}}
-	if q.next(ctx) == nil { // under way for ever: the others wait for it
+	first := q.next(ctx)
+	if first == nil { // under way for ever: the others wait for it
 		t.Fatal("no part")
 	}
 	defer context.AfterFunc(ctx, q.wake)()
@@ -329,7 +330,7 @@ func TestPartQueueEndsWithContext(t *testing.T) {
 	}
 	cancel()
 	wait.Wait()
-	q.dropped()
+	q.dropped(first)
 	if p := q.next(ctx); p != nil {
 		t.Errorf("next = %v after the end, want none", p)
 	}

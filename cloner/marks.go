@@ -34,6 +34,7 @@ const createMarks = `
 		number        int PRIMARY KEY,
 		snapshot_at   timestamptz NOT NULL,
 		oldest_xid    xid8 NOT NULL, -- pg_snapshot_xmin
+		durable       boolean NOT NULL DEFAULT false, -- a crash of the source takes back nothing that the snapshot saw
 		kept          int NOT NULL DEFAULT 0,
 		redone        int NOT NULL DEFAULT 0,
 		redone_tables text[] NOT NULL DEFAULT '{}'
@@ -62,10 +63,11 @@ const createMarks = `
 		rows      bigint NOT NULL,
 		bytes     bigint NOT NULL,
 		xid       xid8 NOT NULL DEFAULT pg_current_xact_id(),
-		boot      text NOT NULL DEFAULT pg_postmaster_start_time()::text,
 		marked_at timestamptz NOT NULL DEFAULT now(),
 		PRIMARY KEY (relation, part)
 	);
+	-- Those of unlogged tables: a crash empties both.
+	CREATE UNLOGGED TABLE _calco.unlogged_mark (LIKE _calco.mark INCLUDING ALL);
 	REVOKE ALL ON SCHEMA _calco FROM PUBLIC`
 
 // mark is a row of _calco.mark: a part that is on the target.
@@ -80,7 +82,7 @@ type mark struct {
 	Rows     int64
 	Bytes    int64
 	XID      int64 // of the transaction that wrote the part
-	SameBoot bool  // the server has not been started since
+	Durable  bool  // see _calco.epoch
 	Oldest   int64 // transaction that was running at the snapshot of its epoch
 }
 
@@ -89,9 +91,8 @@ func (m mark) split() split { return split{Parts: m.Parts, Stride: m.Stride} }
 func readMarks(ctx context.Context, s *session) ([]mark, error) {
 	marks, err := collect[mark](ctx, s, `
 		SELECT m.relation, m.part, m.parts, m.stride, m.filenode, m.through, m.epoch, m.rows, m.bytes, m.xid::text::bigint AS xid,
-		       m.boot = pg_postmaster_start_time()::text AS same_boot,
-		       e.oldest_xid::text::bigint AS oldest
-		FROM _calco.mark m
+		       e.durable, e.oldest_xid::text::bigint AS oldest
+		FROM (SELECT * FROM _calco.mark UNION ALL SELECT * FROM _calco.unlogged_mark) m
 		JOIN _calco.epoch e ON e.number = m.epoch
 		ORDER BY m.relation, m.part`)
 	if err != nil {
@@ -102,12 +103,21 @@ func readMarks(ctx context.Context, s *session) ([]mark, error) {
 
 // markSQL inserts the mark of a part, in the transaction that writes it.
 func (r *run) markSQL(p *part, rows int64) string {
-	m := mark{Parts: 1}
+	m, into := mark{Parts: 1}, "mark"
 	if p.table != nil {
+		into = p.table.marks()
 		m.Parts, m.Stride, m.Filenode, m.Through = p.table.split.Parts, p.table.split.Stride, p.table.Filenode, p.table.ThroughRoot
 	}
-	return fmt.Sprintf("INSERT INTO _calco.mark (relation, part, parts, stride, filenode, through, epoch, born, rows, bytes) VALUES (%s, %d, %d, %d, %d, %t, %[7]d, %[7]d, %[8]d, %[9]d)",
-		quoteLiteral(p.relation), p.number, m.Parts, m.Stride, m.Filenode, m.Through, r.epoch, rows, p.flight.bytes.Load())
+	return fmt.Sprintf("INSERT INTO _calco.%s (relation, part, parts, stride, filenode, through, epoch, born, rows, bytes) VALUES (%s, %d, %d, %d, %d, %t, %[8]d, %[8]d, %[9]d, %[10]d)",
+		into, quoteLiteral(p.relation), p.number, m.Parts, m.Stride, m.Filenode, m.Through, r.epoch, rows, p.flight.bytes.Load())
+}
+
+// marks is the table of _calco that has the marks of t.
+func (t *table) marks() string {
+	if t.Unlogged {
+		return "unlogged_mark"
+	}
+	return "mark"
 }
 
 // claim makes the target this job's: it goes on with what the job has left there, or ends

@@ -32,7 +32,6 @@ type facts struct {
 	DatabaseOID      int64
 	SystemIdentifier string
 	InRecovery       bool
-	BootedAt         string // when the server was started
 	Role             string
 	Superuser        bool
 	CanCreate        bool

@@ -20,21 +20,15 @@ type findings struct {
 // judge sorts the marks by what they say themselves. Once all rows had arrived no snapshot is needed any more.
 func (r *run) judge(marks []mark) findings {
 	tables := r.plan.byRelation()
-	f := findings{filled: r.left.Filled > 0}
-	gone := func(m mark) bool { // a crash empties an unlogged table
-		t := tables[m.Relation]
-		return t != nil && t.Unlogged && !m.SameBoot
-	}
-	if f.filled && !slices.ContainsFunc(marks, gone) {
+	// A crash since may have emptied unlogged tables.
+	f := findings{filled: r.left.Filled > 0 && !r.unloggedLost(marks)}
+	if f.filled {
 		f.good = marks
 		return f
 	}
-	f.filled = false
 	for _, m := range marks {
 		t := tables[m.Relation]
 		switch {
-		case gone(m):
-			f.stale = append(f.stale, m)
 		case m.Epoch == r.epoch:
 			f.good = append(f.good, m)
 		case t == nil || t.Extension != 0 || !t.Heap || m.Parts > 1 && m.Filenode != t.Filenode:
@@ -45,6 +39,19 @@ func (r *run) judge(marks []mark) findings {
 		}
 	}
 	return f
+}
+
+// unloggedLost tells whether an unlogged table that is to be filled has not all of its marks.
+func (r *run) unloggedLost(marks []mark) bool {
+	here, parts := map[string]int{}, map[string]int{}
+	for _, m := range marks {
+		here[m.Relation]++
+		parts[m.Relation] = m.Parts
+	}
+	return slices.ContainsFunc(r.plan.tables, func(t *table) bool {
+		name := t.relation()
+		return t.Unlogged && !r.isLeftAlone(t.OID) && (here[name] == 0 || here[name] < parts[name])
+	})
 }
 
 func (p *plan) byRelation() map[string]*table {
@@ -66,8 +73,9 @@ const proofsABatch = 20
 //
 // A part is as it was if the snapshot sees as many rows in its pages as were copied, and none of a transaction as new as
 // the oldest that was running when the earlier snapshot was taken. For then each row that is seen now was seen then, so
-// those are a subset of the rows that were copied; and of as many, all. It needs the same timeline, since a failover may
-// give a number out twice, transactions that can be compared, and for pages the same file.
+// those are a subset of the rows that were copied; and of as many, all. It needs a snapshot that was durable and the same
+// timeline, since a crash or a failover may give a number out twice, transactions that can be compared, and for pages the
+// same file.
 func (r *run) prove(ctx context.Context, f *findings) error {
 	if r.snap == nil {
 		// All rows were there, and an unlogged table has lost its own since.
@@ -83,11 +91,12 @@ func (r *run) prove(ctx context.Context, f *findings) error {
 			return fmt.Errorf("write the epoch to the target: %w", err)
 		}
 	}
+	r.held.Store(&held{r.snap, r.epoch})
 	todo := f.doubt
 	f.doubt = nil
 	var unproven []mark
 	if r.timeline != 0 {
-		todo, unproven = cut(todo, func(m mark) bool { return r.snap.xmax-m.Oldest < xidsComparable })
+		todo, unproven = cut(todo, func(m mark) bool { return m.Durable && r.snap.xmax-m.Oldest < xidsComparable })
 	} else {
 		todo, unproven = nil, todo
 	}
@@ -206,6 +215,7 @@ func proofSQL(t *table, m mark) string {
 
 // recordProof notes on the target what is true in this epoch. A mark that was proven stands for this snapshot from now on.
 func (r *run) recordProof(ctx context.Context, kept, stale []mark) error {
+	tables := r.plan.byRelation()
 	redone := map[string]bool{}
 	var names []string
 	for _, m := range stale {
@@ -217,8 +227,8 @@ func (r *run) recordProof(ctx context.Context, kept, stale []mark) error {
 	statements := []string{fmt.Sprintf("UPDATE _calco.epoch SET kept = kept + %d, redone = redone + %d, redone_tables = redone_tables || %s WHERE number = %d",
 		len(kept), len(stale), quoteArray(names), r.epoch)}
 	for relation, parts := range partsOf(kept) {
-		statements = append(statements, fmt.Sprintf("UPDATE _calco.mark SET epoch = %d WHERE relation = %s AND part IN (%s)",
-			r.epoch, quoteLiteral(relation), parts))
+		statements = append(statements, fmt.Sprintf("UPDATE _calco.%s SET epoch = %d WHERE relation = %s AND part IN (%s)",
+			tables[relation].marks(), r.epoch, quoteLiteral(relation), parts))
 	}
 	if err := r.control.write(ctx, join(statements...)); err != nil {
 		return fmt.Errorf("write to the target what was proven: %w", err)

@@ -2,6 +2,7 @@ package cloner
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -13,7 +14,8 @@ type partQueue struct {
 	waiting  []*part
 	putOff   []putOff // at the end: what never arrived
 	inFlight int
-	moved    bool // a part arrived since the last round began
+	flying   map[string]int // parts in flight, by relation
+	moved    bool           // a part arrived since the last round began
 	round    int
 }
 
@@ -26,7 +28,7 @@ type putOff struct {
 const rounds = 8
 
 func newPartQueue() *partQueue {
-	q := &partQueue{}
+	q := &partQueue{flying: map[string]int{}}
 	q.changed = sync.NewCond(&q.mu)
 	return q
 }
@@ -41,10 +43,7 @@ func (q *partQueue) next(ctx context.Context) *part {
 		case ctx.Err() != nil:
 			return nil
 		case len(q.waiting) > 0:
-			p := q.waiting[0]
-			q.waiting = q.waiting[1:]
-			q.inFlight++
-			return p
+			return q.take()
 		case q.inFlight > 0:
 			q.changed.Wait()
 		case len(q.putOff) > 0 && q.moved && q.round < rounds:
@@ -60,25 +59,45 @@ func (q *partQueue) next(ctx context.Context) *part {
 	}
 }
 
+// take takes the first part of those tables that have the fewest parts in flight: lanes that fill one table wait for each
+// other when it grows. It must be called with mu held.
+func (q *partQueue) take() *part {
+	best := 0
+	for i, p := range q.waiting {
+		if q.flying[p.relation] < q.flying[q.waiting[best].relation] {
+			best = i
+		}
+		if q.flying[q.waiting[best].relation] == 0 {
+			break
+		}
+	}
+	p := q.waiting[best]
+	q.waiting = slices.Delete(q.waiting, best, best+1)
+	q.inFlight++
+	q.flying[p.relation]++
+	return p
+}
+
 // arrived, dropped, later and again each account for one part that next handed out.
-func (q *partQueue) arrived() { q.settle(func() { q.moved = true }) }
+func (q *partQueue) arrived(p *part) { q.settle(p, func() { q.moved = true }) }
 
 // dropped: the part will not be tried again.
-func (q *partQueue) dropped() { q.settle(func() {}) }
+func (q *partQueue) dropped(p *part) { q.settle(p, func() {}) }
 
 // later: the part is to be tried when the others are through.
 func (q *partQueue) later(p *part, err error) {
-	q.settle(func() { q.putOff = append(q.putOff, putOff{p, err}) })
+	q.settle(p, func() { q.putOff = append(q.putOff, putOff{p, err}) })
 }
 
 // again: another part takes the place of the one that was handed out.
-func (q *partQueue) again(p *part) { q.settle(func() { q.waiting = append(q.waiting, p) }) }
+func (q *partQueue) again(p *part) { q.settle(p, func() { q.waiting = append(q.waiting, p) }) }
 
-func (q *partQueue) settle(how func()) {
+func (q *partQueue) settle(p *part, how func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	how()
 	q.inFlight--
+	q.flying[p.relation]--
 	q.changed.Broadcast()
 }
 

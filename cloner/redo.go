@@ -76,7 +76,7 @@ func (r *run) takeGood(good []mark) {
 // removal is what removes parts of a table with their marks.
 func (t *table) removal(marks []mark) string {
 	relation := quoteLiteral(t.relation())
-	forget := fmt.Sprintf("DELETE FROM _calco.mark WHERE relation = %s AND part IN (%s)", relation, partsOf(marks)[t.relation()])
+	forget := fmt.Sprintf("DELETE FROM _calco.%s WHERE relation = %s AND part IN (%s)", t.marks(), relation, partsOf(marks)[t.relation()])
 	switch {
 	case t.Extension != 0: // its rows are deleted when they are copied
 		return forget

@@ -222,6 +222,7 @@ func (r *run) beginFilling(ctx context.Context) error {
 	if err := r.control.write(ctx, join(statements...)); err != nil {
 		return fmt.Errorf("write the epoch to the target: %w", err)
 	}
+	r.held.Store(&held{r.snap, r.epoch})
 	return nil
 }
 
@@ -363,7 +364,7 @@ func (r *run) noteFilled(ctx context.Context) error {
 func (r *run) readEpochs(ctx context.Context) error {
 	epochs, err := collect[Epoch](ctx, r.control, `
 		SELECT number, snapshot_at, kept, redone, redone_tables,
-		       (SELECT count(*) FROM _calco.mark WHERE born = number) AS copied
+		       (SELECT count(*) FROM _calco.mark WHERE born = number) + (SELECT count(*) FROM _calco.unlogged_mark WHERE born = number) AS copied
 		FROM _calco.epoch
 		ORDER BY number`)
 	if err != nil {

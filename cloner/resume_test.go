@@ -99,7 +99,10 @@ func TestResumeKeepsParts(t *testing.T) {
 	dbtest.Exec(t, source, "CREATE TRIGGER forbid BEFORE INSERT ON child FOR EACH ROW EXECUTE FUNCTION forbid(); ALTER TABLE child ENABLE ALWAYS TRIGGER forbid")
 	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize}
 	st := stage{"a view", PhaseViews, PhaseCopy, Target, "SELECT pg_advisory_lock(4)"}
-	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(ErrCancelled) })
+	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
+		await(t, target, "SELECT durable FROM _calco.epoch")
+		cancel(ErrCancelled)
+	})
 	isCancelled(t, spec, report, err)
 	dbtest.Exec(t, target, "DELETE FROM _calco.stage WHERE name = 'filled'")
 	dbtest.Exec(t, source, `SET session_replication_role = replica;

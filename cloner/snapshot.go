@@ -22,6 +22,7 @@ type snapshot struct {
 	at   time.Time // by the source's clock
 	xmin int64     // the oldest transaction that was running, or the next one
 	xmax int64     // the next one
+	end  string    // of the WAL when it was taken; "" where nobody may know
 
 	refreshing sync.Mutex // held by the one caller of refresh that uses the holders
 
@@ -55,7 +56,33 @@ func takeSnapshot(ctx context.Context, dial func(context.Context) (*session, err
 		return nil, fmt.Errorf("read the time of the snapshot: %w", err)
 	}
 	s.at, s.xmin, s.xmax = found[0].At, found[0].Xmin, found[0].Xmax
-	return s, nil
+	// A standby has no WAL of its own, and some services do not tell: then the snapshot proves nothing later. The
+	// question is asked outside of the holders, whose transactions must not fail.
+	return s, s.readEnd(ctx)
+}
+
+func (s *snapshot) readEnd(ctx context.Context) error {
+	c, err := s.dial(ctx)
+	if err != nil {
+		s.release()
+		return err
+	}
+	defer c.close()
+	s.end, err = one[string](ctx, c, `SELECT pg_current_wal_insert_lsn()::text`)
+	if err != nil && endsClone(err) {
+		s.release()
+		return fmt.Errorf("read the position of the source: %w", err)
+	}
+	return nil
+}
+
+// isDurable tells whether what the snapshot saw is on the source's disk: the ends of all transactions that were over then.
+// After a crash before that, the source gives their numbers to others, and some of their rows are gone.
+func (s *snapshot) isDurable(ctx context.Context, asking *session) (bool, error) {
+	if s.end == "" {
+		return false, nil
+	}
+	return one[bool](ctx, asking, `SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn`, s.end)
 }
 
 // hold opens one more holder, of the named snapshot or, without a name, of a new one.

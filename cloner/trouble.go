@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -27,9 +28,6 @@ func (e *lostError) Unwrap() error { return e.err }
 
 // errSnapshotLost is for a source that ended every session that held the snapshot.
 var errSnapshotLost = errors.New("the snapshot of the source is lost")
-
-// errRestarted is for a target that is another process than before: what memory says of it may not be true any more.
-var errRestarted = errors.New("the target was restarted")
 
 // explain tells a broken connection from an answer of the server.
 func (s *session) explain(err error) error {
@@ -72,7 +70,7 @@ func isLoss(err error) bool {
 // ends the clone at once.
 func passes(err error) bool {
 	var lost *lostError
-	return errors.As(err, &lost) || errors.Is(err, errSnapshotLost) || errors.Is(err, errRestarted)
+	return errors.As(err, &lost) || errors.Is(err, errSnapshotLost)
 }
 
 // Waiting between tries: soon at first, then every few seconds.
@@ -142,43 +140,86 @@ func (r *run) budget() time.Duration {
 const (
 	pulseEvery    = 5 * time.Second
 	pulsePatience = 15 * time.Second
+	durableEvery  = 250 * time.Millisecond // while the snapshot is not known to be durable
 )
 
+// held is a snapshot with its epoch on the target.
+type held struct {
+	snap  *snapshot
+	epoch int
+}
+
 // feelPulse keeps asking both sides for a sign of life, on connections that do nothing else. A network that hangs breaks
-// no connection: only this tells a dead peer from one that is busy, in less than 30 s. The returned func ends it.
+// no connection: only this tells a dead peer from one that is busy, in less than 30 s. By the way it has the target know
+// when the snapshot is durable. The returned func ends it.
 func (r *run) feelPulse(ctx context.Context, lose context.CancelCauseFunc) (stop func(), err error) {
+	source, err := open(ctx, Source, r.spec.Source, r.spec.applicationName())
+	if err != nil {
+		return nil, err
+	}
+	target, err := open(ctx, Target, r.spec.Target, r.spec.applicationName())
+	if err != nil {
+		source.close()
+		return nil, err
+	}
 	ctx, end := context.WithCancel(ctx)
-	done := make(chan struct{}, 2)
-	var sessions []*session
-	stop = func() {
-		end()
-		for range sessions {
-			<-done
-		}
-		closeAll(sessions...)
-	}
-	for _, side := range []Side{Source, Target} {
-		u := r.spec.Source
-		if side == Target {
-			u = r.spec.Target
-		}
-		s, err := open(ctx, side, u, r.spec.applicationName())
-		if err != nil {
-			stop()
-			return nil, err
-		}
-		sessions = append(sessions, s)
-		go func() {
-			defer func() { done <- struct{}{} }()
-			for pause(ctx, pulseEvery) == nil {
-				if err := s.ping(ctx); err != nil && ctx.Err() == nil {
-					lose(err)
-					return
-				}
+	durable := make(chan held, 1)
+	var feeling sync.WaitGroup
+	feeling.Go(func() {
+		r.feel(ctx, source, lose, func(ctx context.Context) (bool, error) {
+			h := r.held.Load()
+			if h == nil {
+				return false, nil
 			}
-		}()
+			done, err := h.snap.isDurable(ctx, source)
+			if done {
+				durable <- *h
+			}
+			return done || h.snap.end == "", err
+		})
+	})
+	feeling.Go(func() {
+		r.feel(ctx, target, lose, func(ctx context.Context) (bool, error) {
+			select {
+			case h := <-durable:
+				return true, target.exec(ctx, fmt.Sprintf("UPDATE _calco.epoch SET durable = true WHERE number = %d AND EXISTS (SELECT FROM _calco.job WHERE nonce = %s)",
+					h.epoch, quoteLiteral(r.nonce)))
+			default:
+				return false, nil
+			}
+		})
+	})
+	return func() {
+		end()
+		feeling.Wait()
+		closeAll(source, target)
+	}, nil
+}
+
+// feel pings until ctx ends or there is no answer, and does something else beside that until it is done.
+func (r *run) feel(ctx context.Context, s *session, lose context.CancelCauseFunc, also func(context.Context) (done bool, err error)) {
+	for pinged, done := time.Now(), false; ; {
+		every := pulseEvery
+		if !done {
+			every = durableEvery
+		}
+		if pause(ctx, every) != nil {
+			return
+		}
+		var err error
+		if !done {
+			asking, cancel := context.WithTimeout(ctx, pulsePatience)
+			done, err = also(asking)
+			cancel()
+		}
+		if err == nil && time.Since(pinged) >= pulseEvery {
+			pinged, err = time.Now(), s.ping(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			lose(s.explain(err))
+			return
+		}
 	}
-	return stop, nil
 }
 
 // ping wants an answer soon.

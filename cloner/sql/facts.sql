@@ -5,7 +5,6 @@ SELECT current_setting('server_version_num')::int                       AS versi
        d.oid::bigint                                                    AS database_oid,
        (SELECT system_identifier::text FROM pg_control_system())        AS system_identifier,
        pg_is_in_recovery()                                              AS in_recovery,
-       pg_postmaster_start_time()::text                                 AS booted_at,
        current_user::text                                               AS role,
        r.rolsuper                                                       AS superuser,
        has_database_privilege(d.oid, 'CREATE')                          AS can_create,
