@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test race shots lint fmt
+.PHONY: help setup build demo test race chaos shots lint fmt
 
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
@@ -24,6 +24,10 @@ test: setup ## run all tests, against PostgreSQL servers of their own
 
 race: setup ## run all tests under the race detector, which takes about twice as long
 	go test -race -timeout 30m ./...
+
+chaos: setup ## clone while workers, servers, networks and disks are taken away, 200 times, for one to two hours
+	CALCO_CHAOS_FAULTS=$${CALCO_CHAOS_FAULTS:-200} CALCO_CHAOS_MINUTES=$${CALCO_CHAOS_MINUTES:-150} \
+		go test -count=1 -v -timeout 3h -run '^TestChaos$$' ./cmd/calco/chaos
 
 shots: setup ## take pictures of all pages, into shots/
 	CALCO_SHOTS=$(CURDIR)/shots go test -count=1 -timeout 15m -run 'TestPages' ./web/... ./cmd/...
