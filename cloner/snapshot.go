@@ -58,7 +58,10 @@ func takeSnapshot(ctx context.Context, dial func(context.Context) (*session, err
 	s.at, s.xmin, s.xmax = found[0].At, found[0].Xmin, found[0].Xmax
 	// A standby has no WAL of its own, and some services do not tell: then the snapshot proves nothing later. The
 	// question is asked outside of the holders, whose transactions must not fail.
-	return s, s.readEnd(ctx)
+	if err := s.readEnd(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 func (s *snapshot) readEnd(ctx context.Context) error {
