@@ -97,6 +97,7 @@ func (f *cloneFixture) end(id, status string) {
 		report.Error = "the disk of the target is full"
 	case "interrupted":
 		report.Status, report.Error = cloner.StatusFailed, runner.Interrupted
+		defer f.change(id, `interrupted = true`)
 	case "refused":
 		report.Reasons = []cloner.Reason{{Code: cloner.ReasonNotEmpty, Side: cloner.Target, Text: "The target is not empty.", Hint: "Choose clean."}}
 	}
@@ -106,8 +107,7 @@ func (f *cloneFixture) end(id, status string) {
 // finish ends a job with a report.
 func (f *cloneFixture) finish(id string, report cloner.Report) {
 	f.t.Helper()
-	err := f.store.Finish(f.t.Context(), runner.Beat{Run: f.claim(id)}, report, report.Error == runner.Interrupted)
-	if err != nil {
+	if err := f.store.Finish(f.t.Context(), runner.Beat{Run: f.claim(id)}, report); err != nil {
 		f.t.Fatal(err)
 	}
 }

@@ -149,7 +149,7 @@ func TestFeed(t *testing.T) {
 	if frame := viewers[0].stream.until("Cancelling…"); strings.Contains(frame, cancel) {
 		t.Errorf("it can be cancelled twice: %s", frame)
 	}
-	err := f.store.Finish(t.Context(), runner.Beat{Run: run}, cloner.Report{Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error()}, false)
+	err := f.store.Finish(t.Context(), runner.Beat{Run: run}, cloner.Report{Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func TestFrameSize(t *testing.T) {
 				if status != "refused" {
 					report.Reasons = nil
 				}
-				if err := f.store.Finish(t.Context(), beat, report, false); err != nil {
+				if err := f.store.Finish(t.Context(), beat, report); err != nil {
 					t.Fatal(err)
 				}
 			}
