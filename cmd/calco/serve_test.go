@@ -348,7 +348,8 @@ func TestServeUsage(t *testing.T) {
 		code int
 		says string
 	}{
-		"no jobs":           {[]string{"--jobs", "0"}, nil, exitUsage, "choose at least 1"},
+		"less than nobody":  {[]string{"--workers=-1"}, nil, exitUsage, "choose 0 or more"},
+		"small parts":       {[]string{"--part-size", "1kB"}, nil, exitUsage, "at least 64kB"},
 		"a port in use":     {[]string{"--listen", u.Host}, nil, exitFailed, "address already in use"},
 		"a base URL":        {[]string{"--base-url", "calco.example.org"}, nil, exitUsage, "https://calco.example.org"},
 		"nobody answers":    {[]string{"--database-url", "postgres://u:" + password[:6] + "@127.0.0.1:1/d"}, nil, exitFailed, "127.0.0.1:1"},
