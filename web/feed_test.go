@@ -171,7 +171,7 @@ func TestFrameSize(t *testing.T) {
 	const many = 300
 	long := func(n int) string { return fmt.Sprint(`"`, n, strings.Repeat(`<"é`, 42), `"`) } // as long as names may be
 	text := strings.Repeat("<& long\r\n", 150)
-	progress := cloner.Progress{TablesTotal: 10_000, Ledger: many}
+	progress := cloner.Progress{TablesTotal: 10_000, Ledger: many, Trouble: &cloner.Trouble{Text: text}}
 	for n := range 50 {
 		progress.Active = append(progress.Active, cloner.TableProgress{Relation: long(n) + "." + long(n), Rows: 1, Bytes: 1, Size: 1})
 	}
@@ -181,6 +181,7 @@ func TestFrameSize(t *testing.T) {
 		report.Phases = append(report.Phases, cloner.PhaseReport{Name: phase})
 	}
 	for n := range many {
+		report.Epochs = append(report.Epochs, cloner.Epoch{Number: n + 1, RedoneTables: []string{long(n), long(n)}})
 		report.Ledger = append(report.Ledger, cloner.LedgerEntry{Phase: cloner.PhaseIndexes, Object: long(n), SQLState: "23505", Error: text, Hint: text})
 		report.Differences = append(report.Differences, cloner.Difference{Kind: []string{"rows", "missing", "definition", "a new kind"}[n%4], Object: long(n), Source: text, Target: text, Harmless: []string{"", text}[n%2]})
 		report.Pulled = append(report.Pulled, long(n))
