@@ -149,7 +149,7 @@ func TestStopCancelled(t *testing.T) {
 	f := newFixture(t, library)
 	f.hold("book")
 	deaf := &gate{Store: f.store}
-	stop := f.work(deaf, runner.Options{})
+	stop := f.work(deaf, runner.Options{Log: slog.New(slog.DiscardHandler)})
 	id := f.create()
 	f.awaitWaiting()
 	deaf.shut.Store(true) // it does not hear of the cancel
@@ -237,7 +237,7 @@ func TestTermTaken(t *testing.T) {
 	f := newFixture(t, library)
 	f.hold("book")
 	cut := &gate{Store: f.store}
-	f.work(cut, runner.Options{Log: slog.New(slog.DiscardHandler)})
+	f.work(cut, runner.Options{Jobs: 1, Log: slog.New(slog.DiscardHandler)}) // so that it has no room for the next life
 	id := f.create()
 	f.awaitWaiting()
 	f.awaitTask(id, "a beat", func(t state.Task) bool { return len(t.Progress.Phases) > 0 })
@@ -250,9 +250,10 @@ func TestTermTaken(t *testing.T) {
 	}
 
 	// The lease is over, and another process has the job.
+	other := f.open()
 	f.eventually("the job is taken", func() bool {
 		dbtest.Exec(t, f.url, `UPDATE background_tasks SET updated_at = now() - interval '21 s' WHERE status = 'running' AND term = 1`)
-		if err := f.open().Reap(t.Context(), nil); err != nil {
+		if err := other.Reap(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		got, err := f.store.Task(t.Context(), id)
