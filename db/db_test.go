@@ -17,6 +17,9 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
 
+// bg is for what goes on whatever becomes of a test.
+var bg = context.Background()
+
 // newKey is a key of the test's own.
 func newKey() (key db.Key) {
 	_, _ = rand.Read(key[:])

@@ -17,8 +17,8 @@ import (
 var _ runner.Store = (*Store)(nil)
 
 const (
-	// deadAfter is how old the heartbeat of a worker is that is taken for dead.
-	deadAfter = 20 * time.Second
+	// lease is how old the heartbeat of a worker is that is taken for dead.
+	lease = 20 * time.Second
 	// graceAfterStart is how long workers that live have, after a restart of the state database, to say so.
 	graceAfterStart = 10 * time.Second
 	// handOver is how long River may have had a job that no worker claimed, before that worker is taken for dead.
@@ -42,10 +42,15 @@ func (s *Store) Claim(ctx context.Context, r runner.Run, worker string) (job run
 			AND    t.status = 'queued'
 			AND    b.id = t.id
 			RETURNING t.schemas, t.clean, coalesce(source.id, 0), source.url_sealed, coalesce(target.id, 0), target.url_sealed,
-			          coalesce(target.protected, false)`, r.Task, r.Term, worker).
-			Scan(&job.Spec.Schemas, &job.Spec.Clean, &sourceID, &sourceURL, &targetID, &targetURL, &job.Protected)
+			          coalesce(target.protected, false), t.touched,
+			          coalesce((SELECT max(number) FROM task_events WHERE task_id = t.id), 0)`, r.Task, r.Term, worker).
+			Scan(&job.Spec.Schemas, &job.Spec.Clean, &sourceID, &sourceURL, &targetID, &targetURL, &job.Protected, &job.Touched, &job.Events)
 		if err != nil {
 			return lostIfNone(err)
+		}
+		// Nothing is on its way any more; what the table still lacks, the new life will say.
+		if _, err := tx.Exec(ctx, `UPDATE task_tables SET status = 'waiting' WHERE task_id = $1 AND status = 'copying'`, r.Task); err != nil {
+			return err
 		}
 		if job.Spec.Source, err = s.openURL(sourceID, sourceURL); err != nil {
 			return err
@@ -93,11 +98,11 @@ func (s *Store) Beat(ctx context.Context, b runner.Beat) (cancel bool, err error
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `
 			UPDATE background_tasks
-			SET    updated_at = now(), revision = revision + 1, progress = $3, metadata = jsonb_set(metadata, '{clone}', $4)
+			SET    updated_at = now(), revision = revision + 1, progress = $3, metadata = jsonb_set(metadata, '{clone}', $4), touched = $5
 			WHERE  id = $1
 			AND    term = $2
 			AND    status = 'running'
-			RETURNING cancel_requested_at IS NOT NULL`, b.Task, b.Term, share(b.Progress), cloneMetadata{b.Progress, b.Speeds}).
+			RETURNING cancel_requested_at IS NOT NULL`, b.Task, b.Term, share(b.Progress), cloneMetadata{b.Progress, b.Speeds}, b.Touched).
 			Scan(&cancel)
 		if err != nil {
 			return lostIfNone(err)
@@ -107,8 +112,37 @@ func (s *Store) Beat(ctx context.Context, b runner.Beat) (cancel bool, err error
 	return cancel, explain("write how far the job is", err)
 }
 
+// Requeue is what runner.Store has.
+func (s *Store) Requeue(ctx context.Context, b runner.Beat) (cancel bool, err error) {
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `
+			SELECT cancel_requested_at IS NOT NULL
+			FROM   background_tasks
+			WHERE  id = $1
+			AND    term = $2
+			AND    status = 'running'
+			FOR    UPDATE`, b.Task, b.Term).Scan(&cancel)
+		if err != nil || cancel {
+			return lostIfNone(err)
+		}
+		_, err = tx.Exec(ctx, `UPDATE background_tasks SET progress = $2, metadata = jsonb_set(metadata, '{clone}', $3), touched = $4 WHERE id = $1`,
+			b.Task, share(b.Progress), cloneMetadata{b.Progress, b.Speeds}, b.Touched)
+		if err != nil {
+			return err
+		}
+		if err := writeDetails(ctx, tx, b); err != nil {
+			return err
+		}
+		if err := logRetry(ctx, tx, b.Task, "The server that ran the clone stopped. The clone goes on in the next one."); err != nil {
+			return err
+		}
+		return s.queueAgain(ctx, tx, b.Task)
+	})
+	return cancel, explain("put the job back into the queue", err)
+}
+
 // Finish is what runner.Store has.
-func (s *Store) Finish(ctx context.Context, b runner.Beat, report cloner.Report, interrupted bool) error {
+func (s *Store) Finish(ctx context.Context, b runner.Beat, report cloner.Report) error {
 	progress := share(b.Progress)
 	if status := state.Status(report.Status); status == state.Completed || status == state.Differences {
 		progress = 1
@@ -116,12 +150,12 @@ func (s *Store) Finish(ctx context.Context, b runner.Beat, report cloner.Report,
 	return explain("write the outcome of the job", s.inTx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 			UPDATE background_tasks
-			SET    status = $3, error = $4, interrupted = $5, report = $6, progress = $7, metadata = jsonb_set(metadata, '{clone}', $8),
+			SET    status = $3, error = $4, report = $5, progress = $6, metadata = jsonb_set(metadata, '{clone}', $7), touched = $8,
 			       updated_at = now(), finished_at = coalesce(finished_at, now()), revision = revision + 1
 			WHERE  id = $1
 			AND    term = $2
-			AND    (status = 'running' OR status = $3 AND interrupted = $5 AND report IS NOT NULL)`,
-			b.Task, b.Term, report.Status, clean(report.Error), interrupted, report, progress, cloneMetadata{b.Progress, b.Speeds})
+			AND    (status = 'running' OR status = $3 AND report IS NOT NULL)`,
+			b.Task, b.Term, report.Status, clean(report.Error), report, progress, cloneMetadata{b.Progress, b.Speeds}, b.Touched)
 		if err == nil && tag.RowsAffected() == 0 {
 			err = runner.ErrLost
 		}
@@ -180,70 +214,6 @@ func eventColumns(events []cloner.Event) []any {
 		at[i], kinds[i], phases[i], objects[i], texts[i] = e.At, string(e.Kind), string(e.Phase), clean(e.Object), clean(e.Text)
 	}
 	return []any{at, kinds, phases, objects, texts}
-}
-
-// Reap is what runner.Store has.
-func (s *Store) Reap(ctx context.Context, mine []string) error {
-	if mine == nil {
-		mine = []string{}
-	}
-	return explain("look for jobs of dead workers", s.inTx(ctx, func(tx pgx.Tx) error {
-		return errors.Join(reapRunning(ctx, tx, mine), s.reapQueued(ctx, tx))
-	}))
-}
-
-// reapRunning ends the jobs that nobody has spoken for. While the state database was away nobody could, so that all have
-// a little time after its start.
-func reapRunning(ctx context.Context, tx pgx.Tx, mine []string) error {
-	_, err := tx.Exec(ctx, `
-		WITH dead AS (
-			SELECT id
-			FROM   background_tasks
-			WHERE  status = 'running'
-			AND    updated_at < now() - $2::interval
-			AND    pg_postmaster_start_time() < now() - $3::interval
-			AND    id <> ALL ($1)
-			FOR    UPDATE SKIP LOCKED
-		), ended AS (
-			UPDATE background_tasks t
-			SET    status = 'failed', interrupted = true, error = $4, finished_at = now(), revision = t.revision + 1
-			FROM   dead
-			WHERE  t.id = dead.id
-			RETURNING t.id
-		)
-		SELECT pg_notify($5, id) FROM ended`, mine, deadAfter, graceAfterStart, runner.Interrupted, changedChannel)
-	return err
-}
-
-// reapQueued finds River jobs for those that have none that will come: its worker died before it claimed the job.
-func (s *Store) reapQueued(ctx context.Context, tx pgx.Tx) error {
-	rows, _ := tx.Query(ctx, `
-		WITH stranded AS (
-			SELECT id
-			FROM   background_tasks t
-			WHERE  status = 'queued'
-			AND    NOT EXISTS (
-			       SELECT FROM river_job r
-			       WHERE  r.kind = $1
-			       AND    r.args @> jsonb_build_object('task', t.id, 'term', t.term)
-			       AND    (r.state IN ('available', 'pending', 'retryable', 'scheduled') OR r.state = 'running' AND r.attempted_at > now() - $2::interval))
-			FOR    UPDATE SKIP LOCKED
-		)
-		UPDATE background_tasks t
-		SET    term = t.term + 1
-		FROM   stranded
-		WHERE  t.id = stranded.id
-		RETURNING t.id, t.term`, runner.Args{}.Kind(), handOver)
-	again, err := pgx.CollectRows(rows, pgx.RowToStructByPos[runner.Args])
-	if err != nil {
-		return err
-	}
-	for _, args := range again {
-		if _, err := s.jobs.InsertTx(ctx, tx, args, nil); err != nil {
-			return fmt.Errorf("queue a job again: %w", err)
-		}
-	}
-	return nil
 }
 
 // lostIfNone: no row means that the run has its job no more.

@@ -59,7 +59,7 @@ func (s *Store) CreateTask(ctx context.Context, t state.NewTask) (id string, err
 	return id, explain("start a clone", err)
 }
 
-// choose returns the databases of a new job, and keeps them as they are until the transaction ends.
+// choose returns the databases of a new job.
 func choose(ctx context.Context, tx pgx.Tx, t state.NewTask) (source, target state.Connection, err error) {
 	if t.SourceID == t.TargetID {
 		return source, target, state.ErrSameConnection
@@ -70,6 +70,12 @@ func choose(ctx context.Context, tx pgx.Tx, t state.NewTask) (source, target sta
 			return source, target, err
 		}
 	}
+	return pair(ctx, tx, t.User, t.SourceID, t.TargetID, lent)
+}
+
+// pair returns a source and a target that a user sees, or that were lent to the user, and keeps them as they are until the
+// transaction ends.
+func pair(ctx context.Context, tx pgx.Tx, u state.User, sourceID, targetID int64, lent []int64) (source, target state.Connection, err error) {
 	rows, _ := tx.Query(ctx, `
 		SELECT `+connectionColumns+`
 		FROM   connections c
@@ -77,7 +83,7 @@ func choose(ctx context.Context, tx pgx.Tx, t state.NewTask) (source, target sta
 		WHERE  c.id IN ($1, $2)
 		AND    (c.shared OR c.owner_id = $3 OR c.id = any($4))
 		ORDER  BY c.id
-		FOR    SHARE OF c`, t.SourceID, t.TargetID, t.User.ID, lent)
+		FOR    SHARE OF c`, sourceID, targetID, u.ID, lent)
 	both, err := pgx.CollectRows(rows, scanConnection)
 	if err != nil {
 		return source, target, err
@@ -86,7 +92,7 @@ func choose(ctx context.Context, tx pgx.Tx, t state.NewTask) (source, target sta
 		return source, target, state.ErrNotFound
 	}
 	source, target = both[0], both[1]
-	if source.ID != t.SourceID {
+	if source.ID != sourceID {
 		source, target = target, source
 	}
 	if target.Protected {
@@ -170,14 +176,13 @@ func (s *Store) CancelTask(ctx context.Context, id string) error {
 		if status.Ended() {
 			return fmt.Errorf("the job is %s: %w", status, state.ErrConflict)
 		}
+		if status == state.Queued {
+			return endCancelled(ctx, tx, id)
+		}
 		_, err := tx.Exec(ctx, `
 			UPDATE background_tasks
-			SET    cancel_requested_at = coalesce(cancel_requested_at, now()),
-			       status      = CASE status WHEN 'queued' THEN 'cancelled' ELSE status END,
-			       error       = CASE status WHEN 'queued' THEN $2          ELSE error END,
-			       finished_at = CASE status WHEN 'queued' THEN now() END,
-			       revision    = revision + 1
-			WHERE  id = $1`, id, cloner.ErrCancelled.Error())
+			SET    cancel_requested_at = coalesce(cancel_requested_at, now()), revision = revision + 1
+			WHERE  id = $1`, id)
 		if err != nil {
 			return err
 		}
@@ -249,11 +254,11 @@ func (s *Store) Attempts(ctx context.Context, id string) ([]state.Task, error) {
 	return attempts, err
 }
 
-// Reports may be megabytes; a list needs their totals.
+// Reports may be megabytes; a list needs their totals. Nor does it need to know which jobs can be resumed.
 const (
-	wholeReport = `t.report`
+	wholeReport = `t.report, ` + resumable
 	shortReport = `t.report || jsonb_build_object('differences', jsonb_path_query_array(t.report, '$.differences[0 to 49]'),
-	                                              'ledger',      jsonb_path_query_array(t.report, '$.ledger[0 to 49]'))`
+	                                              'ledger',      jsonb_path_query_array(t.report, '$.ledger[0 to 49]')), false`
 )
 
 const taskColumns = `
@@ -266,7 +271,7 @@ const taskColumns = `
 		)
 		SELECT id FROM later ORDER BY n DESC LIMIT 1), ''),
 	t.created_at, t.started_at, now() - t.updated_at, t.finished_at, t.metadata -> 'clone', t.error, t.interrupted,
-	t.cancel_requested_at IS NOT NULL, t.term, t.revision, `
+	t.cancel_requested_at IS NOT NULL, t.touched, t.term, t.revision, `
 
 // cloneMetadata is what metadata.clone has.
 type cloneMetadata struct {
@@ -281,7 +286,7 @@ func scanTask(row pgx.CollectableRow) (t state.Task, err error) {
 	err = row.Scan(&t.ID, &t.UserID, &t.Owner, &t.Status, &t.Source, &t.Source.ConnectionID, &t.Target, &t.Target.ConnectionID,
 		&t.Schemas, &t.Clean, &t.RetryOf, &t.Newest,
 		&t.CreatedAt, &started, &t.Silence, &finished, &clone, &t.Error, &t.Interrupted,
-		&t.Cancelling, &t.Term, &t.Revision, &report)
+		&t.Cancelling, &t.Touched, &t.Term, &t.Revision, &report, &t.Resumable)
 	if err != nil {
 		return t, err
 	}

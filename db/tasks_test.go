@@ -48,7 +48,7 @@ func end(t *testing.T, store *db.Store, id string, status cloner.Status) {
 	if status == cloner.StatusFailed {
 		report.Error = "the disk is full"
 	}
-	if err := store.Finish(t.Context(), runner.Beat{Run: runner.Run{Task: id, Term: 1}}, report, false); err != nil {
+	if err := store.Finish(t.Context(), runner.Beat{Run: runner.Run{Task: id, Term: 1}}, report); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -371,17 +371,20 @@ func TestLostRun(t *testing.T) {
 	if _, err := store.Beat(t.Context(), old); !errors.Is(err, runner.ErrLost) {
 		t.Errorf("beat: %v", err)
 	}
-	if err := store.Finish(t.Context(), old, cloner.Report{Status: cloner.StatusCompleted}, false); !errors.Is(err, runner.ErrLost) {
+	if err := store.Finish(t.Context(), old, cloner.Report{Status: cloner.StatusCompleted}); !errors.Is(err, runner.ErrLost) {
 		t.Errorf("finish: %v", err)
+	}
+	if _, err := store.Requeue(t.Context(), old); !errors.Is(err, runner.ErrLost) {
+		t.Errorf("requeue: %v", err)
 	}
 	mine := runner.Beat{Run: runner.Run{Task: id, Term: 1}}
 	done := cloner.Report{Status: cloner.StatusCompleted}
 	for range 2 {
-		if err := store.Finish(t.Context(), mine, done, false); err != nil {
+		if err := store.Finish(t.Context(), mine, done); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := store.Finish(t.Context(), mine, cloner.Report{Status: cloner.StatusFailed, Error: "x"}, false); !errors.Is(err, runner.ErrLost) {
+	if err := store.Finish(t.Context(), mine, cloner.Report{Status: cloner.StatusFailed, Error: "x"}); !errors.Is(err, runner.ErrLost) {
 		t.Errorf("another outcome: %v", err)
 	}
 	if events, err := store.TaskEvents(t.Context(), id, 10); err != nil || len(events) != 0 {
@@ -400,7 +403,7 @@ func TestClaimKnowsThePast(t *testing.T) {
 		t.Helper()
 		id := create(t, store, ana, source, target, change...)
 		claim(t, store, id)
-		if err := store.Finish(t.Context(), runner.Beat{Run: runner.Run{Task: id, Term: 1}}, report, false); err != nil {
+		if err := store.Finish(t.Context(), runner.Beat{Run: runner.Run{Task: id, Term: 1}}, report); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -414,42 +417,6 @@ func TestClaimKnowsThePast(t *testing.T) {
 	job := claim(t, store, create(t, store, ana, source, target))
 	if job.Past == nil || job.Past.Seconds != 2 || len(job.Past.Ledger) != 0 {
 		t.Errorf("the past is %+v", job.Past)
-	}
-}
-
-func TestReap(t *testing.T) {
-	t.Parallel()
-	store, url := openAt(t)
-	ana := addUser(t, store, state.RoleMember)
-	source := save(t, store, ana, "source")
-	ids := map[string]string{}
-	for _, name := range []string{"dead", "alive", "mine", "stranded", "waiting"} {
-		ids[name] = create(t, store, ana, source, save(t, store, ana, name))
-	}
-	for _, name := range []string{"dead", "alive", "mine"} {
-		claim(t, store, ids[name])
-	}
-	dbtest.Exec(t, url, fmt.Sprintf(`UPDATE background_tasks SET updated_at = now() - interval '21 s' WHERE id IN ('%s', '%s')`, ids["dead"], ids["mine"]))
-	// River gave it to a worker that died at once.
-	dbtest.Exec(t, url, fmt.Sprintf(`UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now() - interval '21 s' WHERE args ->> 'task' = '%s'`, ids["stranded"]))
-	eventually(t, "the dead one is ended", func() bool { // the server must be 10 s old
-		if err := store.Reap(t.Context(), []string{ids["mine"]}); err != nil {
-			t.Fatal(err)
-		}
-		return task(t, store, ids["dead"]).Status.Ended()
-	})
-	if got := task(t, store, ids["dead"]); got.Status != state.Failed || !got.Interrupted || got.Error != runner.Interrupted {
-		t.Errorf("the dead one: %+v", got)
-	}
-	for name, want := range map[string]string{"alive": "running 1", "mine": "running 1", "stranded": "queued 2", "waiting": "queued 1"} {
-		got := task(t, store, ids[name])
-		if s := fmt.Sprintf("%s %d", got.Status, got.Term); s != want {
-			t.Errorf("%s: %s, want %s", name, s, want)
-		}
-	}
-	carried := dbtest.Query(t, url, fmt.Sprintf(`SELECT count(*) FROM river_job WHERE args ->> 'task' = '%s' AND args ->> 'term' = '2' AND state = 'available'`, ids["stranded"]))
-	if carried[0][0] != "1" {
-		t.Errorf("River carries the stranded one %s times, want once", carried[0][0])
 	}
 }
 

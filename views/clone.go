@@ -5,6 +5,7 @@ import "time"
 // ClonePageProps are what the page of a job shows, and the panel of the current job on the start page.
 type ClonePageProps struct {
 	Notice   string    // the id of a text, such as "clone.reconnected"; empty for none
+	Refused  string    // the id of a text that says why the job was not resumed; empty for none
 	Live     Component // the stream and its banner, outside what a frame replaces; nil where nothing more will come
 	Clone    CloneProps
 	Tables   TableListProps
@@ -14,13 +15,15 @@ type ClonePageProps struct {
 
 // CloneProps are one job as Job draws it. Whatever is not known is zero, and is not drawn.
 //
-// Its actions are requests to paths below Path(): POST /cancel, POST /reconnect, GET and POST /retry (Clean target and
-// retry, Cancel and restart), POST /again (Try again: a new job with the same databases, schemas and clean); GET /tables
+// Its actions are requests to paths below Path(): POST /cancel, POST /reconnect, POST /resume, GET and POST /retry (Clean
+// target and retry, Cancel and restart), POST /again (Try again: a new job with the same databases, schemas and clean, or
+// this one where it is Resumable); GET /tables
 // and GET /log draw TableList and LogList alone, GET /report.json is the report to download.
 type CloneProps struct {
 	ID         string
 	Status     string // one of Statuses, with stalled and interrupted
 	Cancelling bool   // a cancel was asked for and has not happened yet
+	Resumable  bool   // it ended early, and can go on from what is on the target
 	MayAct     bool   // the one who looks may cancel it or try it again
 	Yours      bool   // the one who looks has started it
 	Owner      string // who started it; empty when the user is gone
@@ -45,6 +48,8 @@ type CloneProps struct {
 	Tables, TablesTotal int
 	Trouble             int // objects that could not be made so far
 
+	Waiting *CloneWait // what it waits for at this moment; nil while it gets on
+
 	Phases []ClonePhase  // those that have begun
 	Active []CloneTable  // in flight; at most 50 are drawn
 	Report *CloneReport  // of a job that came to its end
@@ -55,6 +60,14 @@ type CloneProps struct {
 
 // Path is the page of the job.
 func (c CloneProps) Path() string { return "/clones/" + c.ID }
+
+// CloneWait is something that keeps a job from going on, and that waiting may cure.
+type CloneWait struct {
+	Text  string    // PostgreSQL's own words, or the engine's
+	Since time.Time // when the job last got anything done
+	Until time.Time // when it gives up
+	Tries int
+}
 
 // ClonePlace is one end of a job.
 type ClonePlace struct {
@@ -87,10 +100,20 @@ type CloneTable struct {
 // CloneReport is what the comparison found.
 type CloneReport struct {
 	SnapshotAt  time.Time
+	Epochs      []CloneEpoch      // the snapshots that were read, when there was more than one
 	Differences []CloneDifference // those that are harmless are listed apart
 	Ledger      []CloneLedger
 	Pulled      []string // objects outside the chosen schemas that these need
 	Warnings    []string
+}
+
+// CloneEpoch is the life of one snapshot.
+type CloneEpoch struct {
+	SnapshotAt   time.Time
+	Kept         int      // parts of earlier snapshots that are as they were
+	Redone       int      // parts of earlier snapshots that were copied again
+	Copied       int      // parts, those included
+	RedoneTables []string // of the first of them
 }
 
 // CloneDifference is one point in which the target is not the source.
@@ -118,6 +141,7 @@ type CloneStop struct {
 	SQLState string
 	Hint     string
 	Touched  bool // something was dropped or written on the target. CloneProps.Tables are on it, complete
+	Earlier  bool // that was before the job was queued again; since then it has not come to the target
 }
 
 // CloneReason is one cause of a refusal.
@@ -163,7 +187,7 @@ type LogProps struct {
 // LogLine is one line of the log, the newest first.
 type LogLine struct {
 	At     time.Time
-	Kind   string // phase_begun, phase_ended, trouble or warning
+	Kind   string // phase_begun, phase_ended, trouble, warning, retry or resumed
 	Phase  string
 	Object string
 	Text   string

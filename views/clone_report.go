@@ -2,6 +2,7 @@ package views
 
 import (
 	"context"
+	"slices"
 
 	"github.com/a-h/templ"
 )
@@ -102,6 +103,29 @@ func differencesTitle(ctx context.Context, c CloneProps) string {
 		return T(ctx, "clone.differences", "Count", 2)
 	}
 	return T(ctx, "clone.differences", "Count", len(c.Report.real())+len(c.Report.Ledger))
+}
+
+// epochsRead is how many snapshots were read, and which of them the target is true at: the last one, once all that was
+// copied before has been looked at again.
+func (c CloneProps) epochsRead(ctx context.Context) string {
+	list := c.Report.Epochs
+	text := T(ctx, "clone.epochs.read", "Count", len(list))
+	if c.Status == "completed" || c.Status == "differences" {
+		text += " " + T(ctx, "clone.epochs.true", "Time", moment(ctx, list[len(list)-1].SnapshotAt))
+	}
+	return text
+}
+
+// shownEpochs are the last ones, with the names of some tables in all, and how many more there are.
+func shownEpochs(list []CloneEpoch) (shown []CloneEpoch, rest int) {
+	rest = max(len(list)-manyFindings, 0)
+	shown = slices.Clone(list[rest:])
+	room := mostFindings / 2
+	for i := range shown {
+		shown[i].RedoneTables, _ = first(shown[i].RedoneTables, room)
+		room -= len(shown[i].RedoneTables)
+	}
+	return shown, rest
 }
 
 // compared is what the comparison looked at.

@@ -19,12 +19,20 @@ func TestReportIsBounded(t *testing.T) {
 		r.Pulled = append(r.Pulled, name)
 		r.Warnings = append(r.Warnings, long)
 	}
+	for i := range 1000 {
+		e := CloneEpoch{Copied: i}
+		for range 50 {
+			e.RedoneTables = append(e.RedoneTables, name)
+		}
+		r.Epochs = append(r.Epochs, e)
+	}
 	var page strings.Builder
 	if err := ClonePage(Page{Title: "Clone", Path: c.Path()}, ClonePageProps{Clone: c}).Render(in("en"), &page); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		">3,334</span>", // the numbers are of all
+		">3,334</span>",                                                  // the numbers are of all
+		"This clone read 1,000 snapshots", "988 more are in the report.", // of which the last are shown
 		"3,284 more are in the report.", "9,950 more are in the report.", "9,975 more are in the report.",
 	} {
 		if !strings.Contains(page.String(), want) {

@@ -39,8 +39,17 @@ func (c CloneProps) news() string {
 			done++
 		}
 	}
-	return strings.Join([]string{c.Status, strconv.Itoa(running), strconv.Itoa(done), strconv.Itoa(c.Trouble), strconv.Itoa(c.percent() / 5)}, " ")
+	tries := 0
+	if c.Waiting != nil {
+		tries = 1 + c.Waiting.Tries
+	}
+	return strings.Join([]string{
+		c.Status, strconv.Itoa(running), strconv.Itoa(done), strconv.Itoa(c.Trouble), strconv.Itoa(c.percent() / 5), strconv.Itoa(tries),
+	}, " ")
 }
+
+// waits tells whether something keeps the job from going on, so that it says so instead of what it does.
+func (c CloneProps) waits() bool { return c.Status == "running" && c.Waiting != nil && !c.Cancelling }
 
 // doing is what the job does at this moment: the newest of its running phases, in words.
 func (c CloneProps) doing(ctx context.Context) string {
@@ -49,6 +58,8 @@ func (c CloneProps) doing(ctx context.Context) string {
 		return T(ctx, "clone.cancelling")
 	case c.Status != "running":
 		return T(ctx, "status."+c.Status)
+	case c.waits():
+		return T(ctx, "clone.waiting")
 	}
 	name := "preflight"
 	for _, p := range c.Phases {
@@ -75,11 +86,23 @@ func (c CloneProps) badge(ctx context.Context) string {
 	return c.doing(ctx)
 }
 
+// announced is the state for those who do not see the badge.
+func (c CloneProps) announced(ctx context.Context) string {
+	if c.waits() {
+		return T(ctx, "clone.waiting")
+	}
+	return T(ctx, "status."+c.Status)
+}
+
 // left is the time left in words.
 func (c CloneProps) left(ctx context.Context) string {
 	switch {
 	case c.Cancelling:
 		return T(ctx, "clone.left.cancelling")
+	case c.waits():
+		return T(ctx, "clone.left.waiting")
+	case c.Status == "queued" && !c.Started.IsZero():
+		return T(ctx, "clone.left.requeued")
 	case c.Status == "queued":
 		return T(ctx, "clone.left.queued")
 	case c.Status == "stalled":
@@ -176,6 +199,8 @@ func (c CloneProps) remains(ctx context.Context) string {
 	switch {
 	case !c.Stop.Touched:
 		return T(ctx, "clone.remains.nothing")
+	case c.Stop.Earlier:
+		return T(ctx, "clone.remains.earlier")
 	case c.TablesTotal == 0:
 		return T(ctx, "clone.remains.something")
 	case c.Tables == 0:
@@ -255,7 +280,7 @@ func (t TableListProps) span(ctx context.Context) string {
 	return T(ctx, "table.span", "From", Number(ctx, int64(t.Offset+1)), "To", Number(ctx, int64(t.Offset+len(t.Rows))), "Total", Number(ctx, int64(t.Total)))
 }
 
-// text is a line of the log in words; trouble and warnings are PostgreSQL's own or the engine's.
+// text is a line of the log in words; all but the phases are PostgreSQL's own or the engine's.
 func (l LogLine) text(ctx context.Context) string {
 	switch l.Kind {
 	case "phase_begun", "phase_ended":
@@ -286,8 +311,15 @@ func startedBy(ctx context.Context, c CloneProps) []string {
 // tracedFrom is how far down the copy is drawn with full lines.
 func tracedFrom(percent int) string { return strconv.Itoa(52 - 50*percent/100) }
 
+func badgeColour(c CloneProps) string {
+	if c.waits() {
+		return "badge-warning"
+	}
+	return statusColours[c.Status]
+}
+
 func barColour(c CloneProps) string {
-	if c.Status == "stalled" || c.Cancelling {
+	if c.Status == "stalled" || c.Cancelling || c.waits() {
 		return "progress-warning"
 	}
 	return "progress-primary"

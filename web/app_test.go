@@ -51,6 +51,7 @@ type app struct {
 	server   *Server
 	store    *db.Store
 	database string // its URL
+	key      db.Key
 	url      string
 	log      *logBook
 }
@@ -59,13 +60,9 @@ type app struct {
 func newApp(t testing.TB, configure ...func(*Config)) *app {
 	t.Helper()
 	a := &app{t: t, database: dbtest.Database(t), log: &logBook{}}
-	var key db.Key
-	_, _ = rand.Read(key[:])
+	_, _ = rand.Read(a.key[:])
+	a.store = a.openStore()
 	var err error
-	if a.store, err = db.Open(t.Context(), a.database, key); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(a.store.Close)
 	config := Config{
 		Accounts: a.store, Connections: a.store, Tasks: a.store, Ready: a.store.Ping, Log: slog.New(slog.NewTextHandler(a.log, nil)),
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
@@ -80,6 +77,17 @@ func newApp(t testing.TB, configure ...func(*Config)) *app {
 	t.Cleanup(listener.Close)
 	a.url = listener.URL
 	return a
+}
+
+// openStore opens the state database once more, as another process does.
+func (a *app) openStore() *db.Store {
+	a.t.Helper()
+	store, err := db.Open(a.t.Context(), a.database, a.key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.t.Cleanup(store.Close)
+	return store
 }
 
 // add makes a user whose password is password.

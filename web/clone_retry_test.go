@@ -173,7 +173,7 @@ func TestRestart(t *testing.T) {
 	page = v.get(path)
 	says(t, page, "Waiting for the old run to end")
 	lacks(t, page, `name="confirm"`)
-	err := f.store.Finish(t.Context(), runner.Beat{Run: run}, cloner.Report{Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error()}, false)
+	err := f.store.Finish(t.Context(), runner.Beat{Run: run}, cloner.Report{Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error()})
 	if err != nil {
 		t.Fatal(err)
 	}

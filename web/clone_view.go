@@ -7,6 +7,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"calco/cloner"
+	"calco/cloner/runner"
 	"calco/db/state"
 	"calco/views"
 )
@@ -36,7 +37,7 @@ func (s *Server) onlooker(c echo.Context, id string) onlooker {
 func viewTask(t state.Task, v onlooker) views.CloneProps {
 	p := t.Progress
 	props := views.CloneProps{
-		ID: t.ID, Status: shownStatus(t), Cancelling: t.Cancelling, MayAct: t.MayAct(v.user), Yours: t.UserID == v.user.ID, Owner: t.Owner,
+		ID: t.ID, Status: shownStatus(t), Cancelling: t.Cancelling, Resumable: t.Resumable, MayAct: t.MayAct(v.user), Yours: t.UserID == v.user.ID, Owner: t.Owner,
 		Link: v.link, Again: formPath(t), Newest: t.Newest, Source: viewPlace(t.Source), Target: viewPlace(t.Target), Schemas: t.Schemas, Clean: t.Clean,
 		Created: t.CreatedAt, Started: t.StartedAt, Heartbeat: time.Now().Add(-t.Silence), Finished: t.FinishedAt,
 		Done: p.Done, Left: p.Left, Elapsed: p.Elapsed, Speeds: t.Speeds, Speed: speedOf(t.Speeds),
@@ -44,17 +45,32 @@ func viewTask(t state.Task, v onlooker) views.CloneProps {
 		Hand: byHand(t.Schemas, t.Clean),
 	}
 	props.Source.Version, props.Target.Version = number(p.SourceVersion), number(p.TargetVersion)
+	if p.Trouble != nil {
+		props.Waiting = &views.CloneWait{Text: p.Trouble.Text, Since: p.Trouble.Since, Until: p.Trouble.Until, Tries: p.Trouble.Tries}
+	}
 	for _, ph := range p.Phases {
 		props.Phases = append(props.Phases, views.ClonePhase{Name: string(ph.Name), Done: ph.Done, Total: ph.Total, Running: ph.Running, Ended: ph.Ended, Elapsed: ph.Elapsed})
 	}
 	for _, a := range p.Active {
 		props.Active = append(props.Active, views.CloneTable{Relation: a.Relation, Status: string(cloner.TableCopying), Rows: a.Rows, Bytes: a.Bytes, Size: a.Size})
 	}
-	props.Stop = views.CloneStop{Error: t.Error, Touched: touched(p)}
+	if t.Status == state.Queued {
+		rest(&props)
+	}
+	now := runner.Touched(p)
+	props.Stop = views.CloneStop{Error: t.Error, Touched: t.Touched || now, Earlier: t.Touched && !now}
 	if t.Report != nil {
 		viewReport(&props, *t.Report)
 	}
 	return props
+}
+
+// rest leaves out what moves: a job in the queue has what it got done before, and does nothing now.
+func rest(props *views.CloneProps) {
+	for i := range props.Phases {
+		props.Phases[i].Running = false
+	}
+	props.Active, props.Speeds, props.Speed, props.Left, props.Waiting = nil, nil, 0, 0, nil
 }
 
 // number is a version without what its packager has added: 15.20 of 15.20 (Debian 15.20-1).
@@ -63,21 +79,14 @@ func number(version string) string {
 	return short
 }
 
-// touched tells whether the job has begun to change its target.
-func touched(p cloner.Progress) bool {
-	for _, ph := range p.Phases {
-		if ph.Name == cloner.PhaseClean || ph.Name == cloner.PhasePreData {
-			return true
-		}
-	}
-	return false
-}
-
 func viewReport(props *views.CloneProps, r cloner.Report) {
 	props.Stop.Error, props.Stop.Hint, props.Stop.SQLState = r.Error, r.Hint, r.SQLState
 	props.Stop.Phase, props.Stop.Relation = string(r.Phase), r.Relation
 	props.Reason = viewReasons(r.Reasons)
 	report := views.CloneReport{SnapshotAt: r.SnapshotAt, Pulled: r.Pulled, Warnings: r.Warnings}
+	for _, e := range r.Epochs {
+		report.Epochs = append(report.Epochs, views.CloneEpoch{SnapshotAt: e.SnapshotAt, Kept: e.Kept, Redone: e.Redone, Copied: e.Copied, RedoneTables: e.RedoneTables})
+	}
 	for _, d := range r.Differences {
 		report.Differences = append(report.Differences, views.CloneDifference(d))
 	}

@@ -28,6 +28,10 @@ type Tasks interface {
 	TaskTables(ctx context.Context, id string, f state.TableFilter) (rows []cloner.TableState, total int, err error)
 	TaskEvents(ctx context.Context, id string, limit int) ([]cloner.Event, error)
 	CancelTask(ctx context.Context, id string) error
+	// ReconnectTask takes a job from a worker that has been silent for too long.
+	ReconnectTask(ctx context.Context, id string) error
+	// ResumeTask has a job go on that ended early; state.ErrConflict is that it cannot, or does already.
+	ResumeTask(ctx context.Context, u state.User, id string) error
 	// Listen blocks, and tells of each job that has changed; "" is any of them.
 	Listen(ctx context.Context, changed func(id string)) error
 }
@@ -47,20 +51,26 @@ func (s *Server) showClone(c echo.Context) error {
 	if task.Newest != "" && c.Request().URL.RawQuery == "" {
 		return c.Redirect(http.StatusSeeOther, clonePath(task.Newest))
 	}
+	return s.drawClone(c, http.StatusOK, task, "")
+}
+
+// drawClone draws the page of a job, with the id of a text that says why it was not resumed.
+func (s *Server) drawClone(c echo.Context, status int, task state.Task, refused string) error {
 	panel, err := s.clonePanel(c, task)
 	if err != nil {
 		return err
 	}
+	panel.Refused = refused
 	p := s.page(c, "clone.title")
 	p.Title += " #" + task.ID
-	return s.render(c, http.StatusOK, views.ClonePage(p, panel))
+	return s.render(c, status, views.ClonePage(p, panel))
 }
 
 // clonePanel is a job with all that belongs to it.
 func (s *Server) clonePanel(c echo.Context, task state.Task) (views.ClonePageProps, error) {
 	ctx := c.Request().Context()
 	panel := views.ClonePageProps{Clone: viewTask(task, s.onlooker(c, task.ID))}
-	if !task.Status.Ended() {
+	if !over(task) {
 		panel.Live = templ.Join(views.ConnectionBanner(), views.LiveStream(clonePath(task.ID)+"/events"))
 	}
 	var err error
@@ -168,9 +178,36 @@ func (s *Server) cancelClone(c echo.Context) error {
 	return s.redirect(c, clonePath(task.ID), "")
 }
 
-// reconnect draws the page anew, which opens the feed again.
+// reconnect draws the page anew, which opens the feed again, after looking for the worker of the job.
 func (s *Server) reconnect(c echo.Context) error {
 	task, err := s.actOn(c)
+	if err != nil {
+		return err
+	}
+	if err := s.tasks.ReconnectTask(c.Request().Context(), task.ID); err != nil {
+		return err
+	}
+	return s.redirect(c, clonePath(task.ID), "")
+}
+
+// resume has a job go on that ended early.
+func (s *Server) resume(c echo.Context) error {
+	task, err := s.actOn(c)
+	if err != nil {
+		return err
+	}
+	return s.goOn(c, task)
+}
+
+// goOn queues a job again, or says on its page why that cannot be.
+func (s *Server) goOn(c echo.Context, task state.Task) error {
+	err := s.tasks.ResumeTask(c.Request().Context(), currentUser(c), task.ID)
+	if errors.Is(err, state.ErrConflict) {
+		return s.redirect(c, clonePath(task.ID), "done.clone.unresumed")
+	}
+	if _, text := createError(err); text != "" {
+		return s.drawClone(c, http.StatusUnprocessableEntity, task, text)
+	}
 	if err != nil {
 		return err
 	}
@@ -178,13 +215,15 @@ func (s *Server) reconnect(c echo.Context) error {
 }
 
 // tryAgain makes a new job like one that was refused. One that cleans goes through the confirmation, for its target may
-// hold something else by now.
+// hold something else by now. One that was refused when it was to go on, goes on.
 func (s *Server) tryAgain(c echo.Context) error {
 	task, err := s.actOn(c)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if task.Clean {
+	case task.Resumable:
+		return s.goOn(c, task)
+	case task.Clean:
 		return s.redirect(c, clonePath(task.ID)+"/retry", "")
 	}
 	return s.createRetry(c, task, false)

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"calco/cloner/runner"
+	"calco/db"
 	"calco/db/dbtest"
 	"calco/db/state"
 )
@@ -125,7 +126,15 @@ func (c *clones) eventually(what string, holds func() bool) {
 // same address.
 func (c *clones) serve() (stop func()) {
 	c.t.Helper()
-	server, err := New(c.server.config)
+	return c.serveFrom(c.store)
+}
+
+// serveFrom is serve with a way of its own to the state database, as another process has it.
+func (c *clones) serveFrom(store *db.Store) (stop func()) {
+	c.t.Helper()
+	config := c.server.config
+	config.Accounts, config.Connections, config.Tasks, config.Ready = store, store, store, store.Ping
+	server, err := New(config)
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -95,8 +95,11 @@ func (f *cloneFixture) end(id, status string) {
 	switch status {
 	case "failed":
 		report.Error = "the disk of the target is full"
+	case "resumable":
+		report.Status, report.Error, report.Resumable = cloner.StatusFailed, "the disk of the target is full", true
 	case "interrupted":
 		report.Status, report.Error = cloner.StatusFailed, runner.Interrupted
+		defer f.change(id, `interrupted = true`)
 	case "refused":
 		report.Reasons = []cloner.Reason{{Code: cloner.ReasonNotEmpty, Side: cloner.Target, Text: "The target is not empty.", Hint: "Choose clean."}}
 	}
@@ -106,8 +109,7 @@ func (f *cloneFixture) end(id, status string) {
 // finish ends a job with a report.
 func (f *cloneFixture) finish(id string, report cloner.Report) {
 	f.t.Helper()
-	err := f.store.Finish(f.t.Context(), runner.Beat{Run: f.claim(id)}, report, report.Error == runner.Interrupted)
-	if err != nil {
+	if err := f.store.Finish(f.t.Context(), runner.Beat{Run: f.claim(id)}, report); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -151,6 +153,9 @@ func TestCloneAccess(t *testing.T) {
 		{"GET /report.json", "queued", "303 /signin?return=%2Fclones%2FID%2Freport.json", "404", "404", "queued", "queued"},
 		{"POST /cancel", "queued", "303 /signin", "403", "303 /clones/ID", "cancelled", "queued"},
 		{"POST /reconnect", "queued", "303 /signin", "403", "303 /clones/ID", "queued", "queued"},
+		{"POST /resume", "resumable", "303 /signin", "403", "303 /clones/ID", "queued", "failed"},
+		{"POST /resume", "failed", "303 /signin", "403", "303 /clones/ID", "failed", "failed"},
+		{"POST /resume", "queued", "303 /signin", "403", "303 /clones/ID", "queued", "queued"},
 		{"GET /retry", "queued", "303 /signin?return=%2Fclones%2FID%2Fretry", "403", "200", "queued", "queued"},
 		{"GET /retry", "failed", "303 /signin?return=%2Fclones%2FID%2Fretry", "403", "200", "failed", "failed"},
 		{"POST /retry", "queued", "303 /signin", "403", "303 /clones/ID/retry", "cancelled", "queued"},

@@ -7,7 +7,7 @@ import (
 	"calco/db/state"
 )
 
-// Clean target and retry of a job that was interrupted leads to one that completes.
+// Clean target and retry of a job that was cancelled leads to one that completes.
 func TestRetryToTheEnd(t *testing.T) {
 	t.Parallel()
 	a := newClones(t, library)
@@ -15,9 +15,10 @@ func TestRetryToTheEnd(t *testing.T) {
 	letGo := a.hold("book")
 	id := a.create()
 	a.awaitWaiting()
-	stop() // which interrupts the job
+	stop() // which puts the job back into the queue
 	letGo()
 	v := a.as(a.owner)
+	want(t, "cancel", v.post(clonePath(id)+"/cancel"), "303 "+clonePath(id))
 	page := v.get(clonePath(id) + "/retry")
 	want(t, "the confirmation", page, "200")
 	says(t, page, "<code>"+a.target.Database+"</code>")

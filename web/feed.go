@@ -32,7 +32,10 @@ func (s *Server) feedClone(c echo.Context) error {
 }
 
 // readTask is what the hub shows.
-func (s *Server) readTask(ctx context.Context, id string) (task state.Task, final bool, err error) {
+func (s *Server) readTask(ctx context.Context, id string) (task state.Task, ended bool, err error) {
 	task, err = s.tasks.Task(ctx, id)
-	return task, task.Status.Ended(), err
+	return task, over(task), err
 }
+
+// over tells whether a job will not change any more. One that can be resumed may go on before the eyes of who watches it.
+func over(t state.Task) bool { return t.Status.Ended() && !t.Resumable }

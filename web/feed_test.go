@@ -149,7 +149,7 @@ func TestFeed(t *testing.T) {
 	if frame := viewers[0].stream.until("Cancelling…"); strings.Contains(frame, cancel) {
 		t.Errorf("it can be cancelled twice: %s", frame)
 	}
-	err := f.store.Finish(t.Context(), runner.Beat{Run: run}, cloner.Report{Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error()}, false)
+	err := f.store.Finish(t.Context(), runner.Beat{Run: run}, cloner.Report{Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestFrameSize(t *testing.T) {
 	const many = 300
 	long := func(n int) string { return fmt.Sprint(`"`, n, strings.Repeat(`<"é`, 42), `"`) } // as long as names may be
 	text := strings.Repeat("<& long\r\n", 150)
-	progress := cloner.Progress{TablesTotal: 10_000, Ledger: many}
+	progress := cloner.Progress{TablesTotal: 10_000, Ledger: many, Trouble: &cloner.Trouble{Text: text}}
 	for n := range 50 {
 		progress.Active = append(progress.Active, cloner.TableProgress{Relation: long(n) + "." + long(n), Rows: 1, Bytes: 1, Size: 1})
 	}
@@ -181,6 +181,7 @@ func TestFrameSize(t *testing.T) {
 		report.Phases = append(report.Phases, cloner.PhaseReport{Name: phase})
 	}
 	for n := range many {
+		report.Epochs = append(report.Epochs, cloner.Epoch{Number: n + 1, RedoneTables: []string{long(n), long(n)}})
 		report.Ledger = append(report.Ledger, cloner.LedgerEntry{Phase: cloner.PhaseIndexes, Object: long(n), SQLState: "23505", Error: text, Hint: text})
 		report.Differences = append(report.Differences, cloner.Difference{Kind: []string{"rows", "missing", "definition", "a new kind"}[n%4], Object: long(n), Source: text, Target: text, Harmless: []string{"", text}[n%2]})
 		report.Pulled = append(report.Pulled, long(n))
@@ -216,7 +217,7 @@ func TestFrameSize(t *testing.T) {
 				if status != "refused" {
 					report.Reasons = nil
 				}
-				if err := f.store.Finish(t.Context(), beat, report, false); err != nil {
+				if err := f.store.Finish(t.Context(), beat, report); err != nil {
 					t.Fatal(err)
 				}
 			}

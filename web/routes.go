@@ -51,6 +51,7 @@ func (s *Server) routes() *echo.Echo {
 	in.GET("/clones/:id/report.json", s.downloadReport)
 	in.POST("/clones/:id/cancel", s.cancelClone)
 	in.POST("/clones/:id/reconnect", s.reconnect)
+	in.POST("/clones/:id/resume", s.resume)
 	in.GET("/clones/:id/retry", s.showRetry)
 	in.POST("/clones/:id/retry", s.retry)
 	in.POST("/clones/:id/again", s.tryAgain)

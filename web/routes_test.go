@@ -44,6 +44,7 @@ var access = []struct {
 	{"GET /clones/:id/report.json", "303 /signin?return=%2Fclones%2F999999%2Freport.json", "404", "404"},
 	{"POST /clones/:id/cancel", "303 /signin", "404", "404"},
 	{"POST /clones/:id/reconnect", "303 /signin", "404", "404"},
+	{"POST /clones/:id/resume", "303 /signin", "404", "404"},
 	{"GET /clones/:id/retry", "303 /signin?return=%2Fclones%2F999999%2Fretry", "404", "404"},
 	{"POST /clones/:id/retry", "303 /signin", "404", "404"},
 	{"POST /clones/:id/again", "303 /signin", "404", "404"},

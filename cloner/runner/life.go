@@ -1,8 +1,10 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,7 +42,10 @@ type life struct {
 }
 
 func newLife(r *Runner, run Run, job Job) *life {
-	return &life{runner: r, run: run, job: job, meter: &cloner.Meter{}, woken: make(chan struct{}, 1), sampled: time.Now()}
+	job.Spec.Resume, job.Spec.PartSize = true, r.options.PartSize // an earlier life may have left something
+	return &life{
+		runner: r, run: run, job: job, meter: &cloner.Meter{}, woken: make(chan struct{}, 1), sampled: time.Now(), events: job.Events,
+	}
 }
 
 // wake has the next beat come now.
@@ -65,31 +70,90 @@ func (l *life) live(ctx, stopping context.Context) {
 	close(ended)
 	beating.Wait()
 
+	writing, done := outlive(ctx, stopping, lastWrites)
+	defer done()
 	cause := context.Cause(working)
-	if errors.Is(cause, ErrLost) {
+	switch {
+	case errors.Is(cause, ErrLost):
 		l.runner.log.WarnContext(ctx, "the job was lost", "job", l.run.Task, "term", l.run.Term)
 		return
-	}
-	if l.recorded != nil {
+	case l.recorded != nil:
 		report = l.epilogue(report)
+	case report.Status == cloner.StatusFailed && errors.Is(cause, errInterrupted):
+		if !l.requeue(writing) {
+			return
+		}
+		report.Status, report.Error = cloner.StatusCancelled, cloner.ErrCancelled.Error()
 	}
-	interrupted := report.Status == cloner.StatusFailed && errors.Is(cause, errInterrupted)
-	l.finish(ctx, stopping, report, interrupted)
+	l.finish(writing, report)
+}
+
+// outlive returns a context that ends a while after stopping.
+func outlive(ctx, stopping context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	forget := context.AfterFunc(stopping, func() {
+		select {
+		case <-time.After(by):
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() {
+		forget()
+		cancel()
+	}
 }
 
 // clone is the engine's part, unless the job must not begin.
 func (l *life) clone(ctx context.Context) cloner.Report {
-	reason, err := l.refusal(ctx)
+	reason, err := l.awaitRefusal(ctx)
 	switch {
 	case context.Cause(ctx) != nil && errors.Is(context.Cause(ctx), cloner.ErrCancelled):
-		return cloner.Report{Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error()}
+		return l.inherit(cloner.Report{Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error()})
 	case err != nil:
-		return cloner.Report{Status: cloner.StatusFailed, Error: err.Error()}
+		return l.inherit(cloner.Report{Status: cloner.StatusFailed, Error: err.Error()})
 	case reason != nil:
 		return cloner.Report{Status: cloner.StatusRefused, Reasons: []cloner.Reason{*reason}, Schemas: l.job.Spec.Schemas}
 	}
-	report, _ := cloner.Clone(ctx, l.job.Spec, cloner.Options{Meter: l.meter, Past: l.job.Past, Record: l.record}) // the report has the error
+	report, _ := cloner.Clone(ctx, l.job.Spec, cloner.Options{ // the report has the error
+		Meter: l.meter, Past: l.job.Past, Record: l.record, Patience: l.runner.options.Patience,
+	})
+	return l.inherit(report)
+}
+
+// inherit completes the report of a life that ended before it came to the target: what an earlier one has left there can
+// still be gone on with.
+func (l *life) inherit(report cloner.Report) cloner.Report {
+	early := report.Status == cloner.StatusFailed || report.Status == cloner.StatusCancelled
+	if early && l.job.Touched && !Touched(l.meter.Progress()) {
+		report.Resumable = true
+	}
 	return report
+}
+
+// Touched tells whether a clone has begun to change its target.
+func Touched(p cloner.Progress) bool {
+	return slices.ContainsFunc(p.Phases, func(ph cloner.PhaseProgress) bool {
+		return ph.Name == cloner.PhaseClean || ph.Name == cloner.PhasePreData
+	})
+}
+
+// awaitRefusal is refusal, with patience while the state database is away.
+func (l *life) awaitRefusal(ctx context.Context) (*cloner.Reason, error) {
+	enough := time.After(cmp.Or(l.runner.options.Patience, cloner.DefaultPatience))
+	for {
+		reason, err := l.refusal(ctx)
+		if err == nil {
+			return reason, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-enough:
+			return nil, err
+		case <-time.After(beatEvery):
+		}
+	}
 }
 
 // refusal looks at what may have changed since the job was started.
@@ -161,7 +225,7 @@ func (l *life) write(ctx context.Context, to func(context.Context, Beat) error) 
 	progress := l.meter.Progress()
 	l.sample(progress.Bytes)
 	err := to(ctx, Beat{
-		Run: l.run, Progress: progress, Speeds: l.speeds,
+		Run: l.run, Progress: progress, Touched: l.job.Touched || Touched(progress), Speeds: l.speeds,
 		Tables: changes.Tables, Events: changes.Events, Event: l.events + 1,
 	})
 	if err == nil {
@@ -191,7 +255,7 @@ func (l *life) sample(bytes int64) {
 func (l *life) record(ctx context.Context, report cloner.Report) error {
 	for {
 		err := l.write(ctx, func(ctx context.Context, b Beat) error {
-			err := l.runner.store.Finish(ctx, b, report, false)
+			err := l.runner.store.Finish(ctx, b, report)
 			if err == nil {
 				l.recorded = &report
 			}
@@ -219,22 +283,40 @@ func (l *life) epilogue(last cloner.Report) cloner.Report {
 	return report
 }
 
-// finish writes the outcome, until that succeeds or the process may wait no longer.
-func (l *life) finish(ctx, stopping context.Context, report cloner.Report, interrupted bool) {
+// finish writes the outcome.
+func (l *life) finish(ctx context.Context, report cloner.Report) {
+	l.insist(ctx, "write the outcome", func(ctx context.Context, b Beat) error {
+		if report.Status == cloner.StatusRefused { // in the phase that would have been the first to change the target
+			b.Touched = l.job.Touched
+		}
+		return l.runner.store.Finish(ctx, b, report)
+	})
+}
+
+// requeue puts the job back into the queue, unless it tells that somebody has asked to cancel it. Where that cannot be
+// written, the lease runs out.
+func (l *life) requeue(ctx context.Context) (cancel bool) {
+	l.insist(ctx, "put the job back into the queue", func(ctx context.Context, b Beat) (err error) {
+		cancel, err = l.runner.store.Requeue(ctx, b)
+		return err
+	})
+	return cancel
+}
+
+// insist writes until that succeeds, the job is lost, or the process may wait no longer.
+func (l *life) insist(ctx context.Context, act string, to func(context.Context, Beat) error) {
 	for {
-		stopped := stopping.Err() != nil
-		err := l.write(ctx, func(ctx context.Context, b Beat) error {
-			return l.runner.store.Finish(ctx, b, report, interrupted)
-		})
+		err := l.write(ctx, to)
 		if err == nil {
 			return
 		}
-		l.runner.log.ErrorContext(ctx, "write the outcome", "job", l.run.Task, "outcome", report.Status, "error", err)
-		if stopped || errors.Is(err, ErrLost) {
+		l.runner.log.ErrorContext(ctx, act, "job", l.run.Task, "term", l.run.Term, "error", err)
+		if errors.Is(err, ErrLost) {
 			return
 		}
 		select {
-		case <-stopping.Done():
+		case <-ctx.Done():
+			return
 		case <-time.After(beatEvery):
 		}
 	}

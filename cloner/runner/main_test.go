@@ -3,9 +3,13 @@ package runner_test
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"fmt"
 	"os"
+	"os/exec"
+	"os/signal"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,12 +22,49 @@ import (
 	"calco/db/state"
 )
 
-func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if url := os.Getenv(childURL); url != "" {
+		os.Exit(workAsChild(url))
+	}
+	os.Exit(dbtest.Main(m))
+}
+
+// A test binary that finds these in its environment is a worker, and runs no tests.
+const (
+	childURL = "CALCO_RUNNER_CHILD"
+	childKey = "CALCO_RUNNER_KEY"
+)
+
+// workAsChild works the jobs of a state database until SIGTERM, as calco worker does.
+func workAsChild(url string) (code int) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	key, err := db.ParseKey(os.Getenv(childKey))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	store, err := db.Open(ctx, url, key)
+	if err == nil {
+		defer store.Close()
+		err = runner.New(store, runner.Options{}).Run(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
 
 // library is a small source; broken adds a foreign key that its rows do not keep.
 const (
 	library = `CREATE TABLE book (id int PRIMARY KEY, title text); INSERT INTO book SELECT g, 'Book ' || g FROM generate_series(1, 1000) g;`
 	broken  = `CREATE TABLE loan (book_id int REFERENCES book); SET session_replication_role = replica; INSERT INTO loan VALUES (-1);`
+	// slow adds an index that takes ten minutes to build again: its function has changed since it was built.
+	slow = `CREATE TABLE note (a int); INSERT INTO note VALUES (1);
+		CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1';
+		CREATE INDEX ON note (slow(a));
+		CREATE OR REPLACE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600); RETURN $1; END';`
 )
 
 // fixture is an installation with a user, a source and a target, without a worker.
@@ -101,6 +142,24 @@ func (f *fixture) work(store runner.Store, o runner.Options) (stop func()) {
 	})
 	f.Cleanup(stop)
 	return stop
+}
+
+// child starts a worker in a process of its own.
+func (f *fixture) child() *exec.Cmd {
+	f.Helper()
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), childURL+"="+f.url, childKey+"="+base64.StdEncoding.EncodeToString(f.key[:]))
+	child.Stderr = os.Stderr
+	if err := child.Start(); err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() {
+		if child.ProcessState == nil {
+			_ = child.Process.Kill()
+			_ = child.Wait() // killed
+		}
+	})
+	return child
 }
 
 // awaitTask waits until a job is as a test wants it.

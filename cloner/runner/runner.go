@@ -9,9 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +24,7 @@ const DefaultJobs = 2
 const (
 	reapEvery    = 5 * time.Second
 	stopPatience = 10 * time.Second // for the jobs that run when the process stops
+	lastWrites   = 5 * time.Second  // of that: how long their last words are tried to be written
 )
 
 // errInterrupted is the cause to end a job with because the process stops.
@@ -33,19 +32,22 @@ var errInterrupted = errors.New(Interrupted)
 
 // Options are what a Runner may be told. The zero value is ready.
 type Options struct {
-	Jobs int          // at a time; 0 means DefaultJobs
-	Log  *slog.Logger // nil is slog.Default
+	Jobs     int           // at a time; 0 means DefaultJobs
+	Idle     bool          // run none, and only look after those of dead workers
+	PartSize int64         // see cloner.Spec
+	Patience time.Duration // see cloner.Options
+	Log      *slog.Logger  // nil is slog.Default
 }
 
 // Runner works the jobs of a state database. Its methods are safe for concurrent use.
 type Runner struct {
-	store Store
-	jobs  int
-	log   *slog.Logger
-	name  string // of this process, unlike that of any other
+	store   Store
+	options Options
+	log     *slog.Logger
+	name    string // of this process, unlike that of any other
 
 	mu    sync.Mutex
-	lives map[string]*life // by task
+	lives map[*life]struct{} // a job may have two: one that was lost takes a moment to end
 }
 
 // New makes a Runner. It does nothing before Run.
@@ -58,19 +60,22 @@ func New(store Store, o Options) *Runner {
 	}
 	host, _ := os.Hostname() // only for people to read
 	return &Runner{
-		store: store, jobs: o.Jobs, log: o.Log, lives: map[string]*life{},
+		store: store, options: o, log: o.Log, lives: map[*life]struct{}{},
 		name: fmt.Sprintf("%.40s/%d/%s", host, os.Getpid(), rand.Text()[:8]),
 	}
 }
 
-// Run works jobs until ctx ends. Then those that run end as interrupted, which takes a few seconds, and those that are
-// queued stay so. It returns when nothing runs any more.
+// Run works jobs until ctx ends. Then those that run are put back into the queue, for another process to go on with, which
+// takes a few seconds. It returns when nothing runs any more.
 func (r *Runner) Run(ctx context.Context) error {
+	if r.options.Idle {
+		return r.reap(ctx)
+	}
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &worker{runner: r, stopping: ctx})
 	client, err := r.store.Queue(&river.Config{
 		ID:                  r.name,
-		Queues:              map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: r.jobs}},
+		Queues:              map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: r.options.Jobs}},
 		Workers:             workers,
 		FetchOnlyKnownKinds: true,
 		Logger:              slog.New(quiet{r.log.Handler()}),
@@ -121,18 +126,22 @@ func (r *Runner) reap(ctx context.Context) error {
 }
 
 // mine are the jobs that live in this process, whatever their rows say while nothing can be written there.
-func (r *Runner) mine() []string {
+func (r *Runner) mine() []Run {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Collect(maps.Keys(r.lives))
+	runs := []Run{}
+	for l := range r.lives {
+		runs = append(runs, l.run)
+	}
+	return runs
 }
 
 // wake has a job look whether it is to be cancelled, or all of them for "".
 func (r *Runner) wake(task string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for name, l := range r.lives {
-		if task == "" || task == name {
+	for l := range r.lives {
+		if task == "" || task == l.run.Task {
 			l.wake()
 		}
 	}
@@ -141,11 +150,11 @@ func (r *Runner) wake(task string) {
 func (r *Runner) enter(l *life) (leave func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lives[l.run.Task] = l
+	r.lives[l] = struct{}{}
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		delete(r.lives, l.run.Task)
+		delete(r.lives, l)
 	}
 }
 

@@ -2,11 +2,8 @@ package runner_test
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -15,7 +12,6 @@ import (
 
 	"calco/cloner"
 	"calco/cloner/runner"
-	"calco/db"
 	"calco/db/dbtest"
 	"calco/db/state"
 )
@@ -123,7 +119,7 @@ func TestCancelRunning(t *testing.T) {
 func TestEachJobRunsOnce(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, library)
-	counted := &counter{Store: f.store, claims: map[string]int{}}
+	counted := &counter{Store: f.store, claims: map[runner.Run]int{}}
 	var ids []string
 	for i := range 6 {
 		f.target = f.save(fmt.Sprint("target ", i), dbtest.Database(t))
@@ -135,20 +131,17 @@ func TestEachJobRunsOnce(t *testing.T) {
 		if got := f.awaitEnd(id); got.Status != state.Completed {
 			t.Errorf("%s: %s", got.Status, got.Error)
 		}
-	}
-	counted.mu.Lock()
-	defer counted.mu.Unlock()
-	for _, id := range ids {
-		if counted.claims[id] != 1 {
-			t.Errorf("job %s was claimed %d times, want once", id, counted.claims[id])
+		if n := counted.of(id, 1); n != 1 {
+			t.Errorf("job %s was claimed %d times, want once", id, n)
 		}
 	}
 }
 
+// counter counts the claims of jobs.
 type counter struct {
 	runner.Store
 	mu     sync.Mutex
-	claims map[string]int
+	claims map[runner.Run]int
 }
 
 func (c *counter) Claim(ctx context.Context, r runner.Run, worker string) (runner.Job, error) {
@@ -156,96 +149,15 @@ func (c *counter) Claim(ctx context.Context, r runner.Run, worker string) (runne
 	if err == nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.claims[r.Task]++
+		c.claims[r]++
 	}
 	return job, err
 }
 
-// A process that stops interrupts what runs, and leaves what is queued to the next one.
-func TestStop(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, library)
-	letGo := f.hold("book")
-	stop := f.work(f.store, runner.Options{Jobs: 1})
-	running := f.create()
-	f.awaitWaiting()
-	f.target = f.save("other", dbtest.Database(t))
-	queued := f.create()
-	begun := time.Now()
-	stop()
-	if took := time.Since(begun); took > 10*time.Second {
-		t.Errorf("stopped after %v", took)
-	}
-	got := f.awaitEnd(running)
-	if got.Status != state.Failed || !got.Interrupted || got.Error != runner.Interrupted {
-		t.Errorf("the one that ran: %+v", got)
-	}
-	if got, err := f.store.Task(t.Context(), queued); err != nil || got.Status != state.Queued {
-		t.Errorf("the one that waited: %s, %v", got.Status, err)
-	}
-	f.awaitQuiet()
-	letGo()
-	f.work(f.store, runner.Options{})
-	if got := f.awaitEnd(queued); got.Status != state.Completed {
-		t.Errorf("the one that waited, in the next process: %s, %s", got.Status, got.Error)
-	}
-}
-
-const (
-	childURL = "CALCO_RUNNER_CHILD"
-	childKey = "CALCO_RUNNER_KEY"
-)
-
-// A worker that is killed leaves a job that nobody speaks for. The next process says so within 30 seconds, and the
-// target can be cleaned and filled.
-func TestKill(t *testing.T) {
-	t.Parallel()
-	if url := os.Getenv(childURL); url != "" {
-		key, err := db.ParseKey(os.Getenv(childKey))
-		if err != nil {
-			t.Fatal(err)
-		}
-		store, err := db.Open(t.Context(), url, key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Fatal(runner.New(store, runner.Options{}).Run(t.Context()))
-	}
-	f := newFixture(t, library+`CREATE TABLE note (a int); INSERT INTO note VALUES (1);
-		CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1';
-		CREATE INDEX ON note (slow(a));
-		CREATE OR REPLACE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600); RETURN $1; END'`)
-	child := exec.Command(os.Args[0], "-test.run=^TestKill$")
-	child.Env = append(os.Environ(), childURL+"="+f.url, childKey+"="+base64.StdEncoding.EncodeToString(f.key[:]))
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
-	id := f.create()
-	f.eventually("the target is half full", func() bool {
-		return dbtest.Query(t, f.targetURL, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database())`)[0][0] == "t"
-	})
-	if err := child.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = child.Wait() // killed
-	if got, err := f.store.Task(t.Context(), id); err != nil || got.Status != state.Running {
-		t.Errorf("after the kill: %s, %v", got.Status, err)
-	}
-	begun := time.Now()
-	f.work(f.store, runner.Options{})
-	got := f.awaitEnd(id)
-	if took := time.Since(begun); took > 30*time.Second { // what the product promises
-		t.Errorf("noticed after %v", took)
-	}
-	if got.Status != state.Failed || !got.Interrupted || got.Error != runner.Interrupted {
-		t.Errorf("the job: %+v", got)
-	}
-	dbtest.Exec(t, f.sourceURL, `DROP TABLE note; DROP FUNCTION slow`)
-	again := f.create(func(n *state.NewTask) { n.Clean, n.RetryOf = true, id })
-	if got := f.awaitEnd(again); got.Status != state.Completed {
-		t.Errorf("again: %s, %s, %+v", got.Status, got.Error, got.Report)
-	}
-	f.agrees()
+func (c *counter) of(task string, term int64) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.claims[runner.Run{Task: task, Term: term}]
 }
 
 // The state database may go away for a while. The clone does not mind, and what there is to say is said afterwards.

@@ -10,7 +10,7 @@ import (
 	"calco/cloner"
 )
 
-// Interrupted is the error of a job that ended because its process stopped or died.
+// Interrupted is the cause that a clone ends with because its process stops. The job goes on in the next one.
 const Interrupted = "interrupted when the server stopped"
 
 // ErrLost is the error for a run whose job has ended, or has another worker by now. Such a run writes nothing more.
@@ -27,6 +27,8 @@ type Job struct {
 	Spec      cloner.Spec    // without a URL where the saved database is gone
 	Protected bool           // the target is, by now
 	Past      *cloner.Report // of the last clone of the same schemas from the one into the other, if there was one
+	Touched   bool           // an earlier life has begun to change the target
+	Events    int64          // the number of the last event of its log, which goes on over all its lives
 }
 
 // Beat is what a worker says of its job about once a second. Saying the same twice does no harm.
@@ -34,6 +36,7 @@ type Beat struct {
 	Run
 
 	Progress cloner.Progress
+	Touched  bool                // this life or an earlier one has begun to change the target
 	Speeds   []int64             // of the last seconds, the newest last
 	Tables   []cloner.TableState // that have changed
 	Events   []cloner.Event      // that are new
@@ -51,11 +54,16 @@ type Store interface {
 	// Beat is the heartbeat. It tells whether somebody has asked to cancel the job.
 	Beat(ctx context.Context, b Beat) (cancel bool, err error)
 
-	// Finish ends a job as its report says. It may be called again with the same outcome. An interrupted one has failed.
-	Finish(ctx context.Context, b Beat, report cloner.Report, interrupted bool) error
+	// Finish ends a job as its report says. It may be called again with the same outcome.
+	Finish(ctx context.Context, b Beat, report cloner.Report) error
 
-	// Reap ends the jobs of dead workers, and queues those again that never reached one. It spares mine.
-	Reap(ctx context.Context, mine []string) error
+	// Requeue puts a job back into the queue, with a higher term, for another life to go on with. One that somebody has
+	// asked to cancel it leaves as it is, and tells so: that is to be finished.
+	Requeue(ctx context.Context, b Beat) (cancel bool, err error)
+
+	// Reap puts the jobs of dead workers back into the queue, and those that never reached one, with higher terms. Those
+	// that somebody wants cancelled it ends. It spares mine.
+	Reap(ctx context.Context, mine []Run) error
 
 	// ListenCancel blocks until ctx ends, and calls wake with the id of a running job that somebody wants cancelled, or
 	// with "" when one may have been missed.

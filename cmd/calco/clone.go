@@ -22,17 +22,17 @@ type cloneCommand struct {
 	Schema []string   `env:"CALCO_SCHEMA" placeholder:"NAME" sep:"none" help:"Clone only this schema and what it depends on. May be given more than once."`
 	Clean  bool       `env:"CALCO_CLEAN" help:"Drop what the target holds first. Asks for the database's name unless --yes is given."`
 	Yes    bool       `env:"CALCO_YES" help:"Do not ask before dropping."`
+	Resume bool       `env:"CALCO_RESUME" help:"Go on with what a clone that ended early has left on the target."`
 	Lanes  int        `env:"CALCO_LANES" default:"4" placeholder:"N" help:"How many tables to copy at a time (${default})."`
 	JSON   bool       `env:"CALCO_JSON" help:"Print the report as one JSON object."`
+
+	engineFlags
 }
 
 func (c *cloneCommand) Run(ctx context.Context, tty terminal) error {
-	spec := cloner.Spec{Job: cloner.NewJob(), Source: c.Source, Target: c.Target, Schemas: c.Schema, Clean: c.Clean, Lanes: c.Lanes}
-	if err := spec.Check(); err != nil || c.Lanes == 0 {
-		if err == nil {
-			err = errors.New("0 lanes carry nothing: choose at least 1")
-		}
-		return usageError{err}
+	spec, err := c.spec()
+	if err != nil {
+		return err
 	}
 	if c.Clean && !c.Yes {
 		refused, err := confirmClean(ctx, spec, tty)
@@ -43,7 +43,29 @@ func (c *cloneCommand) Run(ctx context.Context, tty terminal) error {
 			return c.conclude(*refused, tty)
 		}
 	}
-	return c.conclude(cloneInTerminal(ctx, spec, tty), tty)
+	return c.conclude(cloneInTerminal(ctx, spec, cloner.Options{Patience: c.GiveUpAfter}, tty), tty)
+}
+
+// spec is what the flags ask for. To go on with a job, it is the target that says which.
+func (c *cloneCommand) spec() (cloner.Spec, error) {
+	spec := cloner.Spec{
+		Job: cloner.NewJob(), Source: c.Source, Target: c.Target, Schemas: c.Schema, Clean: c.Clean, Lanes: c.Lanes, PartSize: int64(c.PartSize),
+	}
+	if c.Resume {
+		spec.Job, spec.Resume = "", true
+	}
+	switch err := c.check(); {
+	case err != nil:
+		return spec, err
+	case c.Lanes == 0:
+		return spec, usageError{errors.New("0 lanes carry nothing: choose at least 1")}
+	case c.Resume && c.Clean:
+		return spec, usageError{errors.New("--resume goes on with what is on the target, and --clean drops it: choose one of them")}
+	}
+	if err := spec.Check(); err != nil {
+		return spec, usageError{err}
+	}
+	return spec, nil
 }
 
 // conclude prints the report and turns its status into the exit code.
@@ -63,20 +85,20 @@ func (c *cloneCommand) conclude(report cloner.Report, tty terminal) error {
 }
 
 // cloneInTerminal clones, shows how far it is, and cancels at a Ctrl-C.
-func cloneInTerminal(ctx context.Context, spec cloner.Spec, tty terminal) cloner.Report {
+func cloneInTerminal(ctx context.Context, spec cloner.Spec, o cloner.Options, tty terminal) cloner.Report {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
 
-	meter := &cloner.Meter{}
+	o.Meter = &cloner.Meter{}
 	done := make(chan cloner.Report, 1)
 	go func() {
-		report, _ := cloner.Clone(ctx, spec, cloner.Options{Meter: meter}) // the report has the error
+		report, _ := cloner.Clone(ctx, spec, o) // the report has the error
 		done <- report
 	}()
-	watch := newWatch(tty.err, meter)
+	watch := newWatch(tty.err, o.Meter)
 	defer watch.stop()
 	fmt.Fprintf(tty.err, "Cloning %s into %s\n", plain(spec.Source.String()), plain(spec.Target.String()))
 	for interrupts := 0; ; {
@@ -99,9 +121,13 @@ func cloneInTerminal(ctx context.Context, spec cloner.Spec, tty terminal) cloner
 
 // abandoned is the report of a cancel that nobody waited for.
 func abandoned(spec cloner.Spec) cloner.Report {
+	name := "calco/"
+	if spec.Job != "" { // a clone that goes on has the name of the one before
+		name += spec.Job + "/"
+	}
 	return cloner.Report{
 		Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error(),
-		Warnings: []string{"Not waited for the end: statements of this clone may still run on both servers for a while. In pg_stat_activity their application_name begins with calco/" + spec.Job + "/."},
+		Warnings: []string{"Not waited for the end: statements of this clone may still run on both servers for a while. In pg_stat_activity their application_name begins with " + name + "."},
 	}
 }
 

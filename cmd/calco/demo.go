@@ -64,7 +64,7 @@ func demoInTerminal(ctx context.Context, dir string, tty terminal) (err error) {
 	}
 	stop()
 	spec := cloner.Spec{Job: cloner.NewJob(), Source: cloner.URL(server.URL(demoSource)), Target: cloner.URL(server.URL(demoTarget))}
-	report := cloneInTerminal(ctx, spec, tty)
+	report := cloneInTerminal(ctx, spec, cloner.Options{}, tty)
 	if err := printReport(tty.out, report); err != nil {
 		return fmt.Errorf("print the report: %w", err)
 	}

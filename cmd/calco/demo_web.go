@@ -32,6 +32,7 @@ const demoUser = "demo@example.com"
 func (c *demoCommand) serve(ctx context.Context, dir string, tty terminal) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	defer endInTime(ctx, tty)()
 	defer func() {
 		if err != nil && ctx.Err() != nil { // not of interest to whoever has pressed Ctrl-C
 			err = exitError(exitCancelled)
@@ -75,7 +76,7 @@ func (c *demoCommand) serve(ctx context.Context, dir string, tty terminal) (err 
 	}
 	// Requests are of no interest here, and would carry the link away.
 	log := slog.New(slog.NewTextHandler(tty.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	app, err := newApp(store, web.Config{Log: log}, runner.DefaultJobs)
+	app, err := newApp(store, web.Config{Log: log}, runner.Options{})
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,8 @@ const (
 type commands struct {
 	Clone   cloneCommand   `cmd:"" help:"Clone a database into another one and compare the two."`
 	Demo    demoCommand    `cmd:"" help:"Try the web app, with a sample database on a private server."`
-	Serve   serveCommand   `cmd:"" help:"Serve the web app."`
+	Serve   serveCommand   `cmd:"" help:"Serve the web app, and run its clones."`
+	Worker  workerCommand  `cmd:"" help:"Run clones of a web app that another process serves, on this machine or on another one."`
 	User    userCommand    `cmd:"" help:"Let people into the web app."`
 	Migrate migrateCommand `cmd:"" help:"Bring the state database up to date, which serve does by itself."`
 	Version versionCommand `cmd:"" help:"Print the version."`

@@ -96,6 +96,7 @@ func TestCloneExitCodes(t *testing.T) {
 		{"differences", library + broken, "", nil, exitDifferences, cloner.StatusDifferences, "loan_book_id_fkey"},
 		{"refused", library, "CREATE TABLE mine (a int)", nil, exitRefused, cloner.StatusRefused, "mine"},
 		{"cleaned", library, "CREATE TABLE mine (a int)", []string{"--clean", "--yes"}, exitCompleted, cloner.StatusCompleted, ""},
+		{"nothing to go on with", library, "", []string{"--resume"}, exitCompleted, cloner.StatusCompleted, ""},
 		{"one schema", library + "CREATE SCHEMA other; CREATE TABLE other.t (a int)", "", []string{"--schema", "other"}, exitCompleted, cloner.StatusCompleted, ""},
 		{"no such schema", library, "", []string{"--schema", "nowhere"}, exitRefused, cloner.StatusRefused, "nowhere"},
 	}
@@ -148,6 +149,10 @@ func TestUsage(t *testing.T) {
 		{"unknown flag", []string{"clone", "--source", url, "--target", url, "--fast"}, "--fast"},
 		{"no lanes", []string{"clone", "--source", url, "--target", url, "--lanes", "0"}, "lanes"},
 		{"too many lanes", []string{"clone", "--source", url, "--target", url, "--lanes", "65"}, "lanes"},
+		{"resume and clean", []string{"clone", "--source", url, "--target", url, "--resume", "--clean", "--yes"}, "--resume"},
+		{"small parts", []string{"clone", "--source", url, "--target", url, "--part-size", "1kB"}, "at least 64kB"},
+		{"parts without a size", []string{"clone", "--source", url, "--target", url, "--part-size", "big"}, "64MB"},
+		{"no patience", []string{"clone", "--source", url, "--target", url, "--give-up-after", "0s"}, "at least 1s"},
 		{"system schema", []string{"clone", "--source", url, "--target", url, "--schema", "pg_catalog"}, "pg_catalog"},
 		{"bad URL", []string{"clone", "--source", "postgres://u:" + password + "@h:x/d", "--target", url}, "URL of the source"},
 		{"nothing to ask with", nil, "--yes"},
@@ -183,7 +188,7 @@ func TestVersionAndHelp(t *testing.T) {
 	if got.code != 0 {
 		t.Errorf("help: exit code %d", got.code)
 	}
-	for _, variable := range []string{"SOURCE", "TARGET", "SCHEMA", "CLEAN", "YES", "LANES", "JSON"} {
+	for _, variable := range []string{"SOURCE", "TARGET", "SCHEMA", "CLEAN", "YES", "RESUME", "LANES", "JSON", "PART_SIZE", "GIVE_UP_AFTER"} {
 		if !strings.Contains(got.stdout, "$CALCO_"+variable) {
 			t.Errorf("help does not name CALCO_%s:\n%s", variable, got.stdout)
 		}

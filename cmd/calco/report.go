@@ -51,6 +51,7 @@ func printReport(out io.Writer, r cloner.Report) error {
 		}
 		ledger = append(ledger, text)
 	}
+	section(w, "Snapshots that were read, one after the other", epochs(r))
 	section(w, "Could not be made", ledger)
 	section(w, "Differences", differences)
 	section(w, "Harmless differences", harmless)
@@ -74,12 +75,29 @@ func headline(r cloner.Report) string {
 	return "Failed: " + plain(r.Error)
 }
 
-// onTarget says what a clone that did not come to its end has left behind.
+// onTarget says what a clone that did not come to its end has left behind, and how to go on.
 func onTarget(r cloner.Report) string {
-	if r.Tables == 0 {
-		return "No table was filled on the target."
+	text := "No table was filled on the target."
+	if r.Tables > 0 {
+		text = fmt.Sprintf("The target holds %s tables, whole; it is not a copy.", grouped(int64(r.Tables)))
 	}
-	return fmt.Sprintf("The target holds %s tables, whole; it is not a copy. Run the clone again with --clean.", grouped(int64(r.Tables)))
+	switch {
+	case r.Resumable:
+		return text + "\ncalco clone … --resume goes on from here; with --clean it begins anew."
+	case r.Tables > 0:
+		return text + " Run the clone again with --clean."
+	}
+	return text
+}
+
+// epochs are the snapshots that a clone has read, when that is more than one.
+func epochs(r cloner.Report) []string {
+	var lines []string
+	for _, e := range r.Epochs {
+		lines = append(lines, fmt.Sprintf("%s: %s parts copied, %s of them again; %s kept from before", e.SnapshotAt.Format("2006-01-02 15:04:05 MST"),
+			grouped(int64(e.Copied)), grouped(int64(e.Redone)), grouped(int64(e.Kept))))
+	}
+	return lines
 }
 
 func section(w io.Writer, title string, lines []string) {

@@ -25,15 +25,20 @@ type serveCommand struct {
 	Listen       string         `env:"CALCO_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address to listen on (${default})."`
 	BaseURL      *url.URL       `name:"base-url" env:"CALCO_BASE_URL" placeholder:"URL" help:"Where browsers reach Calco, such as https://calco.example.org. With https, cookies are for https only."`
 	TrustedProxy []netip.Prefix `env:"CALCO_TRUSTED_PROXY" placeholder:"CIDR" help:"Believe the X-Forwarded-For of proxies in this range. May be given more than once."`
-	Jobs         int            `env:"CALCO_JOBS" default:"2" placeholder:"N" help:"How many clones to run at a time (${default})."`
+	Workers      int            `env:"CALCO_WORKERS" default:"2" placeholder:"N" help:"How many clones to run at a time (${default}). With 0, they are left to calco worker."`
+	engineFlags
 }
 
 // Run serves the web app and runs its clones until Ctrl-C or SIGTERM.
 func (c *serveCommand) Run(ctx context.Context, tty terminal) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if c.Jobs < 1 {
-		return usageError{errors.New("0 jobs clone nothing: choose at least 1")}
+	defer endInTime(ctx, tty)()
+	if c.Workers < 0 {
+		return usageError{fmt.Errorf("%d workers: choose 0 or more", c.Workers)}
+	}
+	if err := c.check(); err != nil {
+		return err
 	}
 	// Before anything else: what is in use is known at once.
 	listener, err := listen(ctx, c.Listen)
@@ -47,7 +52,7 @@ func (c *serveCommand) Run(ctx context.Context, tty terminal) (err error) {
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	log := slog.New(slog.NewTextHandler(tty.err, nil))
-	app, err := newApp(store, web.Config{BaseURL: c.BaseURL, TrustedProxies: c.TrustedProxy, Log: log}, c.Jobs)
+	app, err := newApp(store, web.Config{BaseURL: c.BaseURL, TrustedProxies: c.TrustedProxy, Log: log}, c.options(c.Workers))
 	if err != nil {
 		return usageError{err}
 	}
@@ -72,16 +77,17 @@ type app struct {
 	runner *runner.Runner
 }
 
-func newApp(store *db.Store, config web.Config, jobs int) (*app, error) {
+func newApp(store *db.Store, config web.Config, options runner.Options) (*app, error) {
 	config.Accounts, config.Connections, config.Tasks, config.Ready = store, store, store, store.Ping
 	server, err := web.New(config)
 	if err != nil {
 		return nil, err
 	}
-	return &app{server: server, runner: runner.New(store, runner.Options{Jobs: jobs, Log: config.Log})}, nil
+	options.Log = config.Log
+	return &app{server: server, runner: runner.New(store, options)}, nil
 }
 
-// run serves and works until ctx ends. Then it takes no more requests, ends the clones that run as interrupted, and
+// run serves and works until ctx ends. Then it takes no more requests, puts the clones that run back into the queue, and
 // returns when both are done.
 func (a *app) run(ctx context.Context, listener net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)

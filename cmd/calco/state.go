@@ -54,6 +54,54 @@ func (f stateFlags) join(ctx context.Context) (*db.Store, func() error, error) {
 	return openStore(ctx, url, db.Key{}, stop)
 }
 
+// attach is open for a process that works beside calco serve, here or on another machine: the private server runs already,
+// if that is where the state is, and there is a key.
+func (f stateFlags) attach(ctx context.Context) (*db.Store, func() error, error) {
+	url, err := f.runningURL()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := f.hasKey(); err != nil {
+		return nil, nil, err
+	}
+	key, err := f.key()
+	if err != nil {
+		return nil, nil, err
+	}
+	return openStore(ctx, url, key, func() error { return nil })
+}
+
+// runningURL is the URL of the state database, without starting anything.
+func (f stateFlags) runningURL() (string, error) {
+	if f.DatabaseURL != "" {
+		return string(f.DatabaseURL), nil
+	}
+	dir, err := f.dir()
+	if err != nil {
+		return "", err
+	}
+	url, err := embedded.RunningURL(filepath.Join(dir, "state"), stateDatabase)
+	if err != nil {
+		err = fmt.Errorf("%w: start calco serve first, or say with --database-url where its state is", err)
+	}
+	return url, err
+}
+
+// hasKey refuses where key would make a new one, which is worth nothing to an installation that is there.
+func (f stateFlags) hasKey() error {
+	if _, ok := os.LookupEnv(keyVariable); ok {
+		return nil
+	}
+	dir, err := f.dir()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(dir, "key")); err != nil {
+		return usageError{fmt.Errorf("the installation's key is not here (%w): set %s to it, or --data-dir to the folder that has it", err, keyVariable)}
+	}
+	return nil
+}
+
 // dir is the folder of all that is kept on this machine.
 func (f stateFlags) dir() (string, error) {
 	if f.DataDir != "" {

@@ -62,6 +62,63 @@ func TestLine(t *testing.T) {
 	}
 }
 
+// What a clone waits for comes before what it does.
+func TestLineInTrouble(t *testing.T) {
+	t.Parallel()
+	p := cloner.Progress{
+		Phases:  []cloner.PhaseProgress{{Name: cloner.PhaseCopy, Done: 3, Total: 10, Running: true}},
+		Rows:    1500,
+		Trouble: &cloner.Trouble{Text: "the target does not answer\n", Until: time.Date(2026, 7, 4, 12, 30, 0, 0, time.UTC)},
+	}
+	want := `waiting until 12:30:00 for an end of: the target does not answer\n · 1,500 rows · 0 B`
+	if got := line(p, 0); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestByteSize(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]byteSize{
+		"64MB": 64 << 20, "64 mb": 64 << 20, "128kB": 128 << 10, "1GB": 1 << 30, "2tb": 2 << 40, "65536": 65536, "65536B": 65536, " 1 MB ": 1 << 20,
+	} {
+		var got byteSize
+		if err := got.UnmarshalText([]byte(in)); err != nil || got != want {
+			t.Errorf("%q is %d, want %d: %v", in, got, want, err)
+		}
+	}
+	for _, in := range []string{"", "MB", "-1MB", "1.5MB", "64M", "64MiB", "9999999TB", "0x10"} {
+		var got byteSize
+		if err := got.UnmarshalText([]byte(in)); err == nil {
+			t.Errorf("%q is %d", in, got)
+		}
+	}
+}
+
+// What ended early says how to go on, where that is possible.
+func TestReportSaysHowToGoOn(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		report    cloner.Report
+		want, not string
+	}{
+		"resumable": {cloner.Report{Status: cloner.StatusFailed, Tables: 2, Resumable: true}, "calco clone … --resume goes on from here", "again with --clean"},
+		"cancelled": {cloner.Report{Status: cloner.StatusCancelled, Resumable: true}, "calco clone … --resume goes on from here", "it is not a copy"},
+		"for good":  {cloner.Report{Status: cloner.StatusFailed, Tables: 2}, "again with --clean", "--resume"},
+		"completed": {
+			cloner.Report{Status: cloner.StatusCompleted, Epochs: []cloner.Epoch{{Number: 1, Copied: 10}, {Number: 2, Kept: 8, Redone: 2, Copied: 1200}}},
+			"1,200 parts copied, 2 of them again; 8 kept from before", "--resume",
+		},
+	} {
+		var out strings.Builder
+		if err := printReport(&out, c.report); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out.String(), c.want) || strings.Contains(out.String(), c.not) {
+			t.Errorf("%s: want %q and not %q:\n%s", name, c.want, c.not, &out)
+		}
+	}
+}
+
 func TestSpeed(t *testing.T) {
 	t.Parallel()
 	var s speed

@@ -37,6 +37,9 @@ type Place struct {
 	Database     string      `json:"database"`
 }
 
+// Same tells whether two places are one database, as far as their addresses say it.
+func (p Place) Same(q Place) bool { return p.Address == q.Address && p.Database == q.Database }
+
 // Task is one job: a row of background_tasks.
 type Task struct {
 	ID      string // see NewTaskID
@@ -52,7 +55,7 @@ type Task struct {
 	Newest  string // the last of the jobs that try this one again, however often; empty for none
 
 	CreatedAt  time.Time
-	StartedAt  time.Time     // zero before
+	StartedAt  time.Time     // the first time; zero before
 	FinishedAt time.Time     // zero before
 	Silence    time.Duration // since the last heartbeat, when this was read: the database's clock counts
 
@@ -60,8 +63,10 @@ type Task struct {
 	Speeds      []int64        // bytes a second, one for each of the last seconds, at most MaxSpeeds; the newest last
 	Report      *cloner.Report // when it ended and there is one
 	Error       string         // of a job that ended without a report
-	Interrupted bool           // the server stopped, or died, while it ran
+	Interrupted bool           // the server stopped, or died, while it ran, and the job could not go on
 	Cancelling  bool           // somebody has asked for it
+	Touched     bool           // it has begun to change its target, or may have: now, or before it was queued again
+	Resumable   bool           // it ended early and can go on; lists do not tell
 	Term        int64          // the number of its worker: a takeover raises it
 	Revision    int64          // grows with every change that can be seen
 }

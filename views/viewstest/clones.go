@@ -31,22 +31,38 @@ func Clones() []NamedClone {
 			c.Done, c.Left, c.Elapsed, c.Rows, c.Bytes, c.Tables, c.TablesTotal = 0, 0, 0, 0, 0, 0, 0
 			c.Started, c.Source.Version, c.Target.Version = time.Time{}, "", ""
 		})},
+		{"requeued", clone("queued", func(c *views.CloneProps) { c.Speeds, c.Speed, c.Left = nil, 0, 0 })},
 		{"starting", clone("running", func(c *views.CloneProps) {
 			c.Phases, c.Active, c.Speeds = phases("preflight", "snapshot", "pre-data"), nil, nil
 			c.Done, c.Left, c.Elapsed, c.Rows, c.Bytes, c.Tables, c.Speed = 0, 0, 4*time.Second, 0, 0, 0, 0
 		})},
 		{"running", clone("running", func(*views.CloneProps) {})},
+		{"waiting", waiting()},
 		{"cancelling", clone("running", func(c *views.CloneProps) { c.Cancelling = true })},
 		{"stalled", clone("stalled", func(c *views.CloneProps) { c.Heartbeat = ago(3 * time.Minute); c.Speed = 0 })},
 		{"watching", clone("running", func(c *views.CloneProps) { c.MayAct, c.Yours, c.Owner = false, false, "ben@example.com" })},
 		{"completed", clone("completed", completed)},
+		{"completed-epochs", clone("completed", func(c *views.CloneProps) {
+			completed(c)
+			c.Report.Epochs = epochs()
+		})},
 		{"differences", clone("differences", differences)},
 		{"failed", clone("failed", func(c *views.CloneProps) {
+			c.Resumable = true
 			c.Stop = views.CloneStop{
 				Phase: "copy", Relation: "public.events", Error: "FATAL: terminating connection due to administrator command", SQLState: "57P01",
 				Hint: "The target's server was shut down or restarted. Try again when it is up.", Touched: true,
 			}
 		})},
+		{"failed-for-good", clone("failed", func(c *views.CloneProps) {
+			c.Stop = views.CloneStop{Phase: "copy", Error: "What this clone has left on the target is no longer there.", Touched: true}
+		})},
+		{"failed-again", clone("failed", func(c *views.CloneProps) {
+			c.Phases, c.Speeds, c.Rows, c.Bytes, c.Tables, c.TablesTotal, c.Elapsed = phases("preflight"), nil, 0, 0, 0, 0, 2*time.Second
+			c.Resumable, c.Report = true, &views.CloneReport{Epochs: epochs()}
+			c.Stop = views.CloneStop{Phase: "preflight", Error: "dial tcp: lookup db.example.com: no such host", Touched: true, Earlier: true}
+		})},
+		{"resume-refused", resumeRefused()},
 		{"failed-early", clone("failed", func(c *views.CloneProps) {
 			c.Phases, c.Speeds, c.Rows, c.Bytes, c.Tables, c.TablesTotal, c.Elapsed = phases("preflight", "snapshot"), nil, 0, 0, 0, 0, 2*time.Second
 			c.Stop = views.CloneStop{Phase: "snapshot", Error: "export snapshot: unexpected EOF"}
@@ -55,11 +71,44 @@ func Clones() []NamedClone {
 			c.MayAct, c.Yours, c.Owner, c.Newest = false, false, "ben@example.com", "p7xk2mv4qa"
 			c.Stop = views.CloneStop{Phase: "indexes", Relation: "public.orders", Error: "could not extend file: No space left on device", SQLState: "53100", Hint: "Free disk space on the server, then start again.", Touched: true}
 		})},
-		{"interrupted", clone("interrupted", func(c *views.CloneProps) { c.Stop = views.CloneStop{Touched: true} })},
-		{"cancelled", clone("cancelled", func(c *views.CloneProps) { c.Stop = views.CloneStop{Touched: true} })},
+		{"interrupted", clone("interrupted", func(c *views.CloneProps) { c.Resumable, c.Stop = true, views.CloneStop{Touched: true} })},
+		{"cancelled", clone("cancelled", func(c *views.CloneProps) { c.Resumable, c.Stop = true, views.CloneStop{Touched: true} })},
 		{"refused", clone("refused", refused)},
+		{"refused-resumed", clone("refused", func(c *views.CloneProps) {
+			refused(c)
+			c.Resumable, c.Reason = true, c.Reason[1:]
+		})},
 	}
 	return append(all, hostileClones()...)
+}
+
+// waiting is a job whose target is away for a moment.
+func waiting() views.ClonePageProps {
+	p := clone("running", func(c *views.CloneProps) {
+		c.Speed, c.Left, c.Active = 0, 0, nil
+		c.Waiting = &views.CloneWait{Text: "The target does not answer: the database system is starting up (57P03)", Since: ago(3 * time.Minute), Until: ago(-7 * time.Minute), Tries: 41}
+	})
+	p.Log.Lines = append([]views.LogLine{
+		{At: ago(2 * time.Minute), Kind: "retry", Object: "public.events", Text: "The connection to the target was lost; part 12 is tried again: unexpected EOF"},
+		{At: ago(5 * time.Minute), Kind: "resumed", Text: "The clone goes on from 80 parts on the target."},
+		{At: ago(6 * time.Minute), Kind: "retry", Text: "The process that ran the clone was not heard of any more. The clone goes on in another one."},
+	}, p.Log.Lines...)
+	return p
+}
+
+// resumeRefused is a job that somebody wanted to go on, while another one has its target.
+func resumeRefused() views.ClonePageProps {
+	p := clone("cancelled", func(c *views.CloneProps) { c.Resumable, c.Stop = true, views.CloneStop{Touched: true} })
+	p.Refused = "form.error.busy"
+	return p
+}
+
+func epochs() []views.CloneEpoch {
+	return []views.CloneEpoch{
+		{SnapshotAt: ago(50 * time.Minute), Copied: 412},
+		{SnapshotAt: ago(31 * time.Minute), Copied: 1204, Kept: 409, Redone: 3, RedoneTables: []string{"public.events", "public.sessions"}},
+		{SnapshotAt: ago(14 * time.Minute), Copied: 96, Kept: 1610, Redone: 3, RedoneTables: []string{"public.events", "billing.invoices", "public.sessions"}},
+	}
 }
 
 func completed(c *views.CloneProps) {

@@ -34,6 +34,11 @@ func hostileClones() []NamedClone {
 	running := clone("running", odd)
 	running.Tables.Rows, running.Tables.Total, running.Tables.Offset, running.Tables.Name = []views.CloneTable{{Relation: long, Status: "failed", Size: -1}}, 10_000, 50, Hostile
 	running.Log.Lines = []views.LogLine{{At: time.Now(), Kind: "trouble", Object: long, Text: Hostile + strings.Repeat(" word", 300)}}
+	waits := clone("running", func(c *views.CloneProps) {
+		odd(c)
+		c.Waiting = &views.CloneWait{Text: Hostile + long, Since: ago(400 * time.Hour), Until: ago(-400 * time.Hour), Tries: math.MaxInt}
+	})
+	waits.Log.Lines = []views.LogLine{{At: time.Now(), Kind: "retry", Object: Hostile, Text: long}, {At: time.Now(), Kind: "resumed", Text: Hostile}}
 	failed := clone("failed", func(c *views.CloneProps) {
 		odd(c)
 		c.Stop = views.CloneStop{Phase: "copy", Relation: Hostile, Error: long + Hostile, SQLState: Hostile, Hint: long, Touched: true}
@@ -43,13 +48,14 @@ func hostileClones() []NamedClone {
 		odd(c)
 		c.Report.Differences = append(c.Report.Differences, views.CloneDifference{Kind: Hostile, Object: long, Source: Hostile, Target: long})
 		c.Report.Ledger[0] = views.CloneLedger{Phase: "copy", Object: long, SQLState: "XX000", Error: Hostile, Hint: long}
+		c.Report.Epochs = []views.CloneEpoch{{}, {Kept: math.MaxInt, Redone: -1, Copied: math.MaxInt, RedoneTables: []string{long, Hostile}}}
 		c.Report.Warnings, c.Report.Pulled = []string{Hostile, long}, []string{long, Hostile}
 	})
 	refusal := clone("refused", func(c *views.CloneProps) {
 		odd(c)
 		c.Reason = []views.CloneReason{{Code: Hostile, Text: Hostile, Hint: long, Objects: []string{long, Hostile}}}
 	})
-	return append(all, NamedClone{"hostile-running", running}, NamedClone{"hostile-failed", failed},
+	return append(all, NamedClone{"hostile-running", running}, NamedClone{"hostile-waiting", waits}, NamedClone{"hostile-failed", failed},
 		NamedClone{"hostile-differences", differ}, NamedClone{"hostile-refused", refusal})
 }
 

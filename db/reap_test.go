@@ -1,0 +1,353 @@
+package db_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"calco/cloner"
+	"calco/cloner/runner"
+	"calco/db"
+	"calco/db/dbtest"
+	"calco/db/state"
+)
+
+// silence makes jobs that run unheard of for a time. The server must be old enough for that to count.
+func silence(t *testing.T, url, seconds string, ids ...string) {
+	t.Helper()
+	eventually(t, "the server is so old that there is no grace", func() bool {
+		return dbtest.Query(t, url, `SELECT pg_postmaster_start_time() < now() - interval '10 s'`)[0][0] == "t"
+	})
+	for _, id := range ids {
+		dbtest.Exec(t, url, fmt.Sprintf(`UPDATE background_tasks SET updated_at = now() - interval '%s s' WHERE id = '%s'`, seconds, id))
+	}
+}
+
+// carried is how often River has a job for a term that may still come.
+func carried(t *testing.T, url, id string, term int) string {
+	t.Helper()
+	return dbtest.Query(t, url, fmt.Sprintf(`SELECT count(*) FROM river_job WHERE args ->> 'task' = '%s' AND (args ->> 'term')::int = %d AND state = 'available'`, id, term))[0][0]
+}
+
+func TestReap(t *testing.T) {
+	t.Parallel()
+	store, url := openAt(t)
+	ana := addUser(t, store, state.RoleMember)
+	source := save(t, store, ana, "source")
+	ids := map[string]string{}
+	for _, name := range []string{"dead", "dead and cancelled", "alive", "mine", "mine no more", "stranded", "waiting"} {
+		ids[name] = create(t, store, ana, source, save(t, store, ana, name))
+	}
+	for _, name := range []string{"dead", "dead and cancelled", "alive", "mine", "mine no more"} {
+		claim(t, store, ids[name])
+	}
+	if err := store.CancelTask(t.Context(), ids["dead and cancelled"]); err != nil {
+		t.Fatal(err)
+	}
+	silence(t, url, "21", ids["dead"], ids["dead and cancelled"], ids["mine"], ids["mine no more"])
+	// River gave it to a worker that died at once.
+	dbtest.Exec(t, url, fmt.Sprintf(`UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now() - interval '21 s' WHERE args ->> 'task' = '%s'`, ids["stranded"]))
+	// Of a process whose own term was taken nothing is spared.
+	if err := store.Reap(t.Context(), []runner.Run{{Task: ids["mine"], Term: 1}, {Task: ids["mine no more"], Term: 7}}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"dead": "queued 2", "dead and cancelled": "cancelled 1", "alive": "running 1", "mine": "running 1", "mine no more": "queued 2",
+		"stranded": "queued 2", "waiting": "queued 1",
+	} {
+		got := task(t, store, ids[name])
+		if s := fmt.Sprintf("%s %d", got.Status, got.Term); s != want {
+			t.Errorf("%s: %s, want %s", name, s, want)
+		}
+	}
+	for _, name := range []string{"dead", "stranded"} {
+		if n := carried(t, url, ids[name], 2); n != "1" {
+			t.Errorf("River carries the %s one %s times, want once", name, n)
+		}
+	}
+	if got := task(t, store, ids["dead and cancelled"]); got.Error != cloner.ErrCancelled.Error() || got.FinishedAt.IsZero() || got.Cancelling {
+		t.Errorf("the cancelled one: %+v", got)
+	}
+	events, err := store.TaskEvents(t.Context(), ids["dead"], 10)
+	if err != nil || len(events) != 1 || events[0].Kind != cloner.EventRetry {
+		t.Errorf("the log: %+v, %v", events, err)
+	}
+}
+
+// Many processes look after a dead worker's job at once: it gets one new term, and one River job.
+func TestReapRace(t *testing.T) {
+	t.Parallel()
+	store, url := openAt(t)
+	ana := addUser(t, store, state.RoleMember)
+	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
+	claim(t, store, id)
+	silence(t, url, "31", id)
+	var all sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		all.Go(func() {
+			if i%2 == 0 {
+				errs[i] = store.Reap(t.Context(), nil)
+			} else {
+				errs[i] = store.ReconnectTask(t.Context(), id)
+			}
+		})
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
+	if got := task(t, store, id); got.Status != state.Queued || got.Term != 2 {
+		t.Errorf("the job is %s with term %d", got.Status, got.Term)
+	}
+	if n := carried(t, url, id, 2); n != "1" {
+		t.Errorf("River carries it %s times, want once", n)
+	}
+}
+
+// Somebody presses Reconnect: a job that is silent goes to another worker, and one that is heard of stays.
+func TestReconnectTask(t *testing.T) {
+	t.Parallel()
+	store, url := openAt(t)
+	ana := addUser(t, store, state.RoleMember)
+	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
+	claim(t, store, id)
+	for _, c := range []struct{ silence, want string }{{"0", "running 1"}, {"21", "running 1"}, {"31", "queued 2"}} {
+		silence(t, url, c.silence, id)
+		if err := store.ReconnectTask(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		got := task(t, store, id)
+		if s := fmt.Sprintf("%s %d", got.Status, got.Term); s != c.want {
+			t.Errorf("after %s s of silence: %s, want %s", c.silence, s, c.want)
+		}
+	}
+	if _, err := store.Beat(t.Context(), runner.Beat{Run: runner.Run{Task: id, Term: 1}}); !errors.Is(err, runner.ErrLost) {
+		t.Errorf("a beat of the old worker: %v", err)
+	}
+}
+
+// The log of a job and its first start stay over all its lives, and the numbers of its lines go on.
+func TestLivesOfATask(t *testing.T) {
+	t.Parallel()
+	store, url := openAt(t)
+	ana := addUser(t, store, state.RoleMember)
+	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
+	claim(t, store, id)
+	line := func(text string) []cloner.Event {
+		return []cloner.Event{{At: time.Now(), Kind: cloner.EventResumed, Text: text}}
+	}
+	first := runner.Beat{
+		Run: runner.Run{Task: id, Term: 1}, Event: 1, Events: line("one"), Touched: true,
+		Tables: []cloner.TableState{{Relation: "app.a", Status: cloner.TableCopying, Rows: 5}, {Relation: "app.b", Status: cloner.TableDone}},
+	}
+	first.Progress.Done = 0.25
+	for range 2 { // the first answer may have been lost
+		if _, err := store.Beat(t.Context(), first); err != nil {
+			t.Fatal(err)
+		}
+	}
+	started := task(t, store, id).StartedAt
+	first.Event, first.Events = 2, line("two")
+	if cancel, err := store.Requeue(t.Context(), first); cancel || err != nil {
+		t.Fatal(cancel, err)
+	}
+	got := task(t, store, id)
+	if got.Status != state.Queued || got.Term != 2 || !got.Touched || got.Progress.Done != 0.25 || !got.StartedAt.Equal(started) {
+		t.Errorf("queued again: %+v", got)
+	}
+	if n := carried(t, url, id, 2); n != "1" {
+		t.Errorf("River carries it %s times, want once", n)
+	}
+
+	second := runner.Run{Task: id, Term: 2}
+	job, err := store.Claim(t.Context(), second, "other")
+	if err != nil || job.Events != 3 || !job.Touched || job.Spec.Term != 2 {
+		t.Fatalf("claimed again: %+v, %v", job, err)
+	}
+	if tables, _, err := store.TaskTables(t.Context(), id, state.TableFilter{Status: cloner.TableCopying}); err != nil || len(tables) != 0 {
+		t.Errorf("on its way before it has begun: %v, %v", tables, err)
+	}
+	if _, err := store.Beat(t.Context(), runner.Beat{Run: second, Event: job.Events + 1, Events: line("four"), Touched: true}); err != nil {
+		t.Fatal(err)
+	}
+	events, err := store.TaskEvents(t.Context(), id, 10)
+	if err != nil || len(events) != 4 || events[0].Text != "four" || events[1].Kind != cloner.EventRetry || events[2].Text != "two" || events[3].Text != "one" {
+		t.Errorf("the log: %+v, %v", events, err)
+	}
+	if got := task(t, store, id); !got.StartedAt.Equal(started) {
+		t.Errorf("started at %v, and at first %v", got.StartedAt, started)
+	}
+}
+
+// A process that stops does not put a job back that somebody wants cancelled.
+func TestRequeueCancelled(t *testing.T) {
+	t.Parallel()
+	store := open(t)
+	ana := addUser(t, store, state.RoleMember)
+	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
+	claim(t, store, id)
+	if err := store.CancelTask(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if cancel, err := store.Requeue(t.Context(), runner.Beat{Run: runner.Run{Task: id, Term: 1}}); !cancel || err != nil {
+		t.Errorf("it says %v, %v", cancel, err)
+	}
+	if got := task(t, store, id); got.Status != state.Running || got.Term != 1 || !got.Cancelling {
+		t.Errorf("the job: %+v", got)
+	}
+}
+
+// resumableAs ends a job so that it can go on.
+func resumableAs(t *testing.T, store *db.Store, id string, status cloner.Status) {
+	t.Helper()
+	claim(t, store, id)
+	report := cloner.Report{Status: status, Error: "the disk is full", Resumable: true}
+	if err := store.Finish(t.Context(), runner.Beat{Run: runner.Run{Task: id, Term: 1}, Touched: true}, report); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestResumeTask(t *testing.T) {
+	t.Parallel()
+	store, url := openAt(t)
+	ana, bea, admin := addUser(t, store, state.RoleMember), addUser(t, store, state.RoleMember), addUser(t, store, state.RoleAdmin)
+	for i, c := range []struct {
+		status cloner.Status
+		user   state.User
+	}{{cloner.StatusFailed, ana}, {cloner.StatusCancelled, admin}} {
+		id := create(t, store, ana, save(t, store, ana, fmt.Sprint("source", i)), save(t, store, ana, fmt.Sprint("target", i)))
+		resumableAs(t, store, id, c.status)
+		before := task(t, store, id)
+		if !before.Resumable {
+			t.Fatalf("%s, and not to be resumed: %+v", c.status, before)
+		}
+		if err := store.ResumeTask(t.Context(), bea, id); !errors.Is(err, state.ErrNotFound) {
+			t.Errorf("by somebody else: %v", err)
+		}
+		if err := store.ResumeTask(t.Context(), c.user, id); err != nil {
+			t.Fatal(err)
+		}
+		got := task(t, store, id)
+		if got.Status != state.Queued || got.Term != 2 || got.Report != nil || got.Error != "" || !got.FinishedAt.IsZero() || got.Cancelling ||
+			got.Resumable || got.Revision <= before.Revision || !got.StartedAt.Equal(before.StartedAt) || !got.Touched {
+			t.Errorf("resumed: %+v", got)
+		}
+		if n := carried(t, url, id, 2); n != "1" {
+			t.Errorf("River carries it %s times, want once", n)
+		}
+		if err := store.ResumeTask(t.Context(), c.user, id); !errors.Is(err, state.ErrConflict) {
+			t.Errorf("twice: %v", err)
+		}
+		if _, err := store.Claim(t.Context(), runner.Run{Task: id, Term: 2}, "test"); err != nil {
+			t.Errorf("claim: %v", err)
+		}
+	}
+}
+
+func TestResumeTaskRefuses(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		before func(t *testing.T, store *db.Store, ana state.User, source, target state.Connection, id string)
+		want   error
+	}{
+		{"tried again", func(t *testing.T, store *db.Store, ana state.User, source, target state.Connection, id string) {
+			t.Helper()
+			end(t, store, create(t, store, ana, source, target, retryOf(id)), cloner.StatusRefused)
+		}, state.ErrConflict},
+		{"a busy target", func(t *testing.T, store *db.Store, ana state.User, source, target state.Connection, _ string) {
+			t.Helper()
+			create(t, store, ana, source, target)
+		}, state.ErrTargetBusy},
+		{"a busy target under another name", func(t *testing.T, store *db.Store, ana state.User, source, _ state.Connection, _ string) {
+			t.Helper()
+			create(t, store, ana, source, saveURL(t, store, ana, "alias", "postgres://other@db.example.org/target"))
+		}, state.ErrTargetBusy},
+		{"a target that is read", func(t *testing.T, store *db.Store, ana state.User, _, target state.Connection, _ string) {
+			t.Helper()
+			create(t, store, ana, target, save(t, store, ana, "other"))
+		}, state.ErrIsSource},
+		{"a source that is written", func(t *testing.T, store *db.Store, ana state.User, source, _ state.Connection, _ string) {
+			t.Helper()
+			create(t, store, ana, save(t, store, ana, "other"), source)
+		}, state.ErrIsTarget},
+		{"a target that another clone has filled", func(t *testing.T, store *db.Store, ana state.User, source, _ state.Connection, _ string) {
+			t.Helper()
+			later := create(t, store, ana, source, saveURL(t, store, ana, "alias", "postgres://other@db.example.org/target"))
+			claim(t, store, later)
+			err := store.Finish(t.Context(), runner.Beat{Run: runner.Run{Task: later, Term: 1}, Touched: true}, cloner.Report{Status: cloner.StatusCompleted})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}, state.ErrConflict},
+		{"a protected target", func(t *testing.T, store *db.Store, _ state.User, _, target state.Connection, _ string) {
+			t.Helper()
+			target.Protected = true
+			if err := store.ChangeConnection(t.Context(), target, ""); err != nil {
+				t.Fatal(err)
+			}
+		}, state.ErrProtected},
+		{"a target that is elsewhere", func(t *testing.T, store *db.Store, _ state.User, _, target state.Connection, _ string) {
+			t.Helper()
+			if err := store.ChangeConnection(t.Context(), target, "postgres://u@elsewhere/target"); err != nil {
+				t.Fatal(err)
+			}
+		}, state.ErrConflict},
+		{"a target that is gone", func(t *testing.T, store *db.Store, _ state.User, _, target state.Connection, _ string) {
+			t.Helper()
+			if err := store.RemoveConnection(t.Context(), target.ID); err != nil {
+				t.Fatal(err)
+			}
+		}, state.ErrNotFound},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			store := open(t)
+			ana := addUser(t, store, state.RoleMember)
+			source, target := save(t, store, ana, "source"), save(t, store, ana, "target")
+			id := create(t, store, ana, source, target)
+			resumableAs(t, store, id, cloner.StatusFailed)
+			c.before(t, store, ana, source, target, id)
+			if err := store.ResumeTask(t.Context(), ana, id); !errors.Is(err, c.want) {
+				t.Errorf("error %v, want %v", err, c.want)
+			}
+			if got := task(t, store, id); got.Status != state.Failed || got.Term != 1 {
+				t.Errorf("the job is %s with term %d", got.Status, got.Term)
+			}
+		})
+	}
+}
+
+// Which jobs can go on: those whose worker says so; where none has said the end, those that have touched their target.
+func TestResumable(t *testing.T) {
+	t.Parallel()
+	store, url := openAt(t)
+	ana := addUser(t, store, state.RoleMember)
+	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
+	claim(t, store, id)
+	for _, c := range []struct {
+		status, report string
+		touched, want  bool
+	}{
+		{"failed", `{"status": "failed", "resumable": true}`, true, true},
+		{"failed", `{"status": "failed"}`, true, false},
+		{"failed", ``, true, true}, // of a version before
+		{"failed", ``, false, false},
+		{"cancelled", `{"status": "cancelled", "resumable": true}`, true, true},
+		{"cancelled", ``, true, true}, // in the queue, after a life
+		{"cancelled", ``, false, false},
+		{"refused", `{"status": "refused"}`, true, true},
+		{"refused", `{"status": "refused"}`, false, false},
+		{"completed", `{"status": "completed", "resumable": true}`, true, false},
+		{"differences", `{"status": "differences"}`, true, false},
+	} {
+		dbtest.Exec(t, url, fmt.Sprintf(`UPDATE background_tasks SET status = '%s', report = nullif('%s', '')::jsonb, touched = %t, finished_at = now(),
+			error = CASE WHEN '%[1]s' IN ('failed', 'cancelled') THEN 'x' ELSE '' END`, c.status, c.report, c.touched))
+		if got := task(t, store, id); got.Resumable != c.want {
+			t.Errorf("%+v: %v", c, got.Resumable)
+		}
+	}
+}
