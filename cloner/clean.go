@@ -134,6 +134,9 @@ func (r *run) checkContents(ctx context.Context) ([]Reason, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.spec.Touched && r.left == nil && len(c.objects)+c.largeObjects > 0 {
+		return nil, cannotGoOn("it holds something, and Calco's marks of an earlier run are not there")
+	}
 	if r.spec.Clean {
 		return r.checkClean(ctx, c)
 	}

@@ -263,7 +263,7 @@ func inPlaceOf(err, cause error) error {
 }
 
 // begun tells whether this job may have something on the target.
-func (r *run) begun() bool { return r.claimed || r.spec.Resume && r.spec.Term > 1 }
+func (r *run) begun() bool { return r.claimed || r.left != nil || r.spec.Touched }
 
 // fill copies the rows, and builds beside that what stands on them. The snapshot is let
 // go when the last row is read.

@@ -12,7 +12,7 @@ import (
 // resumed is the same job under its next term.
 func resumed(spec Spec) Spec {
 	spec.Term = max(spec.Term, 1) + 1
-	spec.Resume = true
+	spec.Resume, spec.Touched = true, true
 	return spec
 }
 
@@ -140,6 +140,7 @@ func TestCannotResume(t *testing.T) {
 		{"a failover", "", "UPDATE _calco.job SET timeline = timeline + 1", "failed over"},
 		{"another pg_dump", "", "UPDATE _calco.job SET definitions = '12' || substr(definitions, 3)", "pg_dump"},
 		{"a table dropped", "", "DROP TABLE plain CASCADE", "somebody has dropped the table"},
+		{"no marks", "", "DROP SCHEMA _calco CASCADE", "marks of an earlier run are not there"},
 		{"a table made", "", "CREATE TABLE intruder (id int)", "somebody has made TABLE public.intruder"},
 	}
 	for _, tt := range tests {
@@ -161,12 +162,13 @@ func TestCannotResume(t *testing.T) {
 				dbtest.Exec(t, target, tt.target)
 			}
 			again := resumed(spec)
+			again.Clean = true // which was confirmed for what was there then
 			report, err = Clone(t.Context(), again, Options{})
 			e := hasFailed(t, again, report, err)
 			if !strings.Contains(report.Error, tt.want) || e.Hint != "Clean the target and start the clone again." || report.Resumable {
 				t.Errorf("error %q, hint %q, resumable %t, want %q", report.Error, e.Hint, report.Resumable, tt.want)
 			}
-			again.Term, again.Clean, again.Resume, again.Job = 1, true, false, NewJob()
+			again.Term, again.Touched, again.Resume, again.Job = 1, false, false, NewJob()
 			mustComplete(t, again)
 			hasAllRows(t, again)
 		})

@@ -46,6 +46,10 @@ type Spec struct {
 	// and takes over its id with a higher term.
 	Resume bool
 
+	// Touched: an earlier run of this job may have begun to change the target. Should its
+	// marks be gone, then what the target holds is nobody's to drop.
+	Touched bool
+
 	// PartSize is how many bytes of a table, on the source's disk, go to the target
 	// at a time; 0 means DefaultPartSize. It is what is lost when a connection is.
 	PartSize int64

@@ -42,7 +42,7 @@ type life struct {
 }
 
 func newLife(r *Runner, run Run, job Job) *life {
-	job.Spec.Resume, job.Spec.PartSize = true, r.options.PartSize // an earlier life may have left something
+	job.Spec.Resume, job.Spec.Touched, job.Spec.PartSize = true, job.Touched, r.options.PartSize
 	return &life{
 		runner: r, run: run, job: job, meter: &cloner.Meter{}, woken: make(chan struct{}, 1), sampled: time.Now(), events: job.Events,
 	}
