@@ -256,13 +256,14 @@ func readUntil(t *testing.T, r io.Reader, want string) string {
 	return seen.String()
 }
 
-// slowIndex is a source whose index takes ten minutes to build again: its function has
+// slowIndex is a source whose index takes ten minutes to build again, for the first run of a job: its function has
 // changed since it was built.
 const slowIndex = `
 	CREATE TABLE book AS SELECT 1 AS id;
 	CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1';
 	CREATE INDEX ON book (slow(id));
-	CREATE OR REPLACE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600); RETURN $1; END'`
+	CREATE OR REPLACE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
+		BEGIN IF EXISTS (SELECT FROM _calco.job WHERE term = 1) THEN PERFORM pg_sleep(600); END IF; RETURN $1; END $$`
 
 // building finds the backend that builds it.
 const building = `SELECT pid FROM pg_stat_activity WHERE query ~ 'CREATE INDEX' AND wait_event = 'PgSleep' AND datname = current_database()`
@@ -290,6 +291,33 @@ func TestInterrupt(t *testing.T) {
 	}
 	for _, url := range []string{source, target} {
 		waitFor(t, url, `SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name LIKE 'calco/%' AND datname = current_database()`)
+	}
+}
+
+// TestResumeInTerminal goes on with a clone that was killed, and with nothing else.
+func TestResumeInTerminal(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, slowIndex)
+	urls := []string{"CALCO_SOURCE=" + source, "CALCO_TARGET=" + target}
+	cmd, _, _ := start(t, urls, "clone")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, target, `SELECT EXISTS (`+building+`)`)
+	kill(t, cmd.Process.Pid, syscall.SIGKILL)
+	_ = cmd.Wait() // killed
+	if got := runCalco(t, urls, "clone"); got.code != exitRefused {
+		t.Errorf("without --resume: exit code %d, want %d\n%s", got.code, exitRefused, got.stdout)
+	}
+	if got := runCalco(t, urls, "clone", "--resume"); got.code != exitCompleted {
+		t.Errorf("with --resume: exit code %d\n%s%s", got.code, got.stdout, got.stderr)
+	}
+	if got := dbtest.Query(t, target, `SELECT (SELECT count(*) FROM book), (SELECT count(*) FROM pg_indexes WHERE tablename = 'book'), to_regnamespace('_calco')`); fmt.Sprint(got) != "[[1 1 NULL]]" {
+		t.Errorf("the target has %v", got)
+	}
+	if got := runCalco(t, urls, "clone", "--resume"); got.code != exitRefused {
+		t.Errorf("with nothing to resume: exit code %d, want %d\n%s", got.code, exitRefused, got.stdout)
 	}
 }
 

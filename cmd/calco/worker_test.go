@@ -83,6 +83,7 @@ func TestWorkersTakeOver(t *testing.T) {
 		t.Errorf("another worker had it after %v", took)
 	}
 	s.eventually("the page says so", func() bool { return strings.Contains(s.get(page), "The clone goes on in another one.") })
+	s.awaitStatus(page, "completed")
 	begun = time.Now()
 	if code := second.stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d\n%s", code, second.said)
