@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"os"
 	"testing"
 	"time"
 
@@ -11,16 +10,10 @@ import (
 // lease is how long the worker of a job may be silent before another one has the job.
 const lease = 20 * time.Second
 
-// TestHalfway measures how long a clone takes whose worker is killed half-way, against one that nothing disturbs. It
-// asserts nothing of it: that is for people to judge, on a machine that does nothing else.
-func TestHalfway(t *testing.T) {
-	if os.Getenv("CALCO_CHAOS_HALFWAY") == "" {
-		t.Skip("set CALCO_CHAOS_HALFWAY to measure")
-	}
-	if !hasWorkers() {
-		t.Skip("the program does not take over a job whose worker has died")
-	}
-	w := newWorld(t)
+// BenchmarkHalfway measures how long a clone takes whose worker is killed half-way, against one that nothing disturbs, on
+// a machine that does nothing else.
+func BenchmarkHalfway(b *testing.B) {
+	w := newWorld(b)
 	w.measure(false) // whatever is slow the first time
 	var undisturbed, killed []time.Duration
 	for range 3 {
@@ -28,9 +21,9 @@ func TestHalfway(t *testing.T) {
 		killed = append(killed, w.measure(true))
 	}
 	best, worst := shortest(undisturbed), shortest(killed)
-	t.Logf("undisturbed %v, killed half-way %v", undisturbed, killed)
-	t.Logf("best of each: %v and %v, ratio %.2f; without the lease of %v, ratio %.2f",
-		best, worst, ratio(worst, best), lease, ratio(worst-lease, best))
+	b.Logf("undisturbed %v, killed half-way %v", undisturbed, killed)
+	b.ReportMetric(ratio(worst, best), "killed/undisturbed")
+	b.ReportMetric(ratio(worst-lease, best), "killed-lease/undisturbed")
 }
 
 func ratio(a, b time.Duration) float64 { return a.Seconds() / b.Seconds() }

@@ -1,20 +1,8 @@
 package chaos
 
-import (
-	"os/exec"
-	"sync"
-)
-
-// hasWorkers tells whether the program has workers beside the web process, and so takes a job over from a dead one.
-var hasWorkers = sync.OnceValue(func() bool { return exec.Command(calco, "worker", "--help").Run() == nil })
-
-// webArgs are how the web process is run. A program without workers works in it too.
+// webArgs are how the web process is run: it works no jobs itself.
 func webArgs(state string) []string {
-	args := []string{"serve", "--listen", "127.0.0.1:0", "--database-url", state}
-	if !hasWorkers() {
-		return append(args, "--jobs", "2")
-	}
-	return append(args, "--workers", "0")
+	return []string{"serve", "--listen", "127.0.0.1:0", "--database-url", state, "--workers", "0"}
 }
 
 // workerArgs are how a worker is run. Its parts are small, so that tables have several.

@@ -194,7 +194,7 @@ func (w *world) living() (alive []*process) {
 // addWorkers makes sure that there are two.
 func (w *world) addWorkers() {
 	w.Helper()
-	for n := len(w.living()); n < 2 && hasWorkers(); n++ {
+	for n := len(w.living()); n < 2; n++ {
 		w.addWorker()
 	}
 }

@@ -131,3 +131,8 @@ ALTER TABLE pebble ADD CONSTRAINT pebble_slow_excl EXCLUDE (slow(n + 10) WITH =)
 CREATE MATERIALIZED VIEW shadow AS SELECT n, slow(n) AS s FROM pebble;
 RESET search_path;
 ANALYZE;
+
+-- A sequence has values in hand that it has promised the WAL not to give out again. A database made from a template takes
+-- them over, but its WAL does not know of them: after a crash they would come again.
+SELECT setval('bank.event_id', last_value) FROM bank.event_id;
+SELECT setval('bank.orders_id_seq', last_value) FROM bank.orders_id_seq;
