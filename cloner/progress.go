@@ -124,7 +124,8 @@ type Meter struct {
 
 type phaseState struct {
 	done, total int
-	open        int // how many workers are in it
+	open        int  // how many workers are in it
+	begun       bool // in this attempt
 	ended       bool
 	first, last time.Time
 }
@@ -189,6 +190,9 @@ func (m *Meter) enter(p Phase) (leave func()) {
 	begins := s.first.IsZero()
 	if begins {
 		s.first = time.Now()
+	}
+	if !s.begun {
+		s.begun = true
 		m.log(Event{Kind: EventPhaseBegun, Phase: p})
 	}
 	s.open++
@@ -374,7 +378,7 @@ func (m *Meter) restart() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.phases {
-		s.done, s.total, s.ended = 0, 0, false
+		s.done, s.total, s.begun, s.ended = 0, 0, false, false
 	}
 	m.tables, m.total, m.size, m.toRead, m.rows, m.bytes = 0, 0, 0, 0, 0, 0
 	m.ledger, m.byOID = nil, nil

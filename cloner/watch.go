@@ -233,7 +233,7 @@ func (m *Meter) end(phases ...Phase) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range phases {
-		if s := m.phases[p]; s != nil && !s.first.IsZero() {
+		if s := m.phases[p]; s != nil && s.begun {
 			s.ended = true
 			m.log(Event{Kind: EventPhaseEnded, Phase: p})
 		}

@@ -81,7 +81,7 @@ func TestSecretsOfClones(t *testing.T) {
 	letGo := c.hold("book")
 	cut := c.create()
 	c.awaitWaiting()
-	dbtest.Exec(t, c.sourceURL, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'calco/%'`)
+	dbtest.Exec(t, c.sourceURL, `SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'calco/%'`)
 	task := c.awaitEnd(cut)
 	letGo()
 	look(task, state.Failed)

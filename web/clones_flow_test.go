@@ -151,12 +151,12 @@ func TestFlowFailedAndRetried(t *testing.T) {
 	p := c.openAs(c.owner)
 	id := c.startClone(p)
 	c.eventually("the clone fills its views", func() bool {
-		return dbtest.Query(t, c.targetURL, `SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity
+		return dbtest.Query(t, c.targetURL, `SELECT count(pg_cancel_backend(pid)) > 0 FROM pg_stat_activity
 			WHERE datname = current_database() AND wait_event = 'advisory' AND application_name LIKE 'calco%'`)[0][0] == "t"
 	})
 	waitStatus(p, "failed")
 	letEnd()
-	p.WaitText("57P01")
+	p.WaitText("57014")
 	p.WaitText("The target holds 2 of 2 tables, complete; nothing is duplicated.")
 	p.Look("clones/failed")
 

@@ -236,16 +236,6 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// awaitEnd waits until the page of a job shows that it has ended.
-func (s *service) awaitEnd(page string) (body string) {
-	s.t.Helper()
-	s.eventually("the job ends", func() bool {
-		body = s.get(page)
-		return !strings.Contains(body, `data-status="queued"`) && !strings.Contains(body, `data-status="running"`)
-	})
-	return body
-}
-
 // A process that dies with a clone: the next one has it within 30 seconds, and says so.
 func TestServeKilled(t *testing.T) {
 	t.Parallel()
