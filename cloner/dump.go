@@ -93,7 +93,7 @@ func dumpError(side Side, said string) error {
 		"SSL connection has been closed", "SSL SYSCALL error", "lost synchronization", "too many clients",
 	} {
 		if strings.Contains(said, lost) {
-			return &lostError{side, err}
+			return &lostError{side: side, err: err}
 		}
 	}
 	if strings.Contains(said, "invalid snapshot identifier") || strings.Contains(said, "snapshot \"") && strings.Contains(said, "does not exist") {

@@ -94,7 +94,7 @@ func open(ctx context.Context, side Side, u URL, applicationName string) (*sessi
 	if err != nil {
 		err = fmt.Errorf("connect to the %s: %w", side, err)
 		if ctx.Err() == nil && isLoss(err) {
-			err = &lostError{side, err}
+			err = &lostError{side: side, err: err}
 		}
 		return nil, err
 	}

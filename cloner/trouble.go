@@ -19,6 +19,7 @@ import (
 type lostError struct {
 	side Side
 	err  error
+	text string // a whole sentence for a person, or ""
 }
 
 func (e *lostError) Error() string {
@@ -37,7 +38,7 @@ func (s *session) explain(err error) error {
 	if _, ok := errors.AsType[*lostError](err); ok {
 		return err
 	}
-	return &lostError{s.side, err}
+	return &lostError{side: s.side, err: err}
 }
 
 // isLoss tells whether err is the end of a connection, and not by our own doing.
@@ -120,11 +121,33 @@ func giveUp(err error, waited time.Duration) error {
 
 // troubleText is what a person is told while a clone waits.
 func troubleText(err error) string {
-	if e, ok := errors.AsType[*lostError](err); ok {
-		return e.Error()
+	lost, ok := errors.AsType[*lostError](err)
+	switch {
+	case errors.Is(err, errSnapshotLost):
+		return "The source ended every session that held the snapshot."
+	case !ok:
+		return err.Error()
+	case lost.text != "":
+		return lost.text
 	}
-	if e, ok := errors.AsType[*Error](err); ok {
-		return e.Err.Error()
+	return fmt.Sprintf("The connection to the %s was lost: %s.", lost.side, lossReason(lost.err))
+}
+
+// lossReason is why a connection was lost, in the server's words if it said any.
+func lossReason(err error) string {
+	var network net.Error
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Message
+	}
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "the server closed it"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nobody answers there"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "it was reset"
+	case errors.As(err, &network) && network.Timeout():
+		return "no answer in time"
 	}
 	return err.Error()
 }
@@ -228,7 +251,7 @@ func (s *session) ping(ctx context.Context) error {
 	defer cancel()
 	err := s.exec(asking, "SELECT 1")
 	if err != nil && asking.Err() != nil && ctx.Err() == nil {
-		return &lostError{s.side, fmt.Errorf("no answer for %v", pulsePatience)}
+		return &lostError{side: s.side, err: fmt.Errorf("no answer for %v", pulsePatience)}
 	}
 	return err
 }

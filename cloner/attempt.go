@@ -1,0 +1,225 @@
+package cloner
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// do is the whole clone: attempts, until one comes to an end that waiting does not change.
+func (r *run) do(ctx context.Context) error {
+	for {
+		err := r.attempt(ctx)
+		if err == nil {
+			return nil
+		}
+		if err := r.waitOut(ctx, err); err != nil {
+			return err
+		}
+		r.renew()
+	}
+}
+
+// renew forgets what the next attempt finds out anew.
+func (r *run) renew() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed, r.leftAlone, r.largeLost = nil, nil, false
+	r.left, r.there, r.largeHere, r.fence = nil, inventory{}, nil, ""
+	r.report.Differences, r.report.Warnings = []Difference{}, nil
+	if r.plan != nil {
+		r.plan.renew()
+	}
+	r.meter.restart()
+}
+
+// attempt goes from the first connection to the last comparison, phase by phase. What is on the target already it leaves.
+func (r *run) attempt(parent context.Context) (err error) {
+	ctx, lose := context.WithCancelCause(parent)
+	r.letGo = func() {}
+	defer func() {
+		if err != nil && ctx.Err() != nil && parent.Err() == nil {
+			err = inPlaceOf(err, context.Cause(ctx))
+		}
+		lose(nil)
+		r.letGo()
+		if err != nil {
+			r.closeSides()
+		}
+	}()
+	if err := r.in(ctx, PhasePreflight, r.preflight); err != nil {
+		return r.notRefused(err)
+	}
+	still, err := r.feelPulse(ctx, lose)
+	if err != nil {
+		return err
+	}
+	defer still()
+	r.meter.end(PhasePreflight)
+	if err := r.in(ctx, PhaseSnapshot, r.readSchema); err != nil {
+		return err
+	}
+	r.meter.end(PhaseSnapshot)
+	r.holdOn(ctx, lose)
+	if err := r.in(ctx, PhasePreData, r.claim); err != nil {
+		return r.notRefused(err)
+	}
+	r.meter.calm()
+	if r.left == nil || !r.left.Filling {
+		err = r.begin(ctx)
+	} else {
+		err = r.in(ctx, PhasePreData, r.goOn)
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.in(ctx, PhasePreData, r.preData); err != nil {
+		return err
+	}
+	r.meter.end(PhasePreData)
+	if err := r.fill(ctx); err != nil {
+		return err
+	}
+	r.meter.filled()
+	return r.complete(ctx)
+}
+
+// begin empties the target if that is wanted, and makes what comes then this job's.
+func (r *run) begin(ctx context.Context) error {
+	if r.spec.Clean {
+		if err := r.in(ctx, PhaseClean, r.clean); err != nil {
+			return err
+		}
+		r.meter.end(PhaseClean)
+	}
+	return r.in(ctx, PhasePreData, r.beginFilling)
+}
+
+// complete does what comes after the rows and what is built on them, up to the verdict.
+func (r *run) complete(ctx context.Context) error {
+	type step struct {
+		phase Phase
+		do    func(context.Context) error
+	}
+	steps := []step{
+		{PhaseSequences, r.sequences},
+		{PhaseAnalyze, r.analyze},
+		{PhasePostData, r.owners},
+		{PhasePostData, r.grants},
+		{PhaseViews, r.views},
+		{PhasePostData, r.eventTriggers},
+		{PhasePostData, r.properties},
+		{PhaseVerify, r.verify},
+		{PhaseVerify, r.decide},
+	}
+	for i, s := range steps {
+		r.meter.reach(s.phase)
+		if err := r.in(ctx, s.phase, s.do); err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(steps[i+1:], func(later step) bool { return later.phase == s.phase }) {
+			r.meter.end(s.phase)
+		}
+	}
+	return nil
+}
+
+// in does one step of a phase.
+func (r *run) in(ctx context.Context, p Phase, do func(context.Context) error) error {
+	defer r.meter.enter(p)()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return inPhase(p, do(ctx))
+}
+
+// notRefused turns a refusal into a failure where the job has begun before: a server that does not answer may come back,
+// and of what is on the target a refusal would say that it is nothing.
+func (r *run) notRefused(err error) error {
+	var refused *RefusedError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	reason := refused.Reasons[0]
+	silent := reason.Code == ReasonHost || reason.Code == ReasonNoConnection
+	if !r.begun() && (!silent || r.waiting.tries == 0) {
+		return err
+	}
+	e := &Error{Phase: PhasePreflight, Err: errors.New(refused.Error()), Hint: reason.Hint}
+	if silent {
+		e.Err = &lostError{side: reason.Side, err: e.Err, text: reason.Text}
+	}
+	return e
+}
+
+// inPlaceOf is the cause of err, in the same phase.
+func inPlaceOf(err, cause error) error {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return cause
+	}
+	return &Error{Phase: e.Phase, Relation: e.Relation, Err: cause}
+}
+
+// begun tells whether this job may have something on the target.
+func (r *run) begun() bool { return r.claimed || r.left != nil || r.spec.Touched }
+
+// fill copies the rows, and builds beside that what stands on them. The snapshot is let
+// go when the last row is read.
+func (r *run) fill(ctx context.Context) error {
+	g := r.buildGraph()
+	q, err := r.queueParts(ctx, g)
+	if err != nil {
+		return inPhase(PhaseCopy, err)
+	}
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.Go(func() error {
+		err := r.copyRows(ctx, q, g)
+		if err == nil && !r.filled && !r.incomplete() {
+			err = r.noteFilled(ctx)
+		}
+		r.letGo()
+		if err == nil {
+			r.meter.end(PhaseCopy)
+		}
+		return inPhase(PhaseCopy, err)
+	})
+	eg.Go(func() error { return inPhase(PhasePostData, r.build(ctx, g)) })
+	err = eg.Wait()
+	if err == nil {
+		r.meter.end(PhaseIndexes, PhaseConstraints)
+	}
+	return err
+}
+
+// incomplete tells whether some rows were given up.
+func (r *run) incomplete() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.largeLost || slices.ContainsFunc(r.plan.tables, func(t *table) bool { return t.lost && !r.leftAlone[t.OID] })
+}
+
+// holdOn keeps the snapshot alive until r.letGo is called, which may be often. If it is lost meanwhile, lose is told.
+func (r *run) holdOn(ctx context.Context, lose context.CancelCauseFunc) {
+	if r.snap == nil {
+		return
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var keeping sync.WaitGroup
+	keeping.Go(func() {
+		if err := r.snap.keep(ctx); err != nil {
+			lose(err)
+		}
+	})
+	r.letGo = sync.OnceFunc(func() {
+		stop()
+		keeping.Wait()
+		if r.filled {
+			r.snap.release()
+			r.snap = nil
+		}
+	})
+}
