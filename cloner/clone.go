@@ -22,6 +22,10 @@ type Options struct {
 	// Past is the report of an earlier clone of the same pair, to reckon the time left with; nil where there is none.
 	Past *Report
 
+	// Begin, if set, is called before the clone writes to the target for the first time. If it returns an error the clone
+	// ends without having written. See Spec.Touched.
+	Begin func(context.Context) error
+
 	// Record, if set, is called once with the verdict of a clone that came to its end
 	// (completed or differences), before the marks on the target are dropped: a crash in
 	// between must not leave a full target that nobody knows to be true. If it returns an

@@ -134,6 +134,11 @@ func (r *run) claim(ctx context.Context) error {
 	if err := r.endInterrupted(ctx); err != nil {
 		return err
 	}
+	if r.options.Begin != nil {
+		if err := r.options.Begin(ctx); err != nil {
+			return fmt.Errorf("note that the target is about to change: %w", err)
+		}
+	}
 	if err := r.dropAnyMarks(ctx); err != nil {
 		return err
 	}

@@ -115,7 +115,6 @@ func (r row) reconnected() row {
 	if r.status != state.Running || r.fresh {
 		return r
 	}
-	r.touched = true // since its last word, perhaps
 	if r.cancel {
 		return r.cancelled()
 	}
@@ -126,6 +125,7 @@ func (r row) reconnected() row {
 type worker struct {
 	term    int8         // that it has claimed; 0 for none
 	asked   bool         // it knows that the job is to be cancelled
+	begun   bool         // it has said that it changes the target
 	ready   bool         // it has taken the target over
 	known   uint8        // the parts whose marks it has read, or written
 	outcome state.Status // that it has written, though it may not know; then it does nothing else
@@ -248,7 +248,7 @@ func (w world) stepsOf(i int) (all []step) {
 		return all
 	}
 	add("death", w, worker{})
-	touched := w.row.touched || me.ready
+	touched := w.row.touched || me.begun
 	finish := func(outcome state.Status) {
 		r, a := w.row.finishBy(me.term, touched, outcome)
 		mine := worker{}
@@ -271,6 +271,11 @@ func (w world) stepsOf(i int) (all []step) {
 		mine.asked = true
 	}
 	add("beat", w.with(r), mine)
+	if r, a := w.row.beatBy(me.term, true); a == done && !me.begun {
+		mine := me
+		mine.begun = true
+		add("begin", w.with(r), mine)
+	}
 	switch r, a := w.row.requeueBy(me.term, touched); a {
 	case asked:
 		mine := me
@@ -293,7 +298,7 @@ func (w world) stepsOf(i int) (all []step) {
 // knows not to be there. Each transaction reads the fence.
 func (w world) onTarget(i int) (all []step) {
 	me := w.workers[i]
-	if !me.ready && me.term > w.fence && w.quiet() {
+	if me.begun && !me.ready && me.term > w.fence && w.quiet() {
 		after := w
 		after.fence = me.term
 		after.workers[i].ready, after.workers[i].known = true, w.marks()
@@ -313,7 +318,7 @@ func (w world) onTarget(i int) (all []step) {
 func (w world) sorted() world {
 	slices.SortFunc(w.workers[:], func(a, b worker) int {
 		return cmp.Or(cmp.Compare(a.term, b.term), cmp.Compare(a.known, b.known), cmp.Compare(a.outcome, b.outcome),
-			cmp.Compare(fmt.Sprint(a.asked, a.ready), fmt.Sprint(b.asked, b.ready)))
+			cmp.Compare(fmt.Sprint(a.asked, a.begun, a.ready), fmt.Sprint(b.asked, b.begun, b.ready)))
 	})
 	return w
 }
@@ -336,6 +341,8 @@ func (w world) wrong() string {
 		}
 	}
 	switch {
+	case w.fence > 0 && !w.row.touched:
+		return "the target has changed, and the job does not know"
 	case w.row.status == state.Completed && w.marks() != allParts:
 		return "a completed job lacks a part"
 	case w.row.status != state.Running && (w.row.cancel || w.row.fresh):

@@ -60,10 +60,6 @@ func (s *Store) takeOver(ctx context.Context, tx pgx.Tx, which string, args ...a
 		return err
 	}
 	for _, j := range jobs {
-		// It may have begun to change the target since its last word.
-		if _, err := tx.Exec(ctx, `UPDATE background_tasks SET touched = true WHERE id = $1`, j.ID); err != nil {
-			return err
-		}
 		if j.Cancel {
 			err = endCancelled(ctx, tx, j.ID)
 		} else {

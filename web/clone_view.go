@@ -1,13 +1,13 @@
 package web
 
 import (
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"calco/cloner"
-	"calco/cloner/runner"
 	"calco/db/state"
 	"calco/views"
 )
@@ -57,7 +57,7 @@ func viewTask(t state.Task, v onlooker) views.CloneProps {
 	if t.Status == state.Queued {
 		rest(&props)
 	}
-	now := runner.Touched(p)
+	now := touched(p)
 	props.Stop = views.CloneStop{Error: t.Error, Touched: t.Touched || now, Earlier: t.Touched && !now}
 	if t.Report != nil {
 		viewReport(&props, *t.Report)
@@ -77,6 +77,13 @@ func rest(props *views.CloneProps) {
 func number(version string) string {
 	short, _, _ := strings.Cut(version, " ")
 	return short
+}
+
+// touched tells whether this life of the job has come to change its target.
+func touched(p cloner.Progress) bool {
+	return slices.ContainsFunc(p.Phases, func(ph cloner.PhaseProgress) bool {
+		return ph.Name == cloner.PhaseClean || ph.Name == cloner.PhasePreData
+	})
 }
 
 func viewReport(props *views.CloneProps, r cloner.Report) {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -39,6 +38,7 @@ type life struct {
 	sampled  time.Time
 	bytes    int64          // at that time
 	recorded *cloner.Report // the verdict, once it is on record
+	begun    bool           // the target is about to change, or has
 }
 
 func newLife(r *Runner, run Run, job Job) *life {
@@ -109,32 +109,27 @@ func (l *life) clone(ctx context.Context) cloner.Report {
 	reason, err := l.awaitRefusal(ctx)
 	switch {
 	case context.Cause(ctx) != nil && errors.Is(context.Cause(ctx), cloner.ErrCancelled):
-		return l.inherit(cloner.Report{Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error()})
+		return cloner.Report{Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error(), Resumable: l.job.Touched}
 	case err != nil:
-		return l.inherit(cloner.Report{Status: cloner.StatusFailed, Error: err.Error()})
+		return cloner.Report{Status: cloner.StatusFailed, Error: err.Error(), Resumable: l.job.Touched}
 	case reason != nil:
 		return cloner.Report{Status: cloner.StatusRefused, Reasons: []cloner.Reason{*reason}, Schemas: l.job.Spec.Schemas}
 	}
 	report, _ := cloner.Clone(ctx, l.job.Spec, cloner.Options{ // the report has the error
-		Meter: l.meter, Past: l.job.Past, Record: l.record, Patience: l.runner.options.Patience,
+		Meter: l.meter, Past: l.job.Past, Begin: l.begin, Record: l.record, Patience: l.runner.options.Patience,
 	})
-	return l.inherit(report)
-}
-
-// inherit completes the report of a life that ended before it came to the target: what an earlier one has left there can
-// still be gone on with.
-func (l *life) inherit(report cloner.Report) cloner.Report {
-	early := report.Status == cloner.StatusFailed || report.Status == cloner.StatusCancelled
-	if early && l.job.Touched && !Touched(l.meter.Progress()) {
-		report.Resumable = true
-	}
 	return report
 }
 
-// Touched tells whether a clone has begun to change its target.
-func Touched(p cloner.Progress) bool {
-	return slices.ContainsFunc(p.Phases, func(ph cloner.PhaseProgress) bool {
-		return ph.Name == cloner.PhaseClean || ph.Name == cloner.PhasePreData
+// begin notes that the target is about to change, before it does: where that is not noted and no marks are on the target,
+// a later life may do with it what was asked for.
+func (l *life) begin(ctx context.Context) error {
+	l.mu.Lock()
+	l.begun = true
+	l.mu.Unlock()
+	return l.persist(ctx, func(ctx context.Context, b Beat) error {
+		_, err := l.runner.store.Beat(ctx, b)
+		return err
 	})
 }
 
@@ -225,7 +220,7 @@ func (l *life) write(ctx context.Context, to func(context.Context, Beat) error) 
 	progress := l.meter.Progress()
 	l.sample(progress.Bytes)
 	err := to(ctx, Beat{
-		Run: l.run, Progress: progress, Touched: l.job.Touched || Touched(progress), Speeds: l.speeds,
+		Run: l.run, Progress: progress, Touched: l.job.Touched || l.begun, Speeds: l.speeds,
 		Tables: changes.Tables, Events: changes.Events, Event: l.events + 1,
 	})
 	if err == nil {
@@ -250,17 +245,22 @@ func (l *life) sample(bytes int64) {
 	l.sampled, l.bytes = time.Now(), bytes
 }
 
-// record puts the verdict on record, before the marks on the target go. It waits for a state database that is away, as
-// long as the job may.
+// record puts the verdict on record, before the marks on the target go.
 func (l *life) record(ctx context.Context, report cloner.Report) error {
+	return l.persist(ctx, func(ctx context.Context, b Beat) error {
+		err := l.runner.store.Finish(ctx, b, report)
+		if err == nil {
+			l.recorded = &report
+		}
+		return err
+	})
+}
+
+// persist has something written that the clone cannot go on without. It waits for a state database that is away, as long as
+// the job may.
+func (l *life) persist(ctx context.Context, to func(context.Context, Beat) error) error {
 	for {
-		err := l.write(ctx, func(ctx context.Context, b Beat) error {
-			err := l.runner.store.Finish(ctx, b, report)
-			if err == nil {
-				l.recorded = &report
-			}
-			return err
-		})
+		err := l.write(ctx, to)
 		if err == nil || errors.Is(err, ErrLost) {
 			return err
 		}
@@ -286,7 +286,7 @@ func (l *life) epilogue(last cloner.Report) cloner.Report {
 // finish writes the outcome.
 func (l *life) finish(ctx context.Context, report cloner.Report) {
 	l.insist(ctx, "write the outcome", func(ctx context.Context, b Beat) error {
-		if report.Status == cloner.StatusRefused { // in the phase that would have been the first to change the target
+		if report.Status == cloner.StatusRefused { // nothing was left on the target
 			b.Touched = l.job.Touched
 		}
 		return l.runner.store.Finish(ctx, b, report)

@@ -67,6 +67,28 @@ func TestKill(t *testing.T) {
 	f.agrees()
 }
 
+// A worker that is killed before it has changed the target leaves that as it was when the cleaning was confirmed: the next
+// one does what was asked for. It took the missing marks for marks that somebody had dropped.
+func TestKillBeforeBegin(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, library)
+	dbtest.Exec(t, f.targetURL, `CREATE TABLE old (id int)`)
+	letGo := f.hold("book")
+	child := f.child()
+	id := f.create(func(n *state.NewTask) { n.Clean = true })
+	f.awaitWaiting()
+	if err := child.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = child.Wait() // killed
+	letGo()
+	f.work(f.store, runner.Options{})
+	if got := f.awaitEnd(id); got.Status != state.Completed || got.Term != 2 {
+		t.Errorf("%s with term %d: %s", got.Status, got.Term, got.Error)
+	}
+	f.agrees()
+}
+
 // A process that stops puts what runs back into the queue, and leaves what is queued there; the next one has both.
 func TestStop(t *testing.T) {
 	t.Parallel()
