@@ -95,7 +95,7 @@ func (r *run) prove(ctx context.Context, f *findings) error {
 	todo := f.doubt
 	f.doubt = nil
 	var unproven []mark
-	if r.timeline != 0 {
+	if r.timeline != 0 && r.timeline == r.left.Timeline {
 		todo, unproven = cut(todo, func(m mark) bool { return m.Durable && r.snap.xmax-m.Oldest < xidsComparable })
 	} else {
 		todo, unproven = nil, todo

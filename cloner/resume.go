@@ -79,8 +79,12 @@ func (r *run) findLeftover(ctx context.Context) error {
 	return r.endEarlier(ctx)
 }
 
-// adopt becomes the interrupted job, if that was a clone like this one.
+// adopt becomes the interrupted job, if that was a clone like this one. One that still has its lock is not interrupted:
+// checkBusy refuses it.
 func (r *run) adopt(ctx context.Context, left *leftover) error {
+	if u, err := readUse(ctx, r.control); err != nil || u.Filled {
+		return err
+	}
 	if left.System != r.sourceFacts.SystemIdentifier || left.Database != r.sourceFacts.DatabaseOID ||
 		!slices.Equal(sorted(left.Schemas), sorted(r.spec.Schemas)) {
 		return refuse(Reason{

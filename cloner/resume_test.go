@@ -182,7 +182,14 @@ func TestResumeFromMarksAlone(t *testing.T) {
 	dbtest.Exec(t, source, stageSQL)
 	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
 	st := stages[5]
-	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(ErrCancelled) })
+	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
+		// As long as it runs nobody else goes on with it.
+		report := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Resume: true}, Options{}, StatusRefused)
+		if report.Reasons[0].Code != ReasonBusy {
+			t.Errorf("reasons %+v, want a clone that is under way", report.Reasons)
+		}
+		cancel(ErrCancelled)
+	})
 	isCancelled(t, spec, report, err)
 
 	other := dbtest.Database(t)
