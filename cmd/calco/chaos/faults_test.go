@@ -123,7 +123,10 @@ func (r *round) inflict(s strike, job string) (effect, error) {
 		}
 		return effect{nothing, hasEnded}, nil
 	case fillDisk:
-		return effect{r.disk.empty, hasEnded}, r.disk.fill()
+		if _, err := r.target.ask(`SELECT '1'`); err != nil {
+			return effect{nothing, hasEnded}, errMissed // nobody is there to whom it would be full
+		}
+		return effect{r.disk.empty, hasEndedOrWaits}, r.disk.fill()
 	case crashServer, killBackend, endBackend, freezeServer:
 		undo, err := inflictServer(r.serverOf(s.side), s, "calco/"+job+"/%")
 		return effect{undo, goesOn}, err

@@ -41,6 +41,9 @@ func changesHands(before, now sight) bool { return now.status != "running" || no
 
 func hasEnded(_, now sight) bool { return slices.Contains(over, now.status) }
 
+// hasEndedOrWaits: a server that crashes while its disk is full is only away, to a clone.
+func hasEndedOrWaits(_, now sight) bool { return hasEnded(now, now) || now.trouble }
+
 func answers(_, _ sight) bool { return true }
 
 // see looks at the job, by the page and, for its owner, by the row.
