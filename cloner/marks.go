@@ -106,6 +106,8 @@ func (r *run) markSQL(p *part, rows int64) string {
 	m, into := mark{Parts: 1}, "mark"
 	if p.table != nil {
 		into = p.table.marks()
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		m.Parts, m.Stride, m.Filenode, m.Through = p.table.split.Parts, p.table.split.Stride, p.table.Filenode, p.table.ThroughRoot
 	}
 	return fmt.Sprintf("INSERT INTO _calco.%s (relation, part, parts, stride, filenode, through, epoch, born, rows, bytes) VALUES (%s, %d, %d, %d, %d, %t, %[8]d, %[8]d, %[9]d, %[10]d)",

@@ -156,11 +156,14 @@ func (r *run) clearWay(ctx context.Context, tables []*table) error {
 	return nil
 }
 
-// bars tells whether an entry keeps rows from its table: it can refuse them, or fires at them.
+// bars tells whether an entry keeps rows from coming to its table or going from it: it can refuse them, fires at them, or
+// has something else done instead.
 func bars(e *archive.Entry, x *index) bool {
 	switch e.Desc {
 	case "CONSTRAINT", "FK CONSTRAINT", "CHECK CONSTRAINT", "TRIGGER", "ROW SECURITY":
 		return true
+	case "RULE":
+		return !strings.HasSuffix(e.Tag, " _RETURN") // which is the body of a view
 	case "INDEX":
 		return x != nil && strings.HasPrefix(x.Definition, "CREATE UNIQUE ")
 	}
