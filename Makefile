@@ -27,6 +27,7 @@ race: setup ## run all tests under the race detector, which takes about twice as
 
 chaos: setup ## clone while workers, servers, networks and disks are taken away, 200 times, for one to two hours
 	CALCO_CHAOS_FAULTS=$${CALCO_CHAOS_FAULTS:-200} CALCO_CHAOS_MINUTES=$${CALCO_CHAOS_MINUTES:-150} \
+		CALCO_CHAOS_SEED=$${CALCO_CHAOS_SEED:-$$(date +%s)} \
 		go test -count=1 -v -timeout 3h -run '^TestChaos$$' ./cmd/calco/chaos
 
 shots: setup ## take pictures of all pages, into shots/

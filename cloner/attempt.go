@@ -53,6 +53,7 @@ func (r *run) attempt(parent context.Context) (err error) {
 	if err := r.in(ctx, PhasePreflight, r.preflight); err != nil {
 		return r.notRefused(err)
 	}
+	r.held.Store(nil) // whatever an earlier attempt held is to be found out first
 	still, err := r.feelPulse(ctx, lose)
 	if err != nil {
 		return err

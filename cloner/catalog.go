@@ -22,6 +22,7 @@ type catalog struct {
 	roots   map[int64]int64     // the root of each partition and partitioned table, by OID
 	foreign map[int64]bool      // roots that have a foreign table among their partitions
 	needs   map[object][]object // what constraints need, and no entry says
+	shapes  string              // of composite types, as of tables
 }
 
 // object addresses a row of a system catalog.
@@ -55,6 +56,7 @@ type table struct {
 	Extension   int64  // the extension whose configuration it holds, or 0
 	Condition   string // which of its rows are configuration: a WHERE clause or ""
 	Columns     []string
+	Shape       string // its columns by number: one that was dropped and made again has another
 
 	split split // into parts
 
@@ -158,6 +160,13 @@ func readCatalog(ctx context.Context, s *session) (*catalog, error) {
 	}
 	if err := c.readNeeds(ctx, s); err != nil {
 		return nil, err
+	}
+	c.shapes, err = one[string](ctx, s, `
+		SELECT coalesce(string_agg(format('%s.%s:%s', c.oid, a.attnum, a.attname), ',' ORDER BY c.oid, a.attnum), '')
+		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		WHERE c.relkind = 'c' AND c.relnamespace::regnamespace::text !~ '^pg_|^information_schema$'`)
+	if err != nil {
+		return nil, fmt.Errorf("read composite types of the source: %w", err)
 	}
 	return c, nil
 }

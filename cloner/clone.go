@@ -189,7 +189,10 @@ func (r *run) dropMarksAnew(ctx context.Context) error {
 	}
 	closeAll(r.control)
 	r.control = s
-	return r.dropMarks(ctx)
+	if err := r.dropMarks(ctx); !errors.Is(err, errTermLost) {
+		return err
+	}
+	return nil // they were dropped, and the answer was lost
 }
 
 // sweepPatience is how long a clone that ended early waits for its backends to be gone.

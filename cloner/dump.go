@@ -91,6 +91,7 @@ func dumpError(side Side, said string) error {
 		"server closed the connection unexpectedly", "terminating connection", "Connection refused", "Connection reset", "Connection timed out",
 		"could not receive data", "could not send data", "the database system is", "timeout expired", "no connection to the server",
 		"SSL connection has been closed", "SSL SYSCALL error", "lost synchronization", "too many clients",
+		"remaining connection slots", "too many connections", "could not translate host name", "No route to host", "Network is unreachable",
 	} {
 		if strings.Contains(said, lost) {
 			return &lostError{side: side, err: err}
@@ -132,8 +133,8 @@ func (r *run) readSchema(ctx context.Context) error {
 	if r.snap != nil {
 		r.snap.release()
 		r.snap, r.epoch = nil, 0
-		r.held.Store(nil)
 	}
+	r.plan = nil // another snapshot has another one
 	snap, err := takeSnapshot(ctx, func(ctx context.Context) (*session, error) {
 		return open(ctx, Source, r.spec.Source, r.spec.applicationName())
 	})

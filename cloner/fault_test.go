@@ -393,7 +393,7 @@ func TestInterruptedJobIsEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close(context.Background()) //nolint:errcheck // it is dead
-	if err := c.Exec(t.Context(), "BEGIN; INSERT INTO plain VALUES (1); INSERT INTO _calco.mark VALUES ('public.plain', 0, 1, 0, 0, false, 1, 1, 1, 1)").Close(); err != nil {
+	if err := c.Exec(t.Context(), "BEGIN; INSERT INTO plain VALUES (1); INSERT INTO _calco.mark VALUES ('public.plain', 0, 1, 0, 0, 0, false, 1, 1, 1, 1)").Close(); err != nil {
 		t.Fatal(err)
 	}
 	mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})

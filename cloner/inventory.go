@@ -33,6 +33,14 @@ func (r *run) takeInventory(ctx context.Context) (inventory, error) {
 
 func (i inventory) has(e *archive.Entry) bool { return len(i.entries[keyOf(e)]) > 0 }
 
+// stands tells whether an entry of the plan is there. Some share a key, such as operators of one name.
+func (i inventory) stands(e *archive.Entry, p *plan) bool {
+	if p.keys[keyOf(e)] > 1 {
+		return i.same(e)
+	}
+	return i.has(e)
+}
+
 // same tells whether an entry is there just like this.
 func (i inventory) same(e *archive.Entry) bool {
 	return slices.ContainsFunc(i.entries[keyOf(e)], func(t *archive.Entry) bool { return t.Defn == e.Defn })

@@ -159,7 +159,7 @@ func TestLaneFailures(t *testing.T) {
 		{"the last row on the target", refuseRow(rows), plainOut, plainIn, Target, "23514"},
 		{"the commit on the target", "ALTER TABLE t ADD UNIQUE (s) DEFERRABLE INITIALLY DEFERRED", plainOut, plainIn, Target, "23505"},
 		{"no table on the target", "", plainOut, "COPY nothing FROM STDIN", Target, "42P01"},
-		{"the mark is there already", "INSERT INTO _calco.mark VALUES ('a part', 0, 1, 0, 0, false, 1, 1, 1, 1)", plainOut, plainIn, Target, "23505"},
+		{"the mark is there already", "INSERT INTO _calco.mark VALUES ('a part', 0, 1, 0, 0, 0, false, 1, 1, 1, 1)", plainOut, plainIn, Target, "23505"},
 		// The query with the COPY could not even be parsed, so it left no failed transaction
 		// behind, and a mark without rows was committed.
 		{"nonsense on the target", "", plainOut, "COPY public.t FROM STDIN WITH NONSENSE (", Target, "42601"},

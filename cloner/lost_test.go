@@ -89,7 +89,7 @@ func TestResumeEndsDeadClient(t *testing.T) {
 	}
 	defer dead.Close(context.Background()) //nolint:errcheck // it is dead
 	err = dead.Exec(t.Context(), `BEGIN; SELECT FROM _calco.job FOR SHARE; INSERT INTO plain (id) SELECT generate_series(1, 3000);
-		INSERT INTO _calco.mark VALUES ('"public"."plain"', 0, 1, 0, 0, false, 1, 1, 3000, 1)`).Close()
+		INSERT INTO _calco.mark VALUES ('"public"."plain"', 0, 1, 0, 0, 0, false, 1, 1, 3000, 1)`).Close()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -163,7 +163,7 @@ func (r *run) preData(ctx context.Context) error {
 	}
 	statements := make([]statement, 0, len(r.plan.pre))
 	for _, e := range r.plan.pre {
-		if r.there.has(e) || r.hasFailed(e.ID) {
+		if r.there.stands(e, r.plan) || r.hasFailed(e.ID) {
 			continue // it was made before, or is not to be
 		}
 		st := r.entryStatement(PhasePreData, e)
@@ -210,29 +210,23 @@ func (r *run) ensurePublic(ctx context.Context) error {
 	return r.make(ctx, r.control, []statement{{phase: PhasePreData, object: "SCHEMA public", sql: sql}})
 }
 
-// readPlaces learns which tablespaces and access methods the target has or will have, and
-// which extensions outside the chosen schemas it has.
+// readPlaces learns which tablespaces and access methods the target has or will have.
 func (r *run) readPlaces(ctx context.Context) error {
 	type place struct{ Kind, Name string }
 	places, err := collect[place](ctx, r.control, `
 		SELECT 'tablespace' AS kind, spcname::text AS name FROM pg_tablespace
 		UNION ALL
-		SELECT 'access method', amname::text FROM pg_am
-		UNION ALL
-		SELECT 'extension', extname::text FROM pg_extension`)
+		SELECT 'access method', amname::text FROM pg_am`)
 	if err != nil {
 		return fmt.Errorf("read tablespaces of the target: %w", err)
 	}
-	have := map[string]map[string]bool{"tablespace": {}, "access method": {}, "extension": {}}
+	have := map[string]map[string]bool{"tablespace": {}, "access method": {}}
 	for _, p := range places {
 		have[p.Kind][p.Name] = true
 	}
 	r.targetTablespaces, r.accessMethods = have["tablespace"], have["access method"]
 	missing := map[string]bool{}
 	for _, e := range r.plan.entries {
-		if e.Desc == "EXTENSION" && r.plan.pulled[e.ID] && have["extension"][e.Tag] {
-			r.markKept(e) // with its configuration
-		}
 		if e.Desc == "ACCESS METHOD" {
 			r.accessMethods[e.Tag] = true
 		}
@@ -269,6 +263,9 @@ func (r *run) grants(ctx context.Context) error {
 func (r *run) eventTriggers(ctx context.Context) error {
 	var statements []statement
 	for _, e := range r.plan.last {
+		if r.hasFailed(e.ID) {
+			continue // it is not to be made
+		}
 		statements = append(statements, r.entryStatement(PhasePostData, e))
 		if sql := ownerSQL(e); sql != "" {
 			statements = append(statements, statement{phase: PhasePostData, object: "OWNER OF " + title(e), sql: sql})

@@ -56,6 +56,7 @@ const createMarks = `
 		part      int NOT NULL,
 		parts     int NOT NULL,
 		stride    bigint NOT NULL,
+		oid       bigint NOT NULL,   -- of the table on the source
 		filenode  bigint NOT NULL,
 		through   boolean NOT NULL,  -- the root of the table's partition tree
 		epoch     int NOT NULL,      -- in which it is true
@@ -76,8 +77,9 @@ type mark struct {
 	Part     int
 	Parts    int
 	Stride   int64
-	Filenode int64 // of the table on the source
-	Through  bool  // its rows went through the root of the table's partition tree
+	OID      int64 // of the table on the source
+	Filenode int64
+	Through  bool // its rows went through the root of the table's partition tree
 	Epoch    int
 	Rows     int64
 	Bytes    int64
@@ -90,7 +92,7 @@ func (m mark) split() split { return split{Parts: m.Parts, Stride: m.Stride} }
 
 func readMarks(ctx context.Context, s *session) ([]mark, error) {
 	marks, err := collect[mark](ctx, s, `
-		SELECT m.relation, m.part, m.parts, m.stride, m.filenode, m.through, m.epoch, m.rows, m.bytes, m.xid::text::bigint AS xid,
+		SELECT m.relation, m.part, m.parts, m.stride, m.oid, m.filenode, m.through, m.epoch, m.rows, m.bytes, m.xid::text::bigint AS xid,
 		       e.durable, e.oldest_xid::text::bigint AS oldest
 		FROM (SELECT * FROM _calco.mark UNION ALL SELECT * FROM _calco.unlogged_mark) m
 		JOIN _calco.epoch e ON e.number = m.epoch
@@ -108,10 +110,11 @@ func (r *run) markSQL(p *part, rows int64) string {
 		into = p.table.marks()
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		m.Parts, m.Stride, m.Filenode, m.Through = p.table.split.Parts, p.table.split.Stride, p.table.Filenode, p.table.ThroughRoot
+		m.Parts, m.Stride, m.Through = p.table.split.Parts, p.table.split.Stride, p.table.ThroughRoot
+		m.OID, m.Filenode = p.table.OID, p.table.Filenode
 	}
-	return fmt.Sprintf("INSERT INTO _calco.%s (relation, part, parts, stride, filenode, through, epoch, born, rows, bytes) VALUES (%s, %d, %d, %d, %d, %t, %[8]d, %[8]d, %[9]d, %[10]d)",
-		into, quoteLiteral(p.relation), p.number, m.Parts, m.Stride, m.Filenode, m.Through, r.epoch, rows, p.flight.bytes.Load())
+	return fmt.Sprintf("INSERT INTO _calco.%s (relation, part, parts, stride, oid, filenode, through, epoch, born, rows, bytes) VALUES (%s, %d, %d, %d, %d, %d, %t, %[9]d, %[9]d, %[10]d, %[11]d)",
+		into, quoteLiteral(p.relation), p.number, m.Parts, m.Stride, m.OID, m.Filenode, m.Through, r.epoch, rows, p.flight.bytes.Load())
 }
 
 // marks is the table of _calco that has the marks of t.
@@ -216,8 +219,11 @@ func endBackend(ctx context.Context, s *session, pid int) error {
 	return endWhere(ctx, s, "pid = $1 AND starts_with(application_name, 'calco/')", pid)
 }
 
+// endPatience is how long a backend may take to end. One that is stuck in the kernel does not hear of it.
+const endPatience = 30 * time.Second
+
 func endWhere(ctx context.Context, s *session, which string, arg any) error {
-	for {
+	for begun := time.Now(); ; {
 		left, err := one[int](ctx, s, `
 			SELECT count(pg_terminate_backend(pid))
 			FROM pg_stat_activity
@@ -225,15 +231,23 @@ func endWhere(ctx context.Context, s *session, which string, arg any) error {
 		if err != nil || left == 0 {
 			return err
 		}
+		if time.Since(begun) > endPatience {
+			return &lostError{side: s.side, err: errStuck, text: fmt.Sprintf("An earlier backend of this clone on the %s does not end.", s.side)}
+		}
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
 	}
 }
 
+var errStuck = errors.New("a backend does not end")
+
 // countMarks makes the meter count what is on the target of a clone that ended early: a part may have been committed
 // while the answer did not come any more.
 func (r *run) countMarks(ctx context.Context, s *session) error {
+	if r.plan == nil {
+		return nil
+	}
 	marks, err := collect[struct {
 		Relation string
 		Parts    int

@@ -11,8 +11,9 @@ import (
 type plan struct {
 	entries []*archive.Entry // in an order in which each comes after what it needs
 	byID    map[int]*archive.Entry
-	pulled  map[int]bool // entries outside the chosen schemas that these depend on
-	tables  []*table     // largest first
+	keys    map[entryKey]int // how many entries have one
+	pulled  map[int]bool     // entries outside the chosen schemas that these depend on
+	tables  []*table         // largest first
 	catalog *catalog
 
 	pre, post         []*archive.Entry // before and after the rows
@@ -22,12 +23,13 @@ type plan struct {
 }
 
 func newPlan(all []*archive.Entry, schemas []string, c *catalog) (*plan, error) {
-	p := &plan{byID: map[int]*archive.Entry{}, catalog: c}
+	p := &plan{byID: map[int]*archive.Entry{}, keys: map[entryKey]int{}, catalog: c}
 	c.complete(all)
 	p.entries, p.pulled = selectEntries(all, schemas)
 	byOID := map[object]*archive.Entry{}
 	for _, e := range p.entries {
 		p.byID[e.ID] = e
+		p.keys[keyOf(e)]++
 		byOID[object{e.CatalogOID, e.OID}] = e
 	}
 	for _, t := range c.tables {

@@ -329,7 +329,13 @@ func (r *run) makeBatch(ctx context.Context, s *session, batch []*node) error {
 	if err != nil {
 		return &Error{Phase: batch[0].phase, Relation: batch[0].object, Hint: hintFor(err), Err: err}
 	}
-	r.meter.achieve(len(statements))
+	made := 0
+	for _, st := range statements {
+		if !r.hasFailed(st.entry.ID) {
+			made++
+		}
+	}
+	r.meter.achieve(made)
 	for _, n := range batch {
 		r.meter.advance(n.phase, 1)
 		if n.last && n.table != 0 {

@@ -126,8 +126,11 @@ func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
 		return nil, fmt.Errorf("read what the %s is: %d rows", side, len(found))
 	}
 	*f = found[0]
-	if side == Source && !f.InRecovery {
-		r.timeline = readTimeline(ctx, s)
+	if side == Source {
+		r.timeline = 0
+		if !f.InRecovery {
+			r.timeline = readTimeline(ctx, s)
+		}
 	}
 	info, _ := parseConninfo(string(u)) // checked above
 	r.meter.meet(side, f.Version)

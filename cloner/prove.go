@@ -31,7 +31,7 @@ func (r *run) judge(marks []mark) findings {
 		switch {
 		case m.Epoch == r.epoch:
 			f.good = append(f.good, m)
-		case t == nil || t.Extension != 0 || !t.Heap || m.Parts > 1 && m.Filenode != t.Filenode:
+		case t == nil || t.Extension != 0 || !t.Heap || m.OID != t.OID || m.Parts > 1 && m.Filenode != t.Filenode:
 			// Rows that a condition picks, or that have no xmin to be read, as large objects.
 			f.stale = append(f.stale, m)
 		default:
@@ -82,6 +82,9 @@ func (r *run) prove(ctx context.Context, f *findings) error {
 		r.plan, r.filled, r.epoch = nil, false, 0
 		return errSnapshotLost
 	}
+	if r.epoch != 0 {
+		r.held.Store(&held{r.snap, r.epoch})
+	}
 	if r.epoch != 0 && len(f.doubt)+len(f.stale) == 0 {
 		return nil
 	}
@@ -96,7 +99,9 @@ func (r *run) prove(ctx context.Context, f *findings) error {
 	f.doubt = nil
 	var unproven []mark
 	if r.timeline != 0 && r.timeline == r.left.Timeline {
-		todo, unproven = cut(todo, func(m mark) bool { return m.Durable && r.snap.xmax-m.Oldest < xidsComparable })
+		todo, unproven = cut(todo, func(m mark) bool {
+			return m.Durable && m.Oldest <= r.snap.xmax && r.snap.xmax-m.Oldest < xidsComparable
+		})
 	} else {
 		todo, unproven = nil, todo
 	}
@@ -202,7 +207,7 @@ func (r *run) proveBatch(ctx context.Context, s *session, batch []mark, tables m
 // proofSQL asks whether a part is as it was copied. Under the lock nobody can put another file in its place, which the
 // snapshot would see as empty.
 func proofSQL(t *table, m mark) string {
-	same := "relfilenode = pg_relation_filenode(oid)"
+	same := fmt.Sprintf("oid = to_regclass(%s) AND relfilenode = pg_relation_filenode(oid)", quoteLiteral(t.relation()))
 	if m.Parts > 1 {
 		same += fmt.Sprintf(" AND relfilenode = %d", m.Filenode)
 	}
@@ -224,7 +229,7 @@ func (r *run) recordProof(ctx context.Context, kept, stale []mark) error {
 		}
 		redone[m.Relation] = true
 	}
-	statements := []string{fmt.Sprintf("UPDATE _calco.epoch SET kept = kept + %d, redone = redone + %d, redone_tables = redone_tables || %s WHERE number = %d",
+	statements := []string{fmt.Sprintf("UPDATE _calco.epoch SET kept = kept + %d, redone = greatest(redone, %d), redone_tables = %s WHERE number = %d",
 		len(kept), len(stale), quoteArray(names), r.epoch)}
 	for relation, parts := range partsOf(kept) {
 		statements = append(statements, fmt.Sprintf("UPDATE _calco.%s SET epoch = %d WHERE relation = %s AND part IN (%s)",
@@ -233,6 +238,7 @@ func (r *run) recordProof(ctx context.Context, kept, stale []mark) error {
 	if err := r.control.write(ctx, join(statements...)); err != nil {
 		return fmt.Errorf("write to the target what was proven: %w", err)
 	}
+	r.meter.achieve(-len(stale)) // it counted once, and will again
 	r.meter.resumed(r.report.SnapshotAt, len(kept), len(stale))
 	return nil
 }

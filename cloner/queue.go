@@ -89,7 +89,7 @@ func (q *partQueue) later(p *part, err error) {
 	q.settle(p, func() { q.putOff = append(q.putOff, putOff{p, err}) })
 }
 
-// again: another part takes the place of the one that was handed out.
+// again: the part sets out once more, perhaps another way.
 func (q *partQueue) again(p *part) { q.settle(p, func() { q.waiting = append(q.waiting, p) }) }
 
 func (q *partQueue) settle(p *part, how func()) {

@@ -35,12 +35,16 @@ func (r *run) redo(ctx context.Context, f findings) error {
 			return err
 		}
 	}
+	through := map[int64]bool{} // trees some of whose rows found their own partitions
+	for _, t := range r.plan.tables {
+		through[t.RootOID] = through[t.RootOID] || t.ThroughRoot
+	}
 	removals := map[string]string{}
 	var names []string
 	for _, t := range r.plan.tables {
 		if marks := stale[t.relation()]; len(marks) > 0 {
 			names = append(names, t.relation())
-			removals[t.relation()] = t.removal(marks)
+			removals[t.relation()] = t.removal(marks, through[t.RootOID])
 		}
 	}
 	return r.inParallel(ctx, names, func(ctx context.Context, s *session, batch []string) error {
@@ -73,14 +77,14 @@ func (r *run) takeGood(good []mark) {
 	}
 }
 
-// removal is what removes parts of a table with their marks.
-func (t *table) removal(marks []mark) string {
+// removal is what removes parts of a table with their marks. A table that is shared may have rows of others.
+func (t *table) removal(marks []mark, shared bool) string {
 	relation := quoteLiteral(t.relation())
 	forget := fmt.Sprintf("DELETE FROM _calco.%s WHERE relation = %s AND part IN (%s)", t.marks(), relation, partsOf(marks)[t.relation()])
 	switch {
 	case t.Extension != 0: // its rows are deleted when they are copied
 		return forget
-	case t.here == nil && !t.ThroughRoot:
+	case t.here == nil && !shared:
 		return fmt.Sprintf("TRUNCATE ONLY %s; %s", t.relation(), forget)
 	}
 	xids := make([]string, len(marks))
@@ -125,8 +129,10 @@ func (r *run) clearWay(ctx context.Context, tables []*table) error {
 			continue
 		}
 		onIt := slices.ContainsFunc(r.plan.relations(e, x), func(oid int64) bool { return trees[r.plan.catalog.root(oid)] })
+		// Where deletes are published, a table without its key takes none.
+		publishes := e.Desc == "PUBLICATION" && len(tables) > 0
 		needsDropped := slices.ContainsFunc(e.Deps, func(d int) bool { return drop[d] })
-		if !needsDropped && (!onIt || !bars(e, x)) {
+		if !needsDropped && !publishes && (!onIt || !bars(e, x)) {
 			continue
 		}
 		drop[e.ID] = true

@@ -63,20 +63,36 @@ func (r *run) findLeftover(ctx context.Context) error {
 		if r.claimed {
 			return cannotGoOn("somebody has dropped Calco's marks from the target")
 		}
-		return nil
+		return r.endUnmarked(ctx)
 	}
 	left := &found[0]
 	if r.spec.adopt && !r.claimed {
 		return r.adopt(ctx, left)
 	}
+	if r.claimed && left.Nonce != r.nonce {
+		return errTermLost // another job's, or a later run's
+	}
 	if left.ID != r.spec.Job || !r.claimed && !r.spec.Resume {
 		return nil
 	}
-	if left.Term > r.spec.Term || r.claimed && left.Nonce != r.nonce {
+	if left.Term > r.spec.Term || !r.claimed && left.Term == r.spec.Term {
 		return errTermLost
 	}
 	r.left = left
 	return r.endEarlier(ctx)
+}
+
+// endUnmarked ends what may be left of a run that had not yet come to write its marks: it still has the lock.
+func (r *run) endUnmarked(ctx context.Context) error {
+	if !r.spec.Resume || r.spec.adopt || r.spec.Term < 2 {
+		return nil
+	}
+	for _, s := range []*session{r.control, r.source} {
+		if err := endOthers(ctx, s, r.spec); err != nil {
+			return fmt.Errorf("end the interrupted run on the %s: %w", s.side, err)
+		}
+	}
+	return nil
 }
 
 // adopt becomes the interrupted job, if that was a clone like this one. One that still has its lock is not interrupted:
@@ -126,12 +142,14 @@ func (r *run) endEarlier(ctx context.Context) error {
 	return nil
 }
 
-// raiseTerm waits for writers of the old term that came since they were last looked for, and ends them again.
+// raiseTerm waits for writers of the old term that came since they were last looked for, and ends them again. With the new
+// nonce nobody else has the same fence, whatever terms are given out elsewhere.
 func (r *run) raiseTerm(ctx context.Context) error {
+	nonce := NewJob()
 	for {
 		raised, err := r.control.word(ctx, fmt.Sprintf(`BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL synchronous_commit = on;
-			WITH raised AS (UPDATE _calco.job SET term = %[1]d, status = NULL WHERE id = %[2]s AND nonce = %[3]s AND term <= %[1]d RETURNING 1)
-			SELECT count(*) FROM raised; COMMIT`, r.spec.Term, quoteLiteral(r.left.ID), quoteLiteral(r.left.Nonce)))
+			WITH raised AS (UPDATE _calco.job SET term = %[1]d, nonce = %[4]s, status = NULL WHERE id = %[2]s AND nonce = %[3]s AND term < %[1]d RETURNING 1)
+			SELECT count(*) FROM raised; COMMIT`, r.spec.Term, quoteLiteral(r.left.ID), quoteLiteral(r.left.Nonce), quoteLiteral(nonce)))
 		const lockTimeout = "55P03"
 		switch {
 		case sqlState(err) == lockTimeout:
@@ -147,6 +165,7 @@ func (r *run) raiseTerm(ctx context.Context) error {
 			return fmt.Errorf("end the interrupted run: %w", ended)
 		}
 		if err == nil {
+			r.left.Nonce = nonce
 			return nil
 		}
 	}
@@ -196,6 +215,10 @@ func (p *plan) definitions(v pgtools.Version) string {
 		}
 		all = append(all, fmt.Sprintf("%q %q %q %q", e.Desc, e.Namespace, e.Tag, e.Defn))
 	}
+	for _, t := range p.tables {
+		all = append(all, fmt.Sprintf("%q %q", t.relation(), t.Shape))
+	}
+	all = append(all, p.catalog.shapes)
 	slices.Sort(all)
 	sum := sha256.New()
 	for _, d := range all {
@@ -205,17 +228,17 @@ func (p *plan) definitions(v pgtools.Version) string {
 }
 
 // beginFilling notes that the target holds nothing that this job is to drop, and what is there that it does not own:
-// objects outside the chosen schemas that were there before.
+// objects outside the chosen schemas and event triggers that were there before.
 func (r *run) beginFilling(ctx context.Context) error {
 	r.epoch = 1
 	statements := []string{r.epochSQL()}
-	if len(r.plan.pulled) > 0 {
+	if len(r.plan.pulled)+len(r.plan.last) > 0 {
 		there, err := r.takeInventory(ctx)
 		if err != nil {
 			return err
 		}
 		for _, e := range r.plan.entries {
-			if r.plan.pulled[e.ID] && there.has(e) {
+			if (r.plan.pulled[e.ID] || e.Desc == "EVENT TRIGGER") && there.has(e) {
 				r.leave(e)
 				statements = append(statements, fmt.Sprintf("INSERT INTO _calco.kept VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
 					quoteLiteral(e.Desc), quoteLiteral(e.Namespace), quoteLiteral(e.Tag)))
@@ -323,7 +346,7 @@ func (r *run) checkTarget(marks []mark) error {
 // dropEventTriggers drops those that are there already: they would fire at what is still to be made.
 func (r *run) dropEventTriggers(ctx context.Context) error {
 	for _, e := range r.plan.last {
-		if e.Desc == "EVENT TRIGGER" && r.there.has(e) {
+		if e.Desc == "EVENT TRIGGER" && r.there.has(e) && !r.hasFailed(e.ID) {
 			if err := r.control.write(ctx, e.DropStmt); err != nil {
 				return fmt.Errorf("drop %s: %w", title(e), err)
 			}
@@ -355,7 +378,7 @@ func (r *run) keepEpoch(ctx context.Context) error {
 // noteFilled notes that all rows are there, and waits for the disk: with that all that was committed before is safe too,
 // and the snapshot is needed no more.
 func (r *run) noteFilled(ctx context.Context) error {
-	err := r.control.write(ctx, fmt.Sprintf("SET LOCAL synchronous_commit = on; INSERT INTO _calco.stage (name, epoch, large_objects) VALUES ('filled', %d, %d)",
+	err := r.control.write(ctx, fmt.Sprintf("SET LOCAL synchronous_commit = on; INSERT INTO _calco.stage (name, epoch, large_objects) VALUES ('filled', %d, %d) ON CONFLICT DO NOTHING",
 		r.epoch, r.largeObjectCount))
 	if err != nil {
 		return fmt.Errorf("note that all rows are on the target: %w", err)

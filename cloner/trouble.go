@@ -32,7 +32,8 @@ var errSnapshotLost = errors.New("the snapshot of the source is lost")
 
 // explain tells a broken connection from an answer of the server.
 func (s *session) explain(err error) error {
-	if err == nil || !isLoss(err) {
+	conflict := s.side == Source && sqlState(err) == "40001" // with recovery, on a standby
+	if err == nil || !isLoss(err) && !conflict {
 		return err
 	}
 	if _, ok := errors.AsType[*lostError](err); ok {
@@ -55,8 +56,6 @@ func isLoss(err error) bool {
 			return true
 		case pg.Code == "53300": // too many connections
 			return true
-		case pg.Code == "40001" && pg.Severity == "FATAL": // a conflict with recovery, on a standby
-			return true
 		}
 		return false
 	}
@@ -64,7 +63,7 @@ func isLoss(err error) bool {
 	var errno syscall.Errno
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
-		errors.As(err, &network) || errors.As(err, &errno) || strings.HasSuffix(err.Error(), "conn closed")
+		errors.As(err, &network) || errors.As(err, &errno) || errors.Is(err, pgconn.ErrConnClosed)
 }
 
 // passes tells whether waiting may cure err. What it cannot cure (a wrong password, a full disk, a missing permission)
@@ -100,7 +99,7 @@ func (r *run) waitOut(ctx context.Context, err error) error {
 	until := w.since.Add(r.budget())
 	w.tries++
 	if time.Now().After(until) {
-		return giveUp(err, r.budget())
+		return gaveUp(err, r.budget())
 	}
 	r.meter.trouble(Trouble{Text: troubleText(err), Since: w.since, Until: until, Tries: w.tries})
 	delay := min(firstWait<<min(w.tries-1, 10), maxWait)
@@ -110,8 +109,8 @@ func (r *run) waitOut(ctx context.Context, err error) error {
 	return nil
 }
 
-// giveUp names how long was waited, beside what for.
-func giveUp(err error, waited time.Duration) error {
+// gaveUp names how long was waited, beside what for.
+func gaveUp(err error, waited time.Duration) error {
 	e := &Error{Err: err, Hint: "Nothing got done for " + waited.String() + ". When both servers can be reached again, go on from here."}
 	if inner, ok := errors.AsType[*Error](err); ok {
 		e.Phase, e.Relation, e.Err = inner.Phase, inner.Relation, inner.Err

@@ -48,7 +48,8 @@ func (s *Store) ReconnectTask(ctx context.Context, id string) error {
 }
 
 // takeOver puts those of the dead jobs that a query finds back into the queue, and ends those that somebody wants
-// cancelled. Their workers may only be cut off: with the term they lose the right to write, here and on the target.
+// cancelled. Their workers may only be cut off: with the term, or the end, they lose the right to write here, and on the
+// target as soon as another run has come there.
 func (s *Store) takeOver(ctx context.Context, tx pgx.Tx, which string, args ...any) error {
 	type job struct {
 		ID     string

@@ -21,7 +21,8 @@ SELECT c.oid::bigint                                          AS oid,
        coalesce(hashed.enums, false)                          AS through_root,
        coalesce(config.extension, 0)::bigint                  AS extension,
        coalesce(config.condition, '')                         AS condition,
-       cols.names                                             AS columns
+       cols.names                                             AS columns,
+       cols.shape                                             AS shape
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_am am ON am.oid = c.relam
@@ -44,9 +45,10 @@ CROSS JOIN LATERAL (
                                                * (pg_relation_size(c.oid) / current_setting('block_size')::int))::bigint
            END AS rows) stats
 CROSS JOIN LATERAL (
-    SELECT coalesce(array_agg(a.attname::text ORDER BY a.attnum), '{}') AS names
+    SELECT coalesce(array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE a.attgenerated = ''), '{}') AS names,
+           coalesce(string_agg(a.attnum || ':' || a.attname, ',' ORDER BY a.attnum), '')                   AS shape
     FROM pg_attribute a
-    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') cols
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) cols
 WHERE c.relkind = 'r'
   AND c.relpersistence <> 't'
   AND n.nspname <> '_calco'
