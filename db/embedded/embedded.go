@@ -172,7 +172,12 @@ func (s *Server) Stop(ctx context.Context) error {
 	if s.live == nil {
 		return nil
 	}
-	err := s.live.shutdown(ctx)
+	var err error
+	select {
+	case <-s.live.exited: // it had died, and nobody had started it again yet: that is not how it was stopped
+	default:
+		err = s.live.shutdown(ctx)
+	}
 	s.live = nil
 	s.cluster.close()
 	if err != nil && s.err == nil {

@@ -44,6 +44,21 @@ func TestServerSurvivesItsDeath(t *testing.T) {
 	}
 }
 
+// A server that is stopped while it is started again after its death was said not to have been stopped cleanly.
+func TestStopAfterDeath(t *testing.T) {
+	t.Parallel()
+	s := start(t, embedded.Options{Dir: filepath.Join(newDir(t), "d"), Loopback: true})
+	dead := pid(t, s.Dir())
+	if err := syscall.Kill(dead, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another one begins", func() bool {
+		content, _ := os.ReadFile(filepath.Join(s.Dir(), "data", "postmaster.pid")) // or there is none for a moment
+		return !strings.HasPrefix(string(content), strconv.Itoa(dead)+"\n")
+	})
+	stop(t, s)
+}
+
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	s := start(t, embedded.Options{Dir: filepath.Join(newDir(t), "d"), Loopback: true})
