@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -220,8 +219,9 @@ func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *grap
 		err = f
 	}
 	p.flight = p.flight.again()
-	if t := p.table; t != nil && sqlState(err) == "23514" && t.RootOID != t.OID && r.sendThroughRoot(t, p) {
-		q.again(r.tablePart(t, p.number))
+	if t := p.table; t != nil && sqlState(err) == "23514" && t.RootOID != t.OID && !p.through {
+		// The target sorts these rows into another partition: another collation, say.
+		q.again(r.throughRoot(t, p.number))
 		return nil
 	}
 	if mayPass(err) {
@@ -352,14 +352,12 @@ func (r *run) settlePart(p *part, rows int64, lost bool, g *graph) (last bool) {
 	return last
 }
 
-// sendThroughRoot has the rows of a partition sorted by the target from now on: its collations may be others. It is false
-// if that has been tried.
-func (r *run) sendThroughRoot(t *table, p *part) bool {
+// throughRoot is a part of a table whose rows are sorted by the target from now on.
+func (r *run) throughRoot(t *table, number int) *part {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	tried := t.ThroughRoot && strings.Contains(p.in, "COPY "+t.destination()+" ")
 	t.ThroughRoot = true
-	return !tried
+	return r.tablePart(t, number)
 }
 
 func (p *part) name() string {

@@ -108,9 +108,7 @@ func (r *run) markSQL(p *part, rows int64) string {
 	m, into := mark{Parts: 1}, "mark"
 	if p.table != nil {
 		into = p.table.marks()
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		m.Parts, m.Stride, m.Through = p.table.split.Parts, p.table.split.Stride, p.table.ThroughRoot
+		m.Parts, m.Stride, m.Through = p.table.split.Parts, p.table.split.Stride, p.through
 		m.OID, m.Filenode = p.table.OID, p.table.Filenode
 	}
 	return fmt.Sprintf("INSERT INTO _calco.%s (relation, part, parts, stride, oid, filenode, through, epoch, born, rows, bytes) VALUES (%s, %d, %d, %d, %d, %d, %t, %[9]d, %[9]d, %[10]d, %[11]d)",

@@ -14,7 +14,8 @@ type part struct {
 	relation string // what the mark calls it
 	number   int
 	flight   *flight
-	tries    int // that ended with a lost connection
+	through  bool // its rows go to the root of the table's partition tree
+	tries    int  // that ended with a lost connection
 
 	lock string // on the source, before the rows are read
 	out  string // COPY … TO STDOUT, on the source
@@ -28,7 +29,7 @@ type part struct {
 func (r *run) tablePart(t *table, number int) *part {
 	size := t.Size / int64(t.split.Parts)
 	p := &part{
-		table: t, relation: t.relation(), number: number,
+		table: t, relation: t.relation(), number: number, through: t.ThroughRoot,
 		flight: &flight{relation: t.String(), size: size, work: tableWork/float64(t.split.Parts) + float64(size), table: t.OID},
 	}
 	// A table that was truncated or rewritten since the snapshot looks empty to it, without

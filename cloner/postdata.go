@@ -51,8 +51,8 @@ func (r *run) buildGraph() *graph {
 		tables = append(tables, t)
 		work += tableWork + float64(t.Size)
 		r.meter.follow(t, b.toBuild[t.OID])
-		for n := range b.standing[t.OID] {
-			r.meter.settle(t.OID, n >= 0)
+		for range b.standing[t.OID] {
+			r.meter.settle(t.OID, true)
 		}
 	}
 	r.meter.plan(len(tables), estimatedRows(tables), work, tailWork(tables, r.plan.count("SEQUENCE"), len(r.plan.materializedViews)))

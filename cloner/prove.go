@@ -82,29 +82,22 @@ func (r *run) prove(ctx context.Context, f *findings) error {
 		r.plan, r.filled, r.epoch = nil, false, 0
 		return errSnapshotLost
 	}
-	if r.epoch != 0 {
-		r.held.Store(&held{r.snap, r.epoch})
-	}
-	if r.epoch != 0 && len(f.doubt)+len(f.stale) == 0 {
-		return nil
-	}
-	if r.epoch == 0 {
+	opened := r.epoch == 0
+	if opened {
 		r.epoch = r.left.Epoch + 1
 		if err := r.control.write(ctx, r.epochSQL()); err != nil {
 			return fmt.Errorf("write the epoch to the target: %w", err)
 		}
 	}
 	r.held.Store(&held{r.snap, r.epoch})
-	todo := f.doubt
-	f.doubt = nil
-	var unproven []mark
-	if r.timeline != 0 && r.timeline == r.left.Timeline {
-		todo, unproven = cut(todo, func(m mark) bool {
-			return m.Durable && m.Oldest <= r.snap.xmax && r.snap.xmax-m.Oldest < xidsComparable
-		})
-	} else {
-		todo, unproven = nil, todo
+	if !opened && len(f.doubt)+len(f.stale) == 0 {
+		return nil
 	}
+	sameTimeline := r.timeline != 0 && r.timeline == r.left.Timeline
+	todo, unproven := cut(f.doubt, func(m mark) bool {
+		return sameTimeline && m.Durable && m.Oldest <= r.snap.xmax && r.snap.xmax-m.Oldest < xidsComparable
+	})
+	f.doubt = nil
 	kept, changed, err := r.proveAll(ctx, todo)
 	if err != nil {
 		return err
