@@ -141,7 +141,8 @@ func (r *run) in(ctx context.Context, p Phase, do func(context.Context) error) e
 // and of what is on the target a refusal would say that it is nothing.
 func (r *run) notRefused(err error) error {
 	var refused *RefusedError
-	if !errors.As(err, &refused) {
+	var standing *standingRefusal
+	if !errors.As(err, &refused) || errors.As(err, &standing) {
 		return err
 	}
 	reason := refused.Reasons[0]

@@ -30,6 +30,9 @@ type CleanPreview struct {
 	Bytes        int64    `json:"bytes"`
 	LargeObjects int      `json:"large_objects"`
 	Names        []string `json:"names"` // of the first of the objects
+
+	// Confirmation is for Spec.Confirmed, once a person has agreed to what is shown here.
+	Confirmation Confirmation `json:"confirmation"`
 }
 
 // PreviewClean looks at what a clone with Clean would drop from the target. It changes
@@ -60,6 +63,7 @@ func PreviewClean(ctx context.Context, spec Spec) (CleanPreview, error) {
 	if err != nil {
 		return CleanPreview{}, err
 	}
+	p.Confirmation = newConfirmation(r.targetFacts.identity(spec.Target), contents)
 	p.LargeObjects = contents.largeObjects
 	p.Objects = len(contents.objects) + contents.largeObjects
 	for _, o := range contents.objects {
@@ -79,10 +83,13 @@ func PreviewClean(ctx context.Context, spec Spec) (CleanPreview, error) {
 type contents struct {
 	objects      []targetObject
 	largeObjects int
-	foreignLarge int // large objects that this role may not drop
+	large        []largeRun // all of them
+	foreignLarge int        // large objects that this role may not drop
 }
 
 type targetObject struct {
+	Class     uint32 // OID of its catalog
+	OID       uint32
 	Type      string // as in pg_identify_object
 	Identity  string
 	InSchema  bool
@@ -101,14 +108,41 @@ func (r *run) contents(ctx context.Context) (contents, error) {
 		return c, fmt.Errorf("read what the target holds: %w", err)
 	}
 	if r.spec.whole() {
-		if c.largeObjects, err = one[int](ctx, r.control, `SELECT count(*) FROM pg_largeobject_metadata`); err != nil {
-			return c, fmt.Errorf("count large objects of the target: %w", err)
+		if c.large, err = readLargeRuns(ctx, r.control); err != nil {
+			return c, err
+		}
+		for _, run := range c.large {
+			c.largeObjects += int(run.Count)
 		}
 		if c.foreignLarge, err = one[int](ctx, r.control, `SELECT count(*) FROM pg_largeobject_metadata WHERE NOT pg_has_role(lomowner, 'USAGE')`); err != nil {
 			return c, fmt.Errorf("read owners of large objects of the target: %w", err)
 		}
 	}
 	return c, nil
+}
+
+// readLargeRuns reads all large objects of a database.
+func readLargeRuns(ctx context.Context, s *session) ([]largeRun, error) {
+	type row struct {
+		First, Last, Count uint32
+		Sum                []byte
+	}
+	rows, err := collect[row](ctx, s, `
+		SELECT min(oid)                                                               AS first,
+		       max(oid)                                                               AS last,
+		       count(*)                                                               AS count,
+		       decode(md5(string_agg(oid::text, ' ' ORDER BY oid)), 'hex')            AS sum
+		FROM (SELECT oid, (row_number() OVER (ORDER BY oid) - 1) / $1::int AS run FROM pg_largeobject_metadata) o
+		GROUP BY run
+		ORDER BY 1`, largeRunSize)
+	if err != nil {
+		return nil, fmt.Errorf("list large objects of the target: %w", err)
+	}
+	var runs []largeRun
+	for _, f := range rows {
+		runs = append(runs, largeRun{First: f.First, Last: f.Last, Count: f.Count, Sum: [16]byte(f.Sum)})
+	}
+	return runs, nil
 }
 
 // schemasOrAll is the chosen schemas as queries take them: NULL for all.

@@ -22,9 +22,10 @@ type Options struct {
 	// Past is the report of an earlier clone of the same pair, to reckon the time left with; nil where there is none.
 	Past *Report
 
-	// Begin, if set, is called before the clone writes to the target for the first time. If it returns an error the clone
-	// ends without having written. See Spec.Touched.
-	Begin func(context.Context) error
+	// Begin, if set, is called before the clone writes to the target for the first time, and before it goes on with one
+	// that turns out to be another. If it returns an error the clone ends without having written; a *RefusedError refuses
+	// it. See Spec.Touched.
+	Begin func(ctx context.Context, source, target Identity) error
 
 	// Record, if set, is called once with the verdict of a clone that came to its end
 	// (completed or differences), before the marks on the target are dropped: a crash in
@@ -84,6 +85,7 @@ type run struct {
 	filled        bool // all rows are there
 	claimed       bool // _calco is on the target, and this job's
 	nonce         string
+	begunOn       *Identity // the target that Options.Begin was told of
 
 	// What an attempt finds out and does.
 	source                   *session // for questions, outside the snapshot; holds the lock that keeps clones from filling it

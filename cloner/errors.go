@@ -70,6 +70,12 @@ func (e *RefusedError) Error() string {
 	return strings.Join(texts, " ")
 }
 
+// standingRefusal stays a refusal though the job has begun before: it is true of that too. See notRefused.
+type standingRefusal struct{ refused *RefusedError }
+
+func (e *standingRefusal) Error() string { return e.refused.Error() }
+func (e *standingRefusal) Unwrap() error { return e.refused }
+
 // refuse is nil when there is no reason to.
 func refuse(reasons ...Reason) error {
 	if len(reasons) == 0 {
@@ -101,6 +107,8 @@ const (
 	ReasonBusy           ReasonCode = "busy"            // a running clone uses this database
 	ReasonUnknownSchema  ReasonCode = "unknown_schema"  // the source has no such schema
 	ReasonNotConfirmed   ReasonCode = "not_confirmed"   // nobody confirmed what clean would drop
+	ReasonOtherTarget    ReasonCode = "other_target"    // the target is not the database that was confirmed
+	ReasonNotShown       ReasonCode = "not_shown"       // the target holds what was not shown when clean was confirmed
 	ReasonStandby        ReasonCode = "standby"         // this standby's snapshots cannot be trusted
 	ReasonUnknownVersion ReasonCode = "unknown_version" // a server this version of Calco does not know
 )

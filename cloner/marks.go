@@ -137,10 +137,8 @@ func (r *run) claim(ctx context.Context) error {
 	if err := r.endInterrupted(ctx); err != nil {
 		return err
 	}
-	if r.options.Begin != nil {
-		if err := r.options.Begin(ctx); err != nil {
-			return fmt.Errorf("note that the target is about to change: %w", err)
-		}
+	if err := r.announce(ctx); err != nil {
+		return err
 	}
 	if err := r.dropAnyMarks(ctx); err != nil {
 		return err
@@ -154,6 +152,23 @@ func (r *run) claim(ctx context.Context) error {
 		return fmt.Errorf("write the job to the target: %w", err)
 	}
 	return r.holdTarget(ctx)
+}
+
+// announce tells the caller that the target is about to change.
+func (r *run) announce(ctx context.Context) error {
+	target := r.targetFacts.identity(r.spec.Target)
+	if r.options.Begin == nil || r.begunOn != nil && *r.begunOn == target {
+		return nil
+	}
+	err := r.options.Begin(ctx, r.sourceFacts.identity(r.spec.Source), target)
+	if refused, ok := errors.AsType[*RefusedError](err); ok {
+		return &standingRefusal{refused}
+	}
+	if err != nil {
+		return fmt.Errorf("note that the target is about to change: %w", err)
+	}
+	r.begunOn = &target
+	return nil
 }
 
 // holdTarget: the job's row is on the target. It must not be visible on the source too.

@@ -40,6 +40,12 @@ type facts struct {
 
 func (f facts) major() int { return f.VersionNum / 10000 }
 
+// identity is that of the database at a URL with these facts.
+func (f facts) identity(u URL) Identity {
+	e := u.Endpoint()
+	return Identity{System: f.SystemIdentifier, Database: f.DatabaseOID, Address: e.Address + "/" + e.Database}
+}
+
 // preflight looks at both servers and refuses what cannot end well, all reasons at
 // once. Nothing is written anywhere. It leaves r.source and r.control open.
 func (r *run) preflight(ctx context.Context) error {

@@ -133,6 +133,9 @@ func (r *run) endEarlier(ctx context.Context) error {
 	if r.claimed {
 		return nil
 	}
+	if err := r.announce(ctx); err != nil {
+		return err
+	}
 	if err := r.raiseTerm(ctx); err != nil {
 		return err
 	}

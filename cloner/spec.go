@@ -28,6 +28,9 @@ type Spec struct {
 	// was read. Asking a person first is the caller's duty: see PreviewClean.
 	Clean bool
 
+	// Confirmed is what a person agreed to drop: CleanPreview.Confirmation of what was shown.
+	Confirmed *Confirmation
+
 	// Lanes is how many tables are copied at a time; 0 means DefaultLanes.
 	Lanes int
 

@@ -123,7 +123,7 @@ func (l *life) clone(ctx context.Context) cloner.Report {
 
 // begin notes that the target is about to change, before it does: where that is not noted and no marks are on the target,
 // a later life may do with it what was asked for.
-func (l *life) begin(ctx context.Context) error {
+func (l *life) begin(ctx context.Context, _, _ cloner.Identity) error {
 	l.mu.Lock()
 	l.begun = true
 	l.mu.Unlock()

@@ -45,7 +45,9 @@ object AS (
     UNION ALL SELECT 'pg_language'::regclass, oid, NULL, lanowner, 6 FROM pg_language WHERE oid >= 16384
     UNION ALL SELECT 'pg_am'::regclass, oid, NULL, 10, 6 FROM pg_am WHERE oid >= 16384
 )
-SELECT i.type                                                            AS type,
+SELECT o.classid::oid                                                    AS class,
+       o.objid                                                           AS oid,
+       i.type                                                            AS type,
        CASE WHEN o.classid = 'pg_transform'::regclass
             THEN (SELECT format('FOR %s LANGUAGE %I', t.trftype::regtype, l.lanname)
                   FROM pg_transform t JOIN pg_language l ON l.oid = t.trflang WHERE t.oid = o.objid)
