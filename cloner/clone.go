@@ -118,11 +118,13 @@ func (r *run) conclude(ctx context.Context, err error) (Report, error) {
 		err = r.finish(ctx)
 	}
 	r.meter.stop(err == nil)
+	if err == nil { // the report stays as it was recorded
+		r.sweep(ctx)
+		return r.report, nil
+	}
 	r.meter.fill(&r.report)
 	var refused *RefusedError
 	switch {
-	case err == nil:
-		return r.report, nil
 	case errors.As(err, &refused):
 		r.report.Status, r.report.Reasons = StatusRefused, refused.Reasons
 	case ctx.Err() != nil && (errors.Is(context.Cause(ctx), ErrCancelled) || errors.Is(context.Cause(ctx), context.Canceled)):
@@ -197,15 +199,19 @@ func (r *run) dropMarksAnew(ctx context.Context) error {
 	return nil // they were dropped, and the answer was lost
 }
 
-// sweepPatience is how long a clone that ended early waits for its backends to be gone.
-const sweepPatience = time.Second
+// How long a clone that has ended waits for a server to let it in once more, and then for its backends there to be gone.
+// A server that is away must not hold up a cancel; one that answers but is busy may take longer to end what it was told to.
+const (
+	sweepReach    = time.Second
+	sweepPatience = 5 * time.Second
+)
 
-// sweep ends what may still run on either server: closing a connection does not stop a
-// backend that has more to do. What could not be ended is in the report.
+// sweep ends what may still run on either server, however the clone ended: closing a connection does not stop a backend
+// that has more to do, and one of pg_dump may not have noticed yet that pg_dump is done. What could not be ended is in the
+// report.
 func (r *run) sweep(ctx context.Context) {
 	r.closeSessions()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sweepPatience)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
 	var both sync.WaitGroup
 	for _, side := range []Side{Source, Target} {
 		reached := r.report.Source
@@ -227,16 +233,24 @@ func (r *run) sweep(ctx context.Context) {
 }
 
 func (r *run) sweepSide(ctx context.Context, side Side, u URL) error {
-	s, err := dial(ctx, side, u, "calco sweep")
+	s, err := sweeper(ctx, side, u)
 	if err != nil {
 		return err
 	}
 	defer s.close()
+	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
+	defer cancel()
 	err = endBackends(ctx, s, r.spec.applicationName())
 	if err == nil && side == Target && r.claimed {
 		_ = r.countMarks(ctx, s) // what cannot be read stays as the answers told it
 	}
 	return err
+}
+
+func sweeper(ctx context.Context, side Side, u URL) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, sweepReach)
+	defer cancel()
+	return dial(ctx, side, u, "calco sweep")
 }
 
 func (r *run) closeSessions() {

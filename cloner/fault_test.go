@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -82,6 +83,45 @@ func TestBackendsEnded(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// A backend that has not noticed yet that its client is gone, as one of pg_dump on a busy machine, was left behind by a
+// clone that had completed.
+func TestBackendsGoneAtEnd(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
+	report, err := Clone(t.Context(), spec, Options{Record: func(ctx context.Context, _ Report) error {
+		for _, u := range []URL{spec.Source, spec.Target} {
+			s, err := dial(ctx, Source, u, fmt.Sprintf("calco/%s/1", spec.Job))
+			if err != nil {
+				return err
+			}
+			t.Cleanup(s.close)
+			if err := s.exec(ctx, "BEGIN; SELECT pg_catalog.pg_get_viewdef(0::oid)"); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+	if err != nil || report.Status != StatusCompleted || len(report.Warnings) > 0 {
+		t.Errorf("status %s, error %v, warnings %q, want completed", report.Status, err, report.Warnings)
+	}
+	nothingRuns(t, spec)
+}
+
+// The phase in which the outcome was recorded took longer in the report that was returned than in the one on record.
+func TestReportIsTheOneRecorded(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	var recorded Report
+	report := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{Record: func(_ context.Context, r Report) error {
+		recorded = r
+		return nil
+	}}, StatusCompleted)
+	if !reflect.DeepEqual(report, recorded) {
+		t.Errorf("returned %+v, recorded %+v", report, recorded)
 	}
 }
 

@@ -236,7 +236,6 @@ func TestReport(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.body), &report); err != nil {
 		t.Fatal(err)
 	}
-	report.Seconds, task.Report.Seconds = 0, 0 // written once more when the last session is gone
 	whole, _ := json.Marshal(report)
 	stored, _ := json.Marshal(task.Report)
 	if report.Status != cloner.StatusDifferences || len(report.Ledger) != 1 || !strings.Contains(report.Ledger[0].Object, "loan") || !bytes.Equal(whole, stored) {
