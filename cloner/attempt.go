@@ -142,7 +142,7 @@ func (r *run) in(ctx context.Context, p Phase, do func(context.Context) error) e
 func (r *run) notRefused(err error) error {
 	var refused *RefusedError
 	var standing *standingRefusal
-	if !errors.As(err, &refused) || errors.As(err, &standing) {
+	if !errors.As(err, &refused) || errors.As(err, &standing) || slices.ContainsFunc(refused.Reasons, Reason.ofConfirmation) {
 		return err
 	}
 	reason := refused.Reasons[0]

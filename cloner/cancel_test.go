@@ -80,6 +80,7 @@ func (st stage) play(t *testing.T, spec Spec, act func(cancel context.CancelCaus
 // watched is play with a meter of the caller's.
 func (st stage) watched(t *testing.T, spec Spec, m *Meter, act func(cancel context.CancelCauseFunc, release func())) (Report, error) {
 	t.Helper()
+	spec = confirmed(t, spec)
 	url := string(spec.Target)
 	if st.side == Source {
 		url = string(spec.Source)
@@ -205,7 +206,7 @@ func TestCancelAtBeginning(t *testing.T) {
 	dbtest.Exec(t, source, stageSQL)
 	for _, phase := range Phases() {
 		t.Run(string(phase), func(t *testing.T) {
-			spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 2, Job: NewJob()}
+			spec := confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 2, Job: NewJob()})
 			noGoroutines(t, func() {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)

@@ -3,9 +3,7 @@ package cloner
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -14,12 +12,6 @@ var contentsSQL string
 
 //go:embed sql/dependents.sql
 var dependentsSQL string
-
-//go:embed sql/foreign_keys.sql
-var foreignKeysSQL string
-
-//go:embed sql/reset_schemas.sql
-var resetSchemasSQL string
 
 // CleanPreview is what clean would drop.
 type CleanPreview struct {
@@ -65,8 +57,11 @@ func PreviewClean(ctx context.Context, spec Spec) (CleanPreview, error) {
 	}
 	p.Confirmation = newConfirmation(r.targetFacts.identity(spec.Target), contents)
 	p.LargeObjects = contents.largeObjects
-	p.Objects = len(contents.objects) + contents.largeObjects
+	p.Objects = p.Confirmation.Objects()
 	for _, o := range contents.objects {
+		if o.Stays {
+			continue
+		}
 		if o.Type == "table" {
 			p.Tables++
 		}
@@ -93,10 +88,15 @@ type targetObject struct {
 	Type      string // as in pg_identify_object
 	Identity  string
 	InSchema  bool
+	Stays     bool // an extension needs it
 	Permitted bool // this role may drop it
 	Rows      int64
 	Bytes     int64
+	Owns      []string // keys of the sequences of its columns, which go with it
 }
+
+// key names the object among all of its database.
+func (o targetObject) key() string { return fmt.Sprintf("%d.%d", o.Class, o.OID) }
 
 func (o targetObject) String() string { return o.Type + " " + o.Identity }
 
@@ -194,7 +194,11 @@ func (r *run) checkContents(ctx context.Context) ([]Reason, error) {
 }
 
 func (r *run) checkClean(ctx context.Context, c contents) ([]Reason, error) {
-	var reasons []Reason
+	if r.spec.Confirmed == nil { // until every caller confirms: what is there at the first look
+		first := newConfirmation(r.targetFacts.identity(r.spec.Target), c)
+		r.spec.Confirmed = &first
+	}
+	reasons := r.unconfirmed(c)
 	subscriptions, err := collect[struct{ Name string }](ctx, r.control, `
 		SELECT subname::text AS name FROM pg_subscription
 		WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())`)
@@ -214,7 +218,7 @@ func (r *run) checkClean(ctx context.Context, c contents) ([]Reason, error) {
 	}
 	var foreign []string
 	for _, o := range c.objects {
-		if !o.Permitted {
+		if !o.Permitted && !o.Stays {
 			foreign = append(foreign, o.String())
 		}
 	}
@@ -261,178 +265,4 @@ func (r *run) dependents(ctx context.Context) ([]string, error) {
 		names[i] = f.Name
 	}
 	return names, nil
-}
-
-// clean drops what the chosen schemas of the target hold, and for a whole database also
-// what belongs to no schema. Extensions stay. Each object is dropped without CASCADE in
-// a transaction of its own, in rounds, so PostgreSQL itself guards everything else, and
-// no number of tables exhausts the lock table. Only circles are broken with CASCADE, and
-// only while nothing outside depends on them.
-func (r *run) clean(ctx context.Context) error {
-	c, err := r.contents(ctx)
-	if err != nil {
-		return err
-	}
-	r.meter.expect(PhaseClean, len(c.objects)+c.largeObjects)
-	keys, err := collect[struct{ SQL string }](ctx, r.control, foreignKeysSQL, r.schemasOrAll())
-	if err != nil {
-		return fmt.Errorf("read foreign keys of the target: %w", err)
-	}
-	drops := make([]string, 0, len(keys))
-	for _, k := range keys {
-		drops = append(drops, k.SQL)
-	}
-	if _, err := r.dropEach(ctx, drops); err != nil {
-		return err
-	}
-	drops = drops[:0]
-	for _, o := range c.objects {
-		drops = append(drops, o.drop())
-	}
-	left, err := r.dropRounds(ctx, drops)
-	if err != nil {
-		return err
-	}
-	if len(left) > 0 {
-		if err := r.dropCircles(ctx, left); err != nil {
-			return err
-		}
-	}
-	if r.spec.whole() {
-		if err := r.dropLargeObjects(ctx, c.largeObjects); err != nil {
-			return err
-		}
-	}
-	return r.resetSchemas(ctx)
-}
-
-const restrict, cascade = " RESTRICT", " CASCADE"
-
-// drop is the statement that drops an object if nothing depends on it.
-func (o targetObject) drop() string {
-	switch o.Type {
-	case "function", "procedure", "aggregate":
-		return "DROP ROUTINE IF EXISTS " + o.Identity + restrict
-	case "statistics object":
-		return "DROP STATISTICS IF EXISTS " + o.Identity
-	case "server": // with its user mappings, which are no objects of their own to anybody
-		return "DROP SERVER IF EXISTS " + o.Identity + cascade
-	case "foreign-data wrapper":
-		return "DROP FOREIGN DATA WRAPPER IF EXISTS " + o.Identity + restrict
-	case "composite type":
-		return "DROP TYPE IF EXISTS " + o.Identity + restrict
-	}
-	return "DROP " + strings.ToUpper(o.Type) + " IF EXISTS " + o.Identity + restrict
-}
-
-// dropRounds drops as long as a round gets anything done, and returns what is left.
-func (r *run) dropRounds(ctx context.Context, drops []string) ([]string, error) {
-	for len(drops) > 0 {
-		left, err := r.dropEach(ctx, drops)
-		if err != nil {
-			return nil, err
-		}
-		r.meter.advance(PhaseClean, len(drops)-len(left))
-		if len(left) == len(drops) {
-			return left, nil
-		}
-		drops = left
-	}
-	return nil, nil
-}
-
-// dropEach runs each statement and returns those that others depend on.
-func (r *run) dropEach(ctx context.Context, drops []string) (left []string, err error) {
-	errs, err := r.control.pipeline(ctx, drops)
-	if err != nil {
-		return nil, err
-	}
-	for i, err := range errs {
-		switch sqlState(err) {
-		case "2BP01", "40P01", "42P16": // dependent objects still exist, deadlock, inherited constraint
-			left = append(left, drops[i])
-			continue
-		case "42883", "42P01", "42704", "3F000": // gone with something else, and its types with it
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", drops[i], err)
-		}
-	}
-	return left, nil
-}
-
-// dropCircles drops objects that depend on each other, each with what depends on it.
-func (r *run) dropCircles(ctx context.Context, drops []string) error {
-	for _, sql := range drops {
-		if !r.spec.whole() {
-			outside, err := r.dependents(ctx)
-			if err != nil {
-				return err
-			}
-			if len(outside) > 0 {
-				// They came after preflight, and things have been dropped: no refusal any more.
-				reason := dependentsReason(r.spec, outside)
-				return &Error{Phase: PhaseClean, Hint: reason.Hint, Err: errors.New(reason.Text)}
-			}
-		}
-		if _, err := r.dropEach(ctx, []string{strings.TrimSuffix(sql, restrict) + cascade}); err != nil {
-			return err
-		}
-		r.meter.advance(PhaseClean, 1)
-	}
-	return nil
-}
-
-func (r *run) dropLargeObjects(ctx context.Context, n int) error {
-	return r.unlinkLargeObjects(ctx, n, func(n int) { r.meter.advance(PhaseClean, n) })
-}
-
-func (r *run) unlinkLargeObjects(ctx context.Context, n int, unlinked func(int)) error {
-	const atATime = 1000
-	for left := n; left > 0; left -= atATime {
-		err := r.control.write(ctx, fmt.Sprintf("SELECT count(lo_unlink(oid)) FROM (SELECT oid FROM pg_largeobject_metadata LIMIT %d) o", atATime))
-		if err != nil {
-			return fmt.Errorf("drop large objects: %w", err)
-		}
-		unlinked(min(left, atATime))
-	}
-	return nil
-}
-
-// resetSchemas drops the emptied schemas, which the archive brings back, and gives those
-// that stay (public, and homes of extensions) what a new schema has.
-func (r *run) resetSchemas(ctx context.Context) error {
-	names, err := collect[struct{ Name string }](ctx, r.control, `
-		SELECT nspname::text AS name FROM pg_namespace
-		WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', '_calco', 'public')
-		  AND ($1::text[] IS NULL OR nspname = ANY ($1))`, r.schemasOrAll())
-	if err != nil {
-		return fmt.Errorf("list schemas of the target: %w", err)
-	}
-	for _, n := range names {
-		err := r.control.write(ctx, "DROP SCHEMA IF EXISTS "+quoteName(n.Name)+restrict)
-		// Kept: it is the home of an extension, or another role's.
-		if err != nil && !slices.Contains([]string{"2BP01", "42501"}, sqlState(err)) {
-			return fmt.Errorf("drop schema %s: %w", n.Name, err)
-		}
-	}
-	type reset struct {
-		Pass int
-		SQL  string
-	}
-	resets, err := collect[reset](ctx, r.control, resetSchemasSQL, r.schemasOrAll())
-	if err != nil {
-		return fmt.Errorf("read grants on schemas of the target: %w", err)
-	}
-	for _, s := range resets {
-		err := r.control.write(ctx, s.SQL)
-		if endsClone(err) {
-			return err
-		}
-		if err != nil {
-			r.warn(fmt.Sprintf("Could not reset what was granted on the target before (%s): %v", s.SQL, err))
-		}
-	}
-	return nil
 }

@@ -271,7 +271,7 @@ func TestCleanWithoutPermission(t *testing.T) {
 		ALTER TABLE a.p OWNER TO other; ALTER TABLE a.c OWNER TO other`)
 	dbtest.Exec(t, source, "CREATE SCHEMA a; CREATE TABLE a.new (id int)")
 	spec := Spec{Source: URL(source), Target: URL(as(t, target, "boss", "x")), Clean: true, Schemas: []string{"a"}}
-	r, err := Clone(t.Context(), spec, Options{})
+	r, err := Clone(t.Context(), confirmed(t, spec), Options{})
 	if err != nil || r.Status != StatusDifferences { // its owner on the source is postgres
 		t.Errorf("a schema of one's own: %v %+v", err, r)
 	}

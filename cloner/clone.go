@@ -86,6 +86,8 @@ type run struct {
 	claimed       bool // _calco is on the target, and this job's
 	nonce         string
 	begunOn       *Identity // the target that Options.Begin was told of
+	dropped       bool      // clean has dropped something
+	staying       bool      // clean has left something that an extension needs
 
 	// What an attempt finds out and does.
 	source                   *session // for questions, outside the snapshot; holds the lock that keeps clones from filling it

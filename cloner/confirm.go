@@ -46,7 +46,9 @@ const largeRunSize = 500
 func newConfirmation(target Identity, c contents) Confirmation {
 	confirmed := Confirmation{Target: target, large: c.large}
 	for _, o := range c.objects {
-		confirmed.objects = append(confirmed.objects, o.sum())
+		if !o.Stays {
+			confirmed.objects = append(confirmed.objects, o.sum())
+		}
 	}
 	slices.SortFunc(confirmed.objects, compareSums)
 	return confirmed
@@ -80,6 +82,35 @@ func (c Confirmation) largeObjects() int {
 		n += int(run.Count)
 	}
 	return n
+}
+
+// has tells whether an object was confirmed.
+func (c Confirmation) has(o targetObject) bool {
+	_, found := slices.BinarySearchFunc(c.objects, o.sum(), compareSums)
+	return found
+}
+
+// unknownLarge counts large objects that were not confirmed. They are dropped in order, a run at a time, so that what is
+// left after a part of it still begins with a run; where somebody else has dropped some, they count as unknown.
+func (c Confirmation) unknownLarge(now []largeRun) int {
+	n := 0
+	for _, run := range now {
+		if !slices.Contains(c.large, run) {
+			n += int(run.Count)
+		}
+	}
+	return n
+}
+
+// otherwise tells in what a database is not the one that was confirmed.
+func otherwise(now, confirmed Identity) string {
+	switch {
+	case now.Address != confirmed.Address:
+		return "that was " + confirmed.Address
+	case now.System != confirmed.System:
+		return "another server answers there now"
+	}
+	return "it was dropped and made again"
 }
 
 // confirmationVersion is of the JSON. One of another version is not read: it has to be asked for again.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"calco/db/dbtest"
@@ -96,4 +98,224 @@ func TestBeginRefuses(t *testing.T) {
 		t.Errorf("the job went from %v to %v", before, after)
 	}
 	mustComplete(t, resumed(spec))
+}
+
+// TestCleanDropsWhatWasShown: something comes to the target after a person was shown what clean drops. Whether that is
+// before the clone begins or in the moment before it drops, nothing is dropped.
+func TestCleanDropsWhatWasShown(t *testing.T) {
+	t.Parallel()
+	source := dbtest.Database(t)
+	dbtest.Exec(t, source, "CREATE TABLE new (id int)")
+	const shown = "CREATE TABLE t (id serial); INSERT INTO t DEFAULT VALUES; SELECT lo_create(0) FROM generate_series(1, 3)"
+	for i, test := range []struct{ name, before, then, found string }{
+		{"a table", shown, "CREATE TABLE late (id int); INSERT INTO late VALUES (1)", "table public.late"},
+		{"a table where there was nothing", "", "CREATE TABLE late (id int)", "table public.late"},
+		{"a table made again under its name", shown, "DROP TABLE t; CREATE TABLE t (id serial); INSERT INTO t VALUES (1)", "table public.t"},
+		{"a table of another name", shown, "ALTER TABLE t RENAME TO precious", "table public.precious"},
+		{"a view on what was shown", shown, "CREATE SCHEMA other; CREATE VIEW other.v AS SELECT * FROM t", "view other.v"},
+		{"an empty schema", shown, "CREATE SCHEMA later", "schema later"},
+		{"a function", shown, "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "function public.f()"},
+		{"a large object", shown, "SELECT lo_create(0)", "4 large objects"},
+		{"large objects made again", shown, "SELECT lo_unlink(oid) FROM pg_largeobject_metadata; SELECT lo_create(0) FROM generate_series(1, 3)", "3 large objects"},
+	} {
+		for _, when := range []string{"before the drop", "before the clone"}[:1+i%2] { // both ask the same
+			t.Run(test.name+" "+when, func(t *testing.T) {
+				t.Parallel()
+				target := dbtest.Database(t)
+				if test.before != "" {
+					dbtest.Exec(t, target, test.before)
+				}
+				spec := confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+				var o Options
+				if when == "before the clone" {
+					dbtest.Exec(t, target, test.then)
+				} else {
+					o.Begin = func(context.Context, Identity, Identity) error {
+						dbtest.Exec(t, target, test.then)
+						return nil
+					}
+				}
+				report := mustEnd(t, spec, o, StatusRefused)
+				if len(report.Reasons) != 1 || report.Reasons[0].Code != ReasonNotShown || !slices.Contains(report.Reasons[0].Objects, test.found) {
+					t.Errorf("reasons %+v, want %s", report.Reasons, test.found)
+				}
+				if text := report.Reasons[0].Text; !strings.HasSuffix(text, ". Nothing was dropped.") {
+					t.Errorf("text %q", text)
+				}
+				got := dbtest.Query(t, target, "SELECT to_regnamespace('_calco') IS NULL, (SELECT count(*) FROM pg_class WHERE relname = 'new')")
+				if !reflect.DeepEqual(got, [][]string{{"t", "0"}}) {
+					t.Errorf("after the refusal: %q", got)
+				}
+				if i == 0 { // what is there was seen by now, and may go
+					mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+					mustEqual(t, source, target, relationNames)
+				}
+			})
+		}
+	}
+}
+
+// TestCleanAnotherDatabase: behind the same URL there is another database than the one that was confirmed.
+func TestCleanAnotherDatabase(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Cluster(t, nil)
+	source := dbtest.Database(t)
+	dbtest.Exec(t, source, "CREATE TABLE new (id int)")
+	target := newDatabase(t, server, "target", "")
+	spec := confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+	dbtest.Exec(t, server.URL(""), "DROP DATABASE target")
+	newDatabase(t, server, "target", "")
+	other := *spec.Confirmed
+	elsewhere := *spec.Confirmed
+	other.Target.System, elsewhere.Target.Address = "1", "127.0.0.1:1/target"
+	for name, c := range map[string]*Confirmation{"it was dropped and made again": spec.Confirmed, "another server answers there now": &other, "that was 127.0.0.1:1/target": &elsewhere} {
+		spec.Confirmed = c
+		report := mustEnd(t, spec, Options{}, StatusRefused)
+		if len(report.Reasons) != 1 || report.Reasons[0].Code != ReasonOtherTarget || !strings.Contains(report.Reasons[0].Text, name) {
+			t.Errorf("reasons %+v, want %s", report.Reasons, name)
+		}
+	}
+	if got := dbtest.Query(t, target, "SELECT count(*) FROM pg_class WHERE relname = 'new'"); got[0][0] != "0" {
+		t.Error("it was written to")
+	}
+}
+
+// TestCleanGoesOn: what a clone has left that was stopped while it cleaned is less than what was confirmed, and may go. What
+// has come since may not, and the refusal tells what is gone.
+func TestCleanGoesOn(t *testing.T) {
+	t.Parallel()
+	source := dbtest.Database(t)
+	dbtest.Exec(t, source, stageSQL)
+	for _, late := range []bool{false, true} {
+		target := dbtest.Database(t)
+		dbtest.Exec(t, target, "CREATE TABLE child (n int); CREATE TABLE gone (n int)")
+		spec := confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 2, Job: NewJob()})
+		report, err := stages[len(stages)-1].play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
+			await(t, target, "SELECT to_regclass('gone') IS NULL")
+			cancel(ErrCancelled)
+		})
+		isCancelled(t, spec, report, err)
+		if !report.Resumable {
+			t.Error("not resumable")
+		}
+		if !late {
+			mustComplete(t, resumed(spec))
+			hasAllRows(t, spec)
+			continue
+		}
+		dbtest.Exec(t, target, "CREATE TABLE late (n int)")
+		report = mustEnd(t, resumed(spec), Options{}, StatusRefused)
+		if r := report.Reasons[0]; r.Code != ReasonNotShown || !slices.Equal(r.Objects, []string{"table public.late"}) ||
+			!strings.HasSuffix(r.Text, "Cleaning had begun (of 2 confirmed objects 1 gone), and nothing else was dropped.") {
+			t.Errorf("reason %+v", r)
+		}
+		unconfirmed := resumed(resumed(spec))
+		unconfirmed.Confirmed = &Confirmation{}
+		report = mustEnd(t, unconfirmed, Options{}, StatusRefused)
+		if r := report.Reasons[0]; r.Code != ReasonOtherTarget {
+			t.Errorf("reason %+v", r)
+		}
+		if got := dbtest.Query(t, target, "SELECT to_regclass('child'), to_regclass('late')"); !reflect.DeepEqual(got, [][]string{{"child", "late"}}) {
+			t.Errorf("left on the target: %q", got)
+		}
+	}
+}
+
+// TestDropIsGuarded: what comes between the comparison and a drop does not go with it.
+func TestDropIsGuarded(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, sql, object, then, left string
+		cascading                     bool
+	}{
+		{"a table made again", "CREATE TABLE t (n int)", "table public.t", "DROP TABLE t; CREATE TABLE t (n int)", "SELECT 't'::regclass", false},
+		{"a partition", "CREATE TABLE t (n int) PARTITION BY LIST (n)", "table public.t", "CREATE TABLE p PARTITION OF t DEFAULT", "SELECT 'p'::regclass", false},
+		{"a sequence of a column", "CREATE TABLE t (n int)", "table public.t", "CREATE SEQUENCE s OWNED BY t.n", "SELECT 's'::regclass", false},
+		{"extended statistics", "CREATE TABLE t (n int, m int)", "table public.t", "CREATE STATISTICS s ON n, m FROM t", "SELECT 1 FROM pg_statistic_ext WHERE stxname = 's'", false},
+		{"a function made again", "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "function public.f()", "DROP FUNCTION f(); CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "SELECT 'f()'::regprocedure", false},
+		{"a type made again", "CREATE TYPE t AS ENUM ()", "type public.t", "DROP TYPE t; CREATE TYPE t AS ENUM ()", "SELECT 't'::regtype", false},
+		{"an operator class", "CREATE OPERATOR FAMILY f USING hash", "operator family public.f USING hash", "CREATE OPERATOR CLASS c FOR TYPE int USING hash FAMILY f AS FUNCTION 1 hashint4(int)", "SELECT 1 FROM pg_opclass WHERE opcname = 'c'", false},
+		{"a schema made again", "CREATE SCHEMA s", "schema s", "DROP SCHEMA s; CREATE SCHEMA s", "SELECT 's'::regnamespace", false},
+		{"a view in a circle", "CREATE TABLE t (n int)", "table public.t", "CREATE VIEW v AS SELECT * FROM t", "SELECT 'v'::regclass", true},
+		{"a view in a circle that only uses a column", "CREATE TABLE t (n int, m int)", "table public.t", "CREATE TABLE u (n int); CREATE VIEW v AS SELECT * FROM u JOIN t USING (n)", "SELECT 'v'::regclass", true},
+		{"a foreign key to a circle", "CREATE TABLE t (n int PRIMARY KEY)", "table public.t", "CREATE TABLE u (n int REFERENCES t)", "SELECT 1 FROM pg_constraint WHERE conrelid = 'u'::regclass", true},
+		{"a foreign table on a server", "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w; CREATE USER MAPPING FOR PUBLIC SERVER s", "server s", "CREATE FOREIGN TABLE t (n int) SERVER s", "SELECT 't'::regclass", true},
+		{"a function made again in a circle", "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "function public.f()", "DROP FUNCTION f(); CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "SELECT 'f()'::regprocedure", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			target := dbtest.Database(t)
+			dbtest.Exec(t, target, test.sql)
+			s, err := open(t.Context(), Target, URL(target), "calco test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.close()
+			r := &run{control: s, meter: &Meter{}}
+			c, err := r.contents(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.exec(t.Context(), cleanGuardSQL); err != nil {
+				t.Fatal(err)
+			}
+			i := slices.IndexFunc(c.objects, func(o targetObject) bool { return o.String() == test.object })
+			if i < 0 {
+				t.Fatalf("%s is not among %v", test.object, c.objects)
+			}
+			drop := c.objects[i].guardedDrop(lockPatience)
+			if test.cascading {
+				drop = c.objects[i].guardedCascade(nil)
+			}
+			dbtest.Exec(t, target, test.then)
+			if _, failed, err := r.guarded(t.Context(), []guardedStatement{drop}); failed == nil || err != nil || r.dropped {
+				t.Errorf("failed %v, error %v, dropped %t", failed, err, r.dropped)
+			}
+			if got := dbtest.Query(t, target, test.left); len(got) != 1 {
+				t.Errorf("%s: %q", test.left, got)
+			}
+		})
+	}
+}
+
+// TestDropTakesNoMoreThanIsNoted: something comes after the guard has looked, and before the drop.
+func TestDropTakesNoMoreThanIsNoted(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ sql, object, then, left string }{
+		"a table made again": {"CREATE TABLE t (n int)", "table public.t", "DROP TABLE t; CREATE TABLE t (n int)", "SELECT 't'::regclass"},
+		"a partition":        {"CREATE TABLE t (n int) PARTITION BY LIST (n)", "table public.t", "CREATE TABLE p PARTITION OF t DEFAULT", "SELECT 'p'::regclass"},
+		"a view":             {"CREATE TABLE t (n int)", "table public.t", "CREATE VIEW v AS SELECT * FROM t", "SELECT 'v'::regclass"},
+		"a function":         {"CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "function public.f()", "DROP FUNCTION f(); CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "SELECT 'f()'::regprocedure"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target := dbtest.Database(t)
+			dbtest.Exec(t, target, test.sql)
+			s, err := open(t.Context(), Target, URL(target), "calco test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.close()
+			r := &run{control: s, meter: &Meter{}}
+			c, err := r.contents(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := c.objects[slices.IndexFunc(c.objects, func(o targetObject) bool { return o.String() == test.object })]
+			before, after, _ := strings.Cut(o.guardedCascade(nil).sent, "; DROP")
+			if err := s.exec(t.Context(), cleanGuardSQL+"; BEGIN; "+before); err != nil {
+				t.Fatal(err)
+			}
+			dbtest.Exec(t, target, test.then)
+			if err := s.exec(t.Context(), "DROP"+after); sqlState(err) != divisionByZero {
+				t.Errorf("error %v, want a division by zero", err)
+			}
+			if err := s.exec(t.Context(), "ROLLBACK"); err != nil {
+				t.Fatal(err)
+			}
+			if got := dbtest.Query(t, target, test.left); len(got) != 1 {
+				t.Errorf("%s: %q", test.left, got)
+			}
+		})
+	}
 }

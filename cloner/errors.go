@@ -59,7 +59,8 @@ func inPhase(p Phase, err error) error {
 	return &Error{Phase: p, Hint: hintFor(err), Err: err}
 }
 
-// RefusedError says why a clone was not begun. Nothing was copied or dropped.
+// RefusedError says why a clone was not begun. Nothing was copied or dropped, unless the reasons say so: a clone that had
+// begun to clean is refused to go on with that where more has come.
 type RefusedError struct{ Reasons []Reason }
 
 func (e *RefusedError) Error() string {
@@ -120,6 +121,11 @@ type Reason struct {
 	Text    string     `json:"text"`
 	Hint    string     `json:"hint"`
 	Objects []string   `json:"objects,omitempty"` // what the sentence speaks of, at most listedObjects
+}
+
+// ofConfirmation: it asks for another confirmation, and says itself what was dropped already.
+func (r Reason) ofConfirmation() bool {
+	return r.Code == ReasonNotConfirmed || r.Code == ReasonOtherTarget || r.Code == ReasonNotShown
 }
 
 // listedObjects bounds how many objects a reason or a warning names.

@@ -133,7 +133,7 @@ func TestBackendsEndedAtBeginning(t *testing.T) {
 	for _, phase := range Phases()[1:] { // before preflight there are none
 		t.Run(string(phase), func(t *testing.T) {
 			spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 2, Job: NewJob()}
-			report, err := Clone(t.Context(), spec, Options{notify: func(p Phase) {
+			report, err := Clone(t.Context(), confirmed(t, spec), Options{notify: func(p Phase) {
 				if p == phase {
 					dbtest.Exec(t, source, endOf(spec.Job))
 					dbtest.Exec(t, target, endOf(spec.Job))
@@ -208,7 +208,7 @@ func TestOneBackendEnded(t *testing.T) {
 			ours := fmt.Sprintf("application_name LIKE 'calco/%s/%%'", spec.Job)
 			which := strings.ReplaceAll(tt.which, "%[1]s", ours)
 			ended := 0
-			report, err := Clone(t.Context(), spec, Options{notify: func(p Phase) {
+			report, err := Clone(t.Context(), confirmed(t, spec), Options{notify: func(p Phase) {
 				if p == tt.phase {
 					ended = len(dbtest.Query(t, map[Side]string{Source: source, Target: target}[tt.side],
 						"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND "+ours+" AND "+which))
@@ -248,7 +248,7 @@ func TestDiskFull(t *testing.T) {
 					IF current_database() <> %s THEN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END IF; RETURN n; END $$;`,
 				quoteLiteral(URL(source).Database()))+tt.sql)
 			spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
-			report, err := Clone(t.Context(), spec, Options{})
+			report, err := Clone(t.Context(), confirmed(t, spec), Options{})
 			e := hasFailed(t, spec, report, err)
 			if e.Phase != tt.phase || e.Relation != tt.relation || sqlState(err) != "53100" {
 				t.Errorf("phase %s, relation %q, error %v, want %s and %q", e.Phase, e.Relation, err, tt.phase, tt.relation)
@@ -338,7 +338,7 @@ func TestEventTriggerOfTarget(t *testing.T) {
 		CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'hands off'; END $$;
 		CREATE EVENT TRIGGER refuse ON ddl_command_start EXECUTE FUNCTION refuse()`)
 	spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Job: NewJob()}
-	report, err := Clone(t.Context(), spec, Options{})
+	report, err := Clone(t.Context(), confirmed(t, spec), Options{})
 	hasFailed(t, spec, report, err)
 	if !strings.Contains(report.Error, "hands off") {
 		t.Errorf("error %q, want the trigger's own words", report.Error)
@@ -365,7 +365,7 @@ func TestTakeover(t *testing.T) {
 			}
 			spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 1, Job: NewJob()}
 			var before [][]string
-			report, err := Clone(t.Context(), spec, Options{notify: func(p Phase) {
+			report, err := Clone(t.Context(), confirmed(t, spec), Options{notify: func(p Phase) {
 				if p == phase && dbtest.Query(t, target, "SELECT to_regclass('_calco.job')")[0][0] != "NULL" {
 					dbtest.Exec(t, target, "UPDATE _calco.job SET term = term + 1")
 					before = dbtest.Query(t, target, state)

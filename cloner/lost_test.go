@@ -124,7 +124,7 @@ func TestOldTermStops(t *testing.T) {
 		t.Errorf("the new run: %+v", taken)
 	}
 	hasAllRows(t, spec)
-	if report, err := Clone(t.Context(), spec, Options{}); report.Status != StatusRefused {
+	if report, err := Clone(t.Context(), confirmed(t, spec), Options{}); report.Status != StatusRefused {
 		t.Errorf("the old run again: %s, %v, want a target that is not empty", report.Status, err)
 	}
 }
@@ -178,7 +178,7 @@ func TestGiveUp(t *testing.T) {
 	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
 	meter := &Meter{}
 	var shown atomic.Pointer[Trouble]
-	report, err := Clone(t.Context(), spec, Options{Meter: meter, Patience: 2 * time.Second, notify: func(p Phase) {
+	report, err := Clone(t.Context(), confirmed(t, spec), Options{Meter: meter, Patience: 2 * time.Second, notify: func(p Phase) {
 		if p == PhaseIndexes {
 			if err := s.Stop(context.Background()); err != nil {
 				t.Error(err)

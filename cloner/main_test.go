@@ -50,10 +50,27 @@ func mustComplete(t testing.TB, spec Spec) Report {
 	return mustEnd(t, spec, Options{}, StatusCompleted)
 }
 
+// confirmed is a spec to clean that confirms what the target holds now, unless it says itself what was confirmed. What
+// cannot be looked at is not confirmed.
+func confirmed(t testing.TB, spec Spec) Spec {
+	t.Helper()
+	if !spec.Clean || spec.Confirmed != nil {
+		return spec
+	}
+	p, err := PreviewClean(t.Context(), spec)
+	if _, refused := errors.AsType[*RefusedError](err); err != nil && !refused {
+		t.Fatalf("PreviewClean: %v", err)
+	}
+	if err == nil {
+		spec.Confirmed = &p.Confirmation
+	}
+	return spec
+}
+
 // mustEnd clones and wants that outcome.
 func mustEnd(t testing.TB, spec Spec, o Options, want Status) Report {
 	t.Helper()
-	report, err := Clone(t.Context(), spec, o)
+	report, err := Clone(t.Context(), confirmed(t, spec), o)
 	var refused *RefusedError
 	if err != nil && (want != StatusRefused || !errors.As(err, &refused)) {
 		t.Fatalf("Clone: %v\n%+v", err, report)

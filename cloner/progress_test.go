@@ -108,7 +108,7 @@ func TestRowsTotal(t *testing.T) {
 	clone := func(want int64) {
 		t.Helper()
 		var m Meter
-		report, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(target), Clean: true}, Options{Meter: &m})
+		report, err := Clone(t.Context(), confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true}), Options{Meter: &m})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,7 +161,7 @@ func sampled(t *testing.T, spec Spec, o Options) Report {
 			}
 		})
 	}
-	report, err := Clone(t.Context(), spec, o)
+	report, err := Clone(t.Context(), confirmed(t, spec), o)
 	stop()
 	sampling.Wait()
 	if err != nil || report.Status != StatusCompleted {

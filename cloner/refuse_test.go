@@ -51,6 +51,7 @@ func mustRefuse(t *testing.T, spec Spec, wants ...want) Report {
 	if spec.Job == "" {
 		spec.Job = NewJob()
 	}
+	spec = confirmed(t, spec)
 	var report Report
 	var err error
 	noGoroutines(t, func() { report, err = Clone(t.Context(), spec, Options{}) })
@@ -716,7 +717,7 @@ func TestRefuseTarget(t *testing.T) {
 		name, limited := role(t, target, "LOGIN")
 		dbtest.Exec(t, target, fmt.Sprintf("GRANT ALL ON DATABASE %s TO %s; CREATE SCHEMA app; CREATE TABLE app.t (n int); SELECT lo_from_bytea(0, 'x')", quoteName(URL(target).Database()), name))
 		before := dbtest.Query(t, target, everything)
-		report, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(limited), Clean: true}, Options{})
+		report, err := Clone(t.Context(), confirmed(t, Spec{Source: URL(source), Target: URL(limited), Clean: true}), Options{})
 		if report.Status != StatusRefused || report.Reasons[0].Code != ReasonPermission || !strings.Contains(err.Error(), "table app.t") {
 			t.Errorf("status %s, error %v", report.Status, err)
 		}

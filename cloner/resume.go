@@ -235,13 +235,13 @@ func (p *plan) definitions(v pgtools.Version) string {
 func (r *run) beginFilling(ctx context.Context) error {
 	r.epoch = 1
 	statements := []string{r.epochSQL()}
-	if len(r.plan.pulled)+len(r.plan.last) > 0 {
+	if len(r.plan.pulled)+len(r.plan.last) > 0 || r.staying {
 		there, err := r.takeInventory(ctx)
 		if err != nil {
 			return err
 		}
 		for _, e := range r.plan.entries {
-			if (r.plan.pulled[e.ID] || e.Desc == "EVENT TRIGGER") && there.has(e) {
+			if (r.plan.pulled[e.ID] || e.Desc == "EVENT TRIGGER") && there.has(e) || r.staying && mayStay(e) && there.same(e) {
 				r.leave(e)
 				statements = append(statements, fmt.Sprintf("INSERT INTO _calco.kept VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
 					quoteLiteral(e.Desc), quoteLiteral(e.Namespace), quoteLiteral(e.Tag)))
@@ -306,9 +306,22 @@ func (r *run) readThere(ctx context.Context) (err error) {
 	return nil
 }
 
-// leave leaves an object as it is that was on the target before.
+// mayStay tells whether an entry is of a kind that clean leaves where an extension needs it.
+func mayStay(e *archive.Entry) bool {
+	switch e.Desc {
+	case "SCHEMA", "EXTENSION", "COMMENT", "ACL", "DEFAULT ACL", "SECURITY LABEL":
+		return false
+	}
+	return true
+}
+
+// leave leaves an object as it is that was on the target before. Unless clean has left one for being what the source has,
+// that is said.
 func (r *run) leave(e *archive.Entry) {
 	r.markKept(e)
+	if !r.plan.pulled[e.ID] && e.Desc != "EVENT TRIGGER" {
+		return
+	}
 	if e.Desc != "SCHEMA" && e.Desc != "EXTENSION" && e.Desc != "COMMENT" && e.Desc != "ACL" {
 		r.warn(title(e) + " was on the target already and was left as it is.")
 	}

@@ -171,7 +171,7 @@ func TestCannotResume(t *testing.T) {
 			}
 			again := resumed(spec)
 			again.Clean = true // which was confirmed for what was there then
-			report, err = Clone(t.Context(), again, Options{})
+			report, err = Clone(t.Context(), confirmed(t, again), Options{})
 			e := hasFailed(t, again, report, err)
 			if !strings.Contains(report.Error, tt.want) || e.Hint != "Clean the target and start the clone again." || report.Resumable {
 				t.Errorf("error %q, hint %q, resumable %t, want %q", report.Error, e.Hint, report.Resumable, tt.want)

@@ -28,8 +28,12 @@ type Spec struct {
 	// was read. Asking a person first is the caller's duty: see PreviewClean.
 	Clean bool
 
-	// Confirmed is what a person agreed to drop: CleanPreview.Confirmation of what was shown.
+	// Confirmed is what a person agreed to drop: CleanPreview.Confirmation of what was shown. Clean drops nothing
+	// else: where the target is another one by then, or holds more, the clone is refused.
 	Confirmed *Confirmation
+
+	// EndBlockers ends sessions that hold locks on what clean drops. Without it clean waits for them.
+	EndBlockers bool
 
 	// Lanes is how many tables are copied at a time; 0 means DefaultLanes.
 	Lanes int

@@ -14,6 +14,11 @@ depth AS (
     UNION
     SELECT i.inhrelid, d.level + 1 FROM depth d JOIN pg_inherits i ON i.inhparent = d.relid
 ),
+needed AS ( -- by extensions, which stay
+    SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
+    UNION
+    SELECT d.refclassid, d.refobjid FROM needed n JOIN pg_depend d ON d.classid = n.classid AND d.objid = n.objid AND d.deptype <> 'e'
+),
 object AS (
     SELECT 'pg_class'::regclass AS classid, oid AS objid, relnamespace AS nsp, relowner AS owner,
            CASE relkind WHEN 'v' THEN 1 WHEN 'm' THEN 1 WHEN 'S' THEN 3 ELSE 2 END AS rank
@@ -33,6 +38,9 @@ object AS (
     UNION ALL SELECT 'pg_ts_parser'::regclass, oid, prsnamespace, 10, 5 FROM pg_ts_parser
     UNION ALL SELECT 'pg_ts_template'::regclass, oid, tmplnamespace, 10, 5 FROM pg_ts_template
     UNION ALL SELECT 'pg_statistic_ext'::regclass, oid, stxnamespace, stxowner, 1 FROM pg_statistic_ext
+    -- A schema that is empty then; public stays, and so does the home of an extension.
+    UNION ALL SELECT 'pg_namespace'::regclass, oid, oid, nspowner, 9 FROM pg_namespace n
+        WHERE nspname <> 'public' AND pg_has_role(nspowner, 'USAGE') AND NOT EXISTS (SELECT FROM pg_extension WHERE extnamespace = n.oid)
     -- What belongs to no schema is part of the whole database only.
     UNION ALL SELECT 'pg_event_trigger'::regclass, oid, NULL, evtowner, -2 FROM pg_event_trigger
     UNION ALL SELECT 'pg_publication'::regclass, oid, NULL, pubowner, -1 FROM pg_publication
@@ -52,13 +60,17 @@ SELECT o.classid::oid                                                    AS clas
             THEN (SELECT format('FOR %s LANGUAGE %I', t.trftype::regtype, l.lanname)
                   FROM pg_transform t JOIN pg_language l ON l.oid = t.trflang WHERE t.oid = o.objid)
             ELSE i.identity END                                          AS identity, -- as DROP takes it
-       o.nsp IS NOT NULL                                                 AS in_schema,
+       o.nsp IS NOT NULL AND o.rank < 9                                  AS in_schema,
+       (o.classid::oid, o.objid) IN (SELECT classid, objid FROM needed)  AS stays,
        pg_has_role(o.owner, 'USAGE')
          OR coalesce(pg_has_role(chosen.nspowner, 'USAGE'), false)       AS permitted,
        CASE WHEN o.classid = 'pg_class'::regclass AND o.rank = 2 THEN
             greatest((SELECT reltuples FROM pg_class WHERE oid = o.objid)::bigint, 0) ELSE 0 END AS rows,
        CASE WHEN o.classid = 'pg_class'::regclass THEN
-            coalesce(pg_total_relation_size(o.objid), 0) ELSE 0 END      AS bytes
+            coalesce(pg_total_relation_size(o.objid), 0) ELSE 0 END      AS bytes,
+       ARRAY(SELECT format('%s.%s', p.classid, p.objid) FROM pg_depend p JOIN pg_class s ON s.oid = p.objid
+             WHERE o.classid = 'pg_class'::regclass AND p.refclassid = o.classid AND p.refobjid = o.objid
+               AND p.classid = o.classid AND p.deptype = 'a' AND s.relkind = 'S') AS owns -- sequences, which go with it
 FROM object o
 LEFT JOIN chosen ON chosen.oid = o.nsp
 LEFT JOIN (SELECT relid, max(level) AS level FROM depth GROUP BY relid) d

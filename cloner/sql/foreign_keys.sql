@@ -1,4 +1,9 @@
-SELECT format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I', k.conrelid::regclass, k.conname) AS sql
+SELECT format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I', k.conrelid::regclass, k.conname) AS sql,
+       k.oid                                                                                AS oid,
+       k.conrelid                                                                           AS from_table,
+       k.confrelid                                                                          AS to_table,
+       k.conrelid::regclass::text                                                           AS "from",
+       k.confrelid::regclass::text                                                          AS "to"
 FROM pg_constraint k
 JOIN pg_class c ON c.oid = k.conrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -20,8 +21,9 @@ type cloneCommand struct {
 	Source cloner.URL `required:"" env:"CALCO_SOURCE" placeholder:"URL" help:"Database to clone: postgres://user:password@host:5432/database. In the environment it stays out of process lists."`
 	Target cloner.URL `required:"" env:"CALCO_TARGET" placeholder:"URL" help:"Database to clone into: an empty one, or see --clean."`
 	Schema []string   `env:"CALCO_SCHEMA" placeholder:"NAME" sep:"none" help:"Clone only this schema and what it depends on. May be given more than once."`
-	Clean  bool       `env:"CALCO_CLEAN" help:"Drop what the target holds first. Asks for the database's name unless --yes is given."`
-	Yes    bool       `env:"CALCO_YES" help:"Do not ask before dropping."`
+	Clean  bool       `env:"CALCO_CLEAN" help:"Drop what the target holds first, and nothing that comes to it meanwhile. Asks for the database's name unless --yes is given."`
+	Yes    bool       `env:"CALCO_YES" help:"Do not ask before dropping: what the target holds at the beginning is printed and may go."`
+	End    bool       `name:"end-blockers" env:"CALCO_END_BLOCKERS" help:"With --clean: end sessions of others that use what is to be dropped. Without it the clone waits for them."`
 	Resume bool       `env:"CALCO_RESUME" help:"Go on with what a clone that ended early has left on the target."`
 	Lanes  int        `env:"CALCO_LANES" default:"4" placeholder:"N" help:"How many tables to copy at a time (${default})."`
 	JSON   bool       `env:"CALCO_JSON" help:"Print the report as one JSON object."`
@@ -34,14 +36,15 @@ func (c *cloneCommand) Run(ctx context.Context, tty terminal) error {
 	if err != nil {
 		return err
 	}
-	if c.Clean && !c.Yes {
-		refused, err := confirmClean(ctx, spec, tty)
+	if c.Clean {
+		confirmed, refused, err := c.confirm(ctx, spec, tty)
 		if err != nil {
 			return err
 		}
 		if refused != nil {
 			return c.conclude(*refused, tty)
 		}
+		spec.Confirmed = confirmed
 	}
 	return c.conclude(cloneInTerminal(ctx, spec, cloner.Options{Patience: c.GiveUpAfter}, tty), tty)
 }
@@ -49,7 +52,7 @@ func (c *cloneCommand) Run(ctx context.Context, tty terminal) error {
 // spec is what the flags ask for. To go on with a job, it is the target that says which.
 func (c *cloneCommand) spec() (cloner.Spec, error) {
 	spec := cloner.Spec{
-		Job: cloner.NewJob(), Source: c.Source, Target: c.Target, Schemas: c.Schema, Clean: c.Clean, Lanes: c.Lanes, PartSize: int64(c.PartSize),
+		Job: cloner.NewJob(), Source: c.Source, Target: c.Target, Schemas: c.Schema, Clean: c.Clean, EndBlockers: c.End, Lanes: c.Lanes, PartSize: int64(c.PartSize),
 	}
 	if c.Resume {
 		spec.Job, spec.Resume = "", true
@@ -131,39 +134,49 @@ func abandoned(spec cloner.Spec) cloner.Report {
 	}
 }
 
-// confirmClean shows what would be dropped and wants the database's name typed. A report
-// is the outcome of a clone that must not begin.
-func confirmClean(ctx context.Context, spec cloner.Spec, tty terminal) (*cloner.Report, error) {
+// confirm shows what would be dropped, and wants the database's name typed unless --yes was given or there is nothing. What
+// it has shown is what may be dropped. A report is the outcome of a clone that must not begin.
+func (c *cloneCommand) confirm(ctx context.Context, spec cloner.Spec, tty terminal) (*cloner.Confirmation, *cloner.Report, error) {
 	preview, err := cloner.PreviewClean(ctx, spec)
 	var refused *cloner.RefusedError
 	if errors.As(err, &refused) {
-		return &cloner.Report{Status: cloner.StatusRefused, Reasons: refused.Reasons}, nil
+		return nil, &cloner.Report{Status: cloner.StatusRefused, Reasons: refused.Reasons}, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if preview.Objects == 0 {
-		return nil, nil
+		return &preview.Confirmation, nil, nil
 	}
-	if !term.IsTerminal(int(tty.in.Fd())) {
-		return nil, usageError{errors.New("--clean would drop what the target holds, and there is no terminal to ask: add --yes to confirm")}
+	ask := !c.Yes
+	if ask && !term.IsTerminal(int(tty.in.Fd())) {
+		return nil, nil, usageError{errors.New("--clean would drop what the target holds, and there is no terminal to ask: add --yes to confirm")}
 	}
-	fmt.Fprintf(tty.err, "This drops %d objects from %s: %d tables with about %s rows, %s in all.\n",
-		preview.Objects, plain(spec.Target.String()), preview.Tables, grouped(preview.Rows), bytesText(preview.Bytes))
-	for _, name := range preview.Names[:min(len(preview.Names), 10)] {
-		fmt.Fprintf(tty.err, "  %s\n", plain(name))
-	}
-	if more := preview.Objects - 10; more > 0 {
-		fmt.Fprintf(tty.err, "  and %d more\n", more)
+	showPreview(tty.err, spec, preview)
+	if !ask {
+		return &preview.Confirmation, nil, nil
 	}
 	fmt.Fprintf(tty.err, "Type the database's name (%s) to go on: ", plain(preview.Database))
 	typed, err := bufio.NewReader(tty.in).ReadString('\n')
 	if err == nil && strings.TrimRight(typed, "\r\n") == preview.Database {
-		return nil, nil
+		return &preview.Confirmation, nil, nil
 	}
-	return &cloner.Report{Status: cloner.StatusRefused, Reasons: []cloner.Reason{{
+	return nil, &cloner.Report{Status: cloner.StatusRefused, Reasons: []cloner.Reason{{
 		Code: cloner.ReasonNotConfirmed, Side: cloner.Target,
 		Text: "The target's name was not typed, so nothing was dropped and nothing was copied.",
 		Hint: "Type it exactly as it is shown, or add --yes.",
 	}}}, nil
+}
+
+// showPreview prints what clean drops.
+func showPreview(w io.Writer, spec cloner.Spec, preview cloner.CleanPreview) {
+	fmt.Fprintf(w, "This drops %d objects from %s: %d tables with about %s rows, %s in all.\n",
+		preview.Objects, plain(spec.Target.String()), preview.Tables, grouped(preview.Rows), bytesText(preview.Bytes))
+	for _, name := range preview.Names[:min(len(preview.Names), 10)] {
+		fmt.Fprintf(w, "  %s\n", plain(name))
+	}
+	if more := preview.Objects - 10; more > 0 {
+		fmt.Fprintf(w, "  and %d more\n", more)
+	}
+	fmt.Fprintln(w, "Rows that are changed or added in them until then are lost too. What else comes to the target is not dropped: then nothing more is.")
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner"
 	"calco/db/dbtest"
@@ -188,7 +190,7 @@ func TestVersionAndHelp(t *testing.T) {
 	if got.code != 0 {
 		t.Errorf("help: exit code %d", got.code)
 	}
-	for _, variable := range []string{"SOURCE", "TARGET", "SCHEMA", "CLEAN", "YES", "RESUME", "LANES", "JSON", "PART_SIZE", "GIVE_UP_AFTER"} {
+	for _, variable := range []string{"SOURCE", "TARGET", "SCHEMA", "CLEAN", "YES", "RESUME", "LANES", "JSON", "PART_SIZE", "GIVE_UP_AFTER", "END_BLOCKERS"} {
 		if !strings.Contains(got.stdout, "$CALCO_"+variable) {
 			t.Errorf("help does not name CALCO_%s:\n%s", variable, got.stdout)
 		}
@@ -393,5 +395,54 @@ func TestDemoInTerminal(t *testing.T) {
 	}
 	if len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestNothingToDropIsConfirmed: with nothing on the target nobody is asked, and nothing may be dropped that comes to it
+// while the source is read.
+func TestNothingToDropIsConfirmed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, target, yes string }{{"nothing", "", ""}, {"something", "CREATE TABLE mine (a int)", "--yes"}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			source, target := dbtest.Database(t), dbtest.Database(t)
+			dbtest.Exec(t, source, library)
+			dbtest.Exec(t, target, c.target)
+			args := []string{"clone", "--json", "--clean"}
+			if c.yes != "" {
+				args = append(args, c.yes)
+			}
+			holding, err := pgconn.Connect(t.Context(), source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer holding.Close(context.Background()) //nolint:errcheck // nothing to lose
+			if err := holding.Exec(t.Context(), "BEGIN; LOCK TABLE book").Close(); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan result, 1)
+			go func() { ended <- runCalco(t, []string{"CALCO_SOURCE=" + source, "CALCO_TARGET=" + target}, args...) }()
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			for dbtest.Query(t, source, "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")[0][0] == "0" {
+				if ctx.Err() != nil {
+					t.Fatal("the clone does not read the source")
+				}
+			}
+			dbtest.Exec(t, target, "CREATE TABLE payments AS SELECT 1 AS a")
+			if err := holding.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			got := <-ended
+			if got.code != exitRefused || !strings.Contains(got.stdout, string(cloner.ReasonNotShown)) || !strings.Contains(got.stdout, "table public.payments") {
+				t.Errorf("exit code %d: %s%s", got.code, got.stdout, got.stderr)
+			}
+			if shown := strings.Contains(got.stderr, "table public.mine"); shown != (c.yes != "") {
+				t.Errorf("what may be dropped is not printed: %s", got.stderr)
+			}
+			if rows := dbtest.Query(t, target, "SELECT count(*) FROM payments"); rows[0][0] != "1" {
+				t.Errorf("payments: %v", rows)
+			}
+		})
 	}
 }

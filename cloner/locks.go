@@ -1,0 +1,148 @@
+package cloner
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+//go:embed sql/lock_holders.sql
+var lockHoldersSQL string
+
+// lockHolder is a session, or a prepared transaction, that holds a lock on something.
+type lockHolder struct {
+	Class, OID  uint32 // what it is held on
+	PID         int    // 0 of a prepared transaction
+	Prepared    string // its name
+	Application string
+	Role        string
+	Since       *time.Time // when its transaction began; not every role may know
+}
+
+// String names it in a sentence.
+func (h lockHolder) String() string {
+	text := fmt.Sprintf("session %d (%s)", h.PID, strings.TrimPrefix(h.Application+", role "+h.Role, ", "))
+	if h.PID == 0 {
+		text = fmt.Sprintf("the prepared transaction %s (role %s)", quoteLiteral(h.Prepared), h.Role)
+	}
+	if h.Since != nil {
+		text += ", since " + h.Since.UTC().Format(time.DateTime+" MST")
+	}
+	return text
+}
+
+// readHolders reads who holds locks in the target besides the control session, by the key of what they are held on.
+func readHolders(ctx context.Context, s *session) (map[string][]lockHolder, error) {
+	found, err := collect[lockHolder](ctx, s, lockHoldersSQL)
+	if err != nil {
+		return nil, fmt.Errorf("read the locks of the target: %w", err)
+	}
+	by := map[string][]lockHolder{}
+	for _, h := range found {
+		key := targetObject{Class: h.Class, OID: h.OID}.key()
+		by[key] = append(by[key], h)
+	}
+	return by, nil
+}
+
+// lockWait is how long a clean has waited for locks, since it last dropped anything.
+type lockWait struct {
+	since  time.Time
+	tries  int
+	denied map[int]bool // sessions that this role may not end
+}
+
+func newLockWait() *lockWait { return &lockWait{since: time.Now(), denied: map[int]bool{}} }
+
+// awaitLocks waits a moment for those who hold locks on these objects, and says who they are. With Spec.EndBlockers it
+// ends them. It gives up when nothing was dropped for as long as the clone has patience.
+func (r *run) awaitLocks(ctx context.Context, w *lockWait, objects []targetObject) error {
+	holders, err := readHolders(ctx, r.control)
+	if err != nil {
+		return err
+	}
+	var texts []string
+	seen := map[lockHolder]bool{}
+	for _, o := range objects {
+		for _, h := range holders[o.key()] {
+			who := h
+			who.Class, who.OID, who.Since = 0, 0, nil
+			if seen[who] {
+				continue
+			}
+			seen[who] = true
+			ended, err := r.endHolder(ctx, w, o, h)
+			if err != nil {
+				return err
+			}
+			if !ended {
+				texts = append(texts, w.describe(o, h))
+			}
+		}
+	}
+	text := "Waiting for a lock on the target, which nobody holds for long."
+	if len(texts) > 0 {
+		text = "Waiting for locks on the target. " + strings.Join(texts[:min(len(texts), 3)], "; ") + "."
+	}
+	until := w.since.Add(r.budget())
+	if time.Now().After(until) {
+		return &Error{
+			Phase: PhaseClean, Err: fmt.Errorf("%w for %v: %s", errLocked, r.budget(), text),
+			Hint: "End those sessions, or wait until they are done, and then resume. With --end-blockers Calco ends them where its role may.",
+		}
+	}
+	w.tries++
+	r.meter.trouble(Trouble{Text: text, Since: w.since, Until: until, Tries: w.tries})
+	return pause(ctx, firstWait)
+}
+
+var errLocked = errors.New("could not lock what is to be dropped")
+
+// describe says what a session holds.
+func (w *lockWait) describe(o targetObject, h lockHolder) string {
+	text := fmt.Sprintf("%s is in use by %s", o, h)
+	if w.denied[h.PID] {
+		text += ", which this role may not end"
+	}
+	return text
+}
+
+// endHolder ends a session that is in the way, if that is wanted and allowed.
+func (r *run) endHolder(ctx context.Context, w *lockWait, o targetObject, h lockHolder) (bool, error) {
+	if !r.spec.EndBlockers || h.PID == 0 || w.denied[h.PID] {
+		return false, nil
+	}
+	ended, err := one[int](ctx, r.control, `
+		SELECT count(*) FILTER (WHERE pg_terminate_backend(pid))
+		FROM pg_stat_activity
+		WHERE pid = $1 AND backend_type = 'client backend' AND pid IN (SELECT pid FROM pg_locks WHERE granted)`, h.PID)
+	if sqlState(err) == "42501" {
+		w.denied[h.PID] = true
+		r.warn(fmt.Sprintf("The role %s may not end %s, which is in the way of the drop of %s.", r.targetFacts.Role, h, o))
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("end a session on the target: %w", err)
+	}
+	if ended > 0 {
+		r.warn(fmt.Sprintf("Ended %s, which was in the way of the drop of %s.", h, o))
+	}
+	return ended > 0, nil
+}
+
+// patiently does something again as long as it does not get a lock on an object in time.
+func (r *run) patiently(ctx context.Context, o targetObject, do func() error) error {
+	for w := newLockWait(); ; {
+		err := do()
+		if sqlState(err) != lockTimeout {
+			r.meter.calm()
+			return err
+		}
+		if err := r.awaitLocks(ctx, w, []targetObject{o}); err != nil {
+			return err
+		}
+	}
+}
