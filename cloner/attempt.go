@@ -212,7 +212,7 @@ func (r *run) holdOn(ctx context.Context, lose context.CancelCauseFunc) {
 	ctx, stop := context.WithCancel(ctx)
 	var keeping sync.WaitGroup
 	keeping.Go(func() {
-		if err := r.snap.keep(ctx); err != nil {
+		if err := r.snap.keep(ctx, pingEvery); err != nil {
 			lose(err)
 		}
 	})

@@ -59,7 +59,7 @@ func Clone(ctx context.Context, spec Spec, o Options) (Report, error) {
 	o.Meter.notify = o.notify
 	o.Meter.start(o.Past)
 	spec, err := spec.normalize()
-	r := &run{spec: spec, options: o, meter: o.Meter, report: Report{Schemas: spec.Schemas, Differences: []Difference{}}}
+	r := &run{spec: spec, options: o, meter: o.Meter, nonce: NewJob(), report: Report{Schemas: spec.Schemas, Differences: []Difference{}}}
 	if err == nil {
 		err = r.do(ctx)
 	}
@@ -82,9 +82,9 @@ type run struct {
 	excluded      []string // schemas that pg_dump may not even look at
 	epoch         int      // of the snapshot, on the target; 0 for none yet
 	held          atomic.Pointer[held]
-	filled        bool // all rows are there
-	claimed       bool // _calco is on the target, and this job's
-	nonce         string
+	filled        bool      // all rows are there
+	claimed       bool      // _calco is on the target, and this job's
+	nonce         string    // of this run, in the job's row
 	begunOn       *Identity // the target that Options.Begin was told of
 	dropped       bool      // clean has dropped something
 	staying       bool      // clean has left something that an extension needs

@@ -92,6 +92,7 @@ func dumpError(side Side, said string) error {
 		"could not receive data", "could not send data", "the database system is", "timeout expired", "no connection to the server",
 		"SSL connection has been closed", "SSL SYSCALL error", "lost synchronization", "too many clients",
 		"remaining connection slots", "too many connections", "could not translate host name", "No route to host", "Network is unreachable",
+		"invalid client encoding \"UTF8\"", // which every server knows: the connection was lost when it was set
 	} {
 		if strings.Contains(said, lost) {
 			return &lostError{side: side, err: err}
@@ -127,8 +128,14 @@ func (r *run) readSchema(ctx context.Context) error {
 	if r.plan != nil && r.filled {
 		return nil
 	}
-	if r.plan != nil && r.snap != nil && r.snap.refresh(ctx) == nil {
-		return nil
+	if r.plan != nil && r.snap != nil {
+		err := r.snap.refresh(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 	}
 	if r.snap != nil {
 		r.snap.release()

@@ -106,6 +106,7 @@ const (
 	ReasonSubscription   ReasonCode = "subscription"    // the target is subscribed to another server
 	ReasonDependents     ReasonCode = "dependents"      // something outside depends on what clean would drop
 	ReasonBusy           ReasonCode = "busy"            // a running clone uses this database
+	ReasonMarks          ReasonCode = "marks"           // a newer version of Calco has left its marks
 	ReasonUnknownSchema  ReasonCode = "unknown_schema"  // the source has no such schema
 	ReasonNotConfirmed   ReasonCode = "not_confirmed"   // nobody confirmed what clean would drop
 	ReasonOtherTarget    ReasonCode = "other_target"    // the target is not the database that was confirmed

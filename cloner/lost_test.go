@@ -59,7 +59,7 @@ func TestCommittedPartStays(t *testing.T) {
 	dbtest.Exec(t, source, "CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
 	dbtest.Exec(t, target, "CREATE TABLE t (n int)")
 	l := newTestLane(t, source, target)
-	dbtest.Exec(t, target, "INSERT INTO _calco.epoch (number, snapshot_at, oldest_xid) VALUES (1, now(), '1')")
+	dbtest.Exec(t, target, "INSERT INTO _calco.epoch (number, nonce, snapshot_at, oldest_xid) VALUES (1, 'x', now(), '1')")
 	r := &run{spec: Spec{Job: "lane", Term: 7, Target: URL(target)}, meter: &Meter{}, epoch: 1, fence: l.fence, searchPath: "public"}
 	r.sourceFacts, r.targetFacts = facts{Encoding: "UTF8"}, facts{Encoding: "UTF8"}
 	p := &part{relation: "t", flight: &flight{}, out: "COPY public.t TO STDOUT", in: "COPY public.t FROM STDIN"}

@@ -13,11 +13,19 @@ import (
 // the first thing a job writes there and the last it drops.
 const calcoSchema = "_calco"
 
-// A mark is committed with the part it stands for, so it alone says what is there. The
-// nonce tells this run's row from one in a physical copy of the target. Every writing
+// marksVersion is the version of the schema _calco, which goes up with each release that changes it. The first releases
+// wrote none: theirs is version 0.
+const marksVersion = 1
+
+// A mark is committed with the part it stands for, so it alone says what is there. Every writing
 // transaction holds the job's row, so what changes while others write stands elsewhere.
-const createMarks = `
+//
+// The nonces are chosen before anything is written: that of the job's row by the run that writes it, that of an epoch with
+// its snapshot. When the answer to a write is lost they tell whether it arrived, and that of the job tells the row from one
+// in a physical copy of the target.
+var createMarks = fmt.Sprintf(`
 	CREATE SCHEMA _calco;
+	CREATE TABLE _calco.version AS SELECT %d AS number;
 	CREATE TABLE _calco.job (
 		id          text PRIMARY KEY,
 		term        bigint NOT NULL,
@@ -32,6 +40,7 @@ const createMarks = `
 	);
 	CREATE TABLE _calco.epoch (
 		number        int PRIMARY KEY,
+		nonce         text NOT NULL UNIQUE,
 		snapshot_at   timestamptz NOT NULL,
 		oldest_xid    xid8 NOT NULL, -- pg_snapshot_xmin
 		durable       boolean NOT NULL DEFAULT false, -- a crash of the source takes back nothing that the snapshot saw
@@ -69,7 +78,20 @@ const createMarks = `
 	);
 	-- Those of unlogged tables: a crash empties both.
 	CREATE UNLOGGED TABLE _calco.unlogged_mark (LIKE _calco.mark INCLUDING ALL);
-	REVOKE ALL ON SCHEMA _calco FROM PUBLIC`
+	REVOKE ALL ON SCHEMA _calco FROM PUBLIC`, marksVersion)
+
+// readMarksVersion is found = false where no job has left anything.
+func readMarksVersion(ctx context.Context, s *session) (version int, found bool, err error) {
+	found, err = one[bool](ctx, s, `SELECT to_regclass('_calco.job') IS NOT NULL OR to_regclass('_calco.version') IS NOT NULL`)
+	if err != nil || !found {
+		return 0, false, err
+	}
+	version, err = one[int](ctx, s, `SELECT number FROM _calco.version`)
+	if sqlState(err) == "42P01" {
+		return 0, true, nil
+	}
+	return version, true, err
+}
 
 // mark is a row of _calco.mark: a part that is on the target.
 type mark struct {
@@ -143,7 +165,6 @@ func (r *run) claim(ctx context.Context) error {
 	if err := r.dropAnyMarks(ctx); err != nil {
 		return err
 	}
-	r.nonce = NewJob()
 	insert := fmt.Sprintf(`INSERT INTO _calco.job (id, term, nonce, schemas, system, database, timeline, definitions)
 		VALUES (%s, %d, %s, %s, %s, %d, %d, %s)`,
 		quoteLiteral(r.spec.Job), r.spec.Term, quoteLiteral(r.nonce), quoteArray(r.spec.Schemas), quoteLiteral(r.sourceFacts.SystemIdentifier),

@@ -84,10 +84,11 @@ func (r *run) prove(ctx context.Context, f *findings) error {
 	}
 	opened := r.epoch == 0
 	if opened {
-		r.epoch = r.left.Epoch + 1
-		if err := r.control.write(ctx, r.epochSQL()); err != nil {
+		next := r.left.Epoch + 1
+		if err := r.control.write(ctx, r.epochSQL(next)); err != nil {
 			return fmt.Errorf("write the epoch to the target: %w", err)
 		}
+		r.epoch = next
 	}
 	r.held.Store(&held{r.snap, r.epoch})
 	if !opened && len(f.doubt)+len(f.stale) == 0 {

@@ -52,34 +52,85 @@ const leftoverSQL = `
 // becomes the job that it finds.
 func (r *run) findLeftover(ctx context.Context) error {
 	r.left = nil
-	found, err := collect[leftover](ctx, r.control, leftoverSQL)
-	switch state := sqlState(err); {
-	case state == "42P01" || state == "3F000" || state == "42703": // none, or of another version of Calco
-		found = nil
-	case err != nil:
-		return fmt.Errorf("read the interrupted job: %w", err)
-	}
-	if len(found) != 1 {
-		if r.claimed {
-			return cannotGoOn("somebody has dropped Calco's marks from the target")
+	if r.waiting.tries > 0 { // what an earlier attempt of this run has sent may still be committed
+		if err := endBackends(ctx, r.control, r.spec.applicationName()); err != nil {
+			return fmt.Errorf("end the earlier attempt: %w", err)
 		}
+	}
+	left, err := r.readLeftover(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case left == nil && r.claimed:
+		return cannotGoOn("somebody has dropped Calco's marks from the target")
+	case left == nil:
 		return r.endUnmarked(ctx)
-	}
-	left := &found[0]
-	if r.spec.adopt && !r.claimed {
-		return r.adopt(ctx, left)
-	}
-	if r.claimed && left.Nonce != r.nonce {
+	case left.Nonce == r.nonce:
+		r.claimed = true // perhaps the answer to the claim was lost
+	case r.claimed:
 		return errTermLost // another job's, or a later run's
-	}
-	if left.ID != r.spec.Job || !r.claimed && !r.spec.Resume {
+	case r.spec.adopt:
+		if ours, err := r.adopt(ctx, left); err != nil || !ours {
+			return err
+		}
+	case left.ID != r.spec.Job || !r.spec.Resume:
 		return nil
+	case left.Term >= r.spec.Term:
+		return errTermLost
 	}
-	if left.Term > r.spec.Term || !r.claimed && left.Term == r.spec.Term {
+	if err := r.endEarlier(ctx, left); err != nil {
+		return err
+	}
+	// What they committed last counts too.
+	if left, err = r.readLeftover(ctx); err != nil {
+		return err
+	}
+	if left == nil || left.Nonce != r.nonce {
 		return errTermLost
 	}
 	r.left = left
-	return r.endEarlier(ctx)
+	return nil
+}
+
+// readLeftover reads what a job has left on the target: nil where there is nothing, or nothing of this job that could be
+// read.
+func (r *run) readLeftover(ctx context.Context) (*leftover, error) {
+	version, marked, err := readMarksVersion(ctx, r.control)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the interrupted job: %w", err)
+	case !marked:
+		return nil, nil //nolint:nilnil // there is nothing
+	case version > marksVersion:
+		return nil, refuse(Reason{
+			Code: ReasonMarks, Side: Target,
+			Text: fmt.Sprintf("The target %s holds the marks of a clone by a newer version of Calco, which this one cannot read.", r.spec.Target),
+			Hint: "Use that version. If the clone is given up, drop the schema _calco there first.",
+		})
+	case version < marksVersion:
+		return nil, r.checkOlder(ctx)
+	}
+	found, err := collect[leftover](ctx, r.control, leftoverSQL)
+	if err != nil {
+		return nil, fmt.Errorf("read the interrupted job: %w", err)
+	}
+	if len(found) != 1 {
+		return nil, nil //nolint:nilnil // there is nothing
+	}
+	return &found[0], nil
+}
+
+// checkOlder: a clone that is to go on cannot do so from the marks of an older version. Any other clone drops them.
+func (r *run) checkOlder(ctx context.Context) error {
+	ours, err := one[bool](ctx, r.control, `SELECT EXISTS (SELECT FROM _calco.job WHERE id = $1)`, r.spec.Job)
+	if err != nil {
+		return fmt.Errorf("read the interrupted job: %w", err)
+	}
+	if r.spec.Resume && (ours || r.spec.adopt) {
+		return cannotGoOn("an earlier version of Calco has begun it, whose marks this one cannot read")
+	}
+	return nil
 }
 
 // endUnmarked ends what may be left of a run that had not yet come to write its marks: it still has the lock.
@@ -97,13 +148,13 @@ func (r *run) endUnmarked(ctx context.Context) error {
 
 // adopt becomes the interrupted job, if that was a clone like this one. One that still has its lock is not interrupted:
 // checkBusy refuses it.
-func (r *run) adopt(ctx context.Context, left *leftover) error {
+func (r *run) adopt(ctx context.Context, left *leftover) (ours bool, err error) {
 	if u, err := readUse(ctx, r.control); err != nil || u.Filled {
-		return err
+		return false, err
 	}
 	if left.System != r.sourceFacts.SystemIdentifier || left.Database != r.sourceFacts.DatabaseOID ||
 		!slices.Equal(sorted(left.Schemas), sorted(r.spec.Schemas)) {
-		return refuse(Reason{
+		return false, refuse(Reason{
 			Code: ReasonNotEmpty, Side: Target,
 			Text: fmt.Sprintf("The target %s holds what an interrupted clone of another source, or of other schemas, has left.", r.spec.Target),
 			Hint: "Give the source and the schemas of that clone, or clean the target first (--clean).",
@@ -111,33 +162,28 @@ func (r *run) adopt(ctx context.Context, left *leftover) error {
 	}
 	// Of a clone that was still cleaning, the rest is for a person to confirm again.
 	if !left.Filling {
-		return nil
+		return false, nil
 	}
 	r.spec.Job, r.spec.Term = left.ID, left.Term+1
 	for _, s := range []*session{r.source, r.control} {
 		if err := s.exec(ctx, "SET application_name = "+quoteLiteral(r.spec.applicationName())); err != nil {
-			return fmt.Errorf("name the session on the %s: %w", s.side, err)
+			return false, fmt.Errorf("name the session on the %s: %w", s.side, err)
 		}
 	}
-	r.left = left
-	return r.endEarlier(ctx)
+	return true, nil
 }
 
 // endEarlier makes sure that nobody else writes for this job: it ends the backends of its earlier runs, and of earlier
 // attempts of this one, and raises the term, after which those that still come write nothing. The sessions that hold the
 // snapshot of this run stay.
-func (r *run) endEarlier(ctx context.Context) error {
+func (r *run) endEarlier(ctx context.Context, left *leftover) error {
 	if err := endBackends(ctx, r.control, backendsOf(r.spec.Job)); err != nil {
 		return fmt.Errorf("end the interrupted run: %w", err)
 	}
-	if r.claimed {
-		return nil
-	}
-	if err := r.announce(ctx); err != nil {
-		return err
-	}
-	if err := r.raiseTerm(ctx); err != nil {
-		return err
+	if !r.claimed {
+		if err := r.raiseTerm(ctx, left); err != nil {
+			return err
+		}
 	}
 	if err := endOthers(ctx, r.source, r.spec); err != nil {
 		return fmt.Errorf("end the interrupted run on the source: %w", err)
@@ -147,12 +193,11 @@ func (r *run) endEarlier(ctx context.Context) error {
 
 // raiseTerm waits for writers of the old term that came since they were last looked for, and ends them again. With the new
 // nonce nobody else has the same fence, whatever terms are given out elsewhere.
-func (r *run) raiseTerm(ctx context.Context) error {
-	nonce := NewJob()
+func (r *run) raiseTerm(ctx context.Context, left *leftover) error {
 	for {
 		raised, err := r.control.word(ctx, fmt.Sprintf(`BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL synchronous_commit = on;
 			WITH raised AS (UPDATE _calco.job SET term = %[1]d, nonce = %[4]s, status = NULL WHERE id = %[2]s AND nonce = %[3]s AND term < %[1]d RETURNING 1)
-			SELECT count(*) FROM raised; COMMIT`, r.spec.Term, quoteLiteral(r.left.ID), quoteLiteral(r.left.Nonce), quoteLiteral(nonce)))
+			SELECT count(*) FROM raised; COMMIT`, r.spec.Term, quoteLiteral(left.ID), quoteLiteral(left.Nonce), quoteLiteral(r.nonce)))
 		const lockTimeout = "55P03"
 		switch {
 		case sqlState(err) == lockTimeout:
@@ -168,7 +213,6 @@ func (r *run) raiseTerm(ctx context.Context) error {
 			return fmt.Errorf("end the interrupted run: %w", ended)
 		}
 		if err == nil {
-			r.left.Nonce = nonce
 			return nil
 		}
 	}
@@ -176,7 +220,6 @@ func (r *run) raiseTerm(ctx context.Context) error {
 
 // takeOver makes what the job has left this run's. Nobody else writes any more, and the marks say what is there.
 func (r *run) takeOver(ctx context.Context) error {
-	r.nonce = r.left.Nonce
 	if err := r.holdTarget(ctx); err != nil {
 		return err
 	}
@@ -233,8 +276,8 @@ func (p *plan) definitions(v pgtools.Version) string {
 // beginFilling notes that the target holds nothing that this job is to drop, and what is there that it does not own:
 // objects outside the chosen schemas and event triggers that were there before.
 func (r *run) beginFilling(ctx context.Context) error {
-	r.epoch = 1
-	statements := []string{r.epochSQL()}
+	const first = 1
+	statements := []string{r.epochSQL(first)}
 	if len(r.plan.pulled)+len(r.plan.last) > 0 || r.staying {
 		there, err := r.takeInventory(ctx)
 		if err != nil {
@@ -252,13 +295,14 @@ func (r *run) beginFilling(ctx context.Context) error {
 	if err := r.control.write(ctx, join(statements...)); err != nil {
 		return fmt.Errorf("write the epoch to the target: %w", err)
 	}
+	r.epoch = first
 	r.held.Store(&held{r.snap, r.epoch})
 	return nil
 }
 
-func (r *run) epochSQL() string {
-	return fmt.Sprintf("INSERT INTO _calco.epoch (number, snapshot_at, oldest_xid) VALUES (%d, %s, '%d')",
-		r.epoch, quoteLiteral(r.snap.at.Format(time.RFC3339Nano)), r.snap.xmin)
+func (r *run) epochSQL(number int) string {
+	return fmt.Sprintf("INSERT INTO _calco.epoch (number, nonce, snapshot_at, oldest_xid) VALUES (%d, %s, %s, '%d')",
+		number, quoteLiteral(r.snap.nonce), quoteLiteral(r.snap.at.Format(time.RFC3339Nano)), r.snap.xmin)
 }
 
 // goOn finds out what is on the target, and clears away what has to be done again: under the snapshot that it was copied
@@ -277,6 +321,9 @@ func (r *run) goOn(ctx context.Context) error {
 	if err := r.dropEventTriggers(ctx); err != nil {
 		return err
 	}
+	if err := r.findEpoch(ctx); err != nil {
+		return err
+	}
 	f := r.judge(marks)
 	if f.filled {
 		err = r.keepEpoch(ctx)
@@ -287,6 +334,18 @@ func (r *run) goOn(ctx context.Context) error {
 		return err
 	}
 	return r.redo(ctx, f)
+}
+
+// findEpoch finds out whether the epoch of this run's snapshot was opened: the answer may have been lost.
+func (r *run) findEpoch(ctx context.Context) (err error) {
+	if r.snap == nil {
+		return nil
+	}
+	r.epoch, err = one[int](ctx, r.control, `SELECT coalesce(max(number), 0) FROM _calco.epoch WHERE nonce = $1`, r.snap.nonce)
+	if err != nil {
+		return fmt.Errorf("read the epoch of the target: %w", err)
+	}
+	return nil
 }
 
 // readThere reads what the target holds, and what of it was there before this job.

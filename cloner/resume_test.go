@@ -250,3 +250,42 @@ func (r Report) countedRows(t *testing.T, database string) (rows int64) {
 	}
 	return rows
 }
+
+// Marks of another version are no marks that can be read: an older one's clone cannot go on, and a newer one's is left
+// alone, whoever asks.
+func TestMarksOfOtherVersions(t *testing.T) {
+	t.Parallel()
+	const older = "DROP TABLE _calco.version; ALTER TABLE _calco.epoch DROP nonce"
+	const newer = "UPDATE _calco.version SET number = 2; DROP TABLE _calco.job CASCADE"
+	for _, tt := range []struct {
+		name, marks string
+		resume, own bool
+		status      Status
+		says        string
+	}{
+		{"older, of this job", older, true, true, StatusFailed, "an earlier version of Calco has begun it, whose marks this one cannot read"},
+		{"older, adopted", older, true, false, StatusFailed, "an earlier version of Calco has begun it, whose marks this one cannot read"},
+		{"older, of another job", older, false, false, StatusCompleted, ""},
+		{"newer, resumed", newer, true, true, StatusRefused, "by a newer version of Calco, which this one cannot read"},
+		{"newer, another clone", newer, false, false, StatusRefused, "by a newer version of Calco, which this one cannot read"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			source, target := dbtest.Database(t), dbtest.Database(t)
+			dbtest.Exec(t, source, "CREATE TABLE t AS SELECT 1 AS n")
+			dbtest.Exec(t, target, createMarks+"; "+jobRow("interrupted", 1)+"; "+tt.marks)
+			spec := Spec{Source: URL(source), Target: URL(target), Resume: tt.resume}
+			if tt.own {
+				spec.Job, spec.Term = "interrupted", 2
+			}
+			report, err := Clone(t.Context(), spec, Options{})
+			said := fmt.Sprint(err)
+			if report.Status != tt.status || !strings.Contains(said, tt.says) || report.Resumable {
+				t.Errorf("status %s, resumable %t: %s, want %s and not resumable: %s", report.Status, report.Resumable, said, tt.status, tt.says)
+			}
+			if left := dbtest.Query(t, target, "SELECT to_regnamespace('_calco') IS NOT NULL")[0][0] == "t"; left != (tt.status != StatusCompleted) {
+				t.Errorf("the marks are left: %t", left)
+			}
+		})
+	}
+}

@@ -18,11 +18,12 @@ const pingEvery = 30 * time.Second
 //
 // https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-SNAPSHOT-SYNCHRONIZATION
 type snapshot struct {
-	dial func(context.Context) (*session, error)
-	at   time.Time // by the source's clock
-	xmin int64     // the oldest transaction that was running, or the next one
-	xmax int64     // the next one
-	end  string    // of the WAL when it was taken; "" where nobody may know
+	dial  func(context.Context) (*session, error)
+	nonce string    // of its epoch on the target
+	at    time.Time // by the source's clock
+	xmin  int64     // the oldest transaction that was running, or the next one
+	xmax  int64     // the next one
+	end   string    // of the WAL when it was taken; "" where nobody may know
 
 	refreshing sync.Mutex // held by the one caller of refresh that uses the holders
 
@@ -38,7 +39,7 @@ type holder struct {
 
 // takeSnapshot exports a new snapshot and holds it twice.
 func takeSnapshot(ctx context.Context, dial func(context.Context) (*session, error)) (*snapshot, error) {
-	s := &snapshot{dial: dial}
+	s := &snapshot{dial: dial, nonce: NewJob()}
 	if err := s.hold(ctx, ""); err != nil {
 		return nil, err
 	}
@@ -126,11 +127,11 @@ func (s *snapshot) name() string {
 	return s.holders[0].name
 }
 
-// keep pings the holders until ctx ends, and replaces one that has died from the one
+// keep pings the holders every so often until ctx ends, and replaces one that has died from the one
 // that is left. It returns an error when the snapshot is lost, and nil when ctx ends.
-func (s *snapshot) keep(ctx context.Context) error {
+func (s *snapshot) keep(ctx context.Context, every time.Duration) error {
 	for {
-		if pause(ctx, pingEvery) != nil {
+		if pause(ctx, every) != nil {
 			return nil
 		}
 		if err := s.refresh(ctx); err != nil {
@@ -162,7 +163,8 @@ func (s *snapshot) importing(ctx context.Context, do func(name string) error) er
 }
 
 // refresh pings each holder once and brings their number back to two. One is enough for
-// now if no other can be had. It is safe for concurrent use.
+// now if no other can be had. When ctx ends, that says nothing of the holders: they stay, for
+// whoever goes on with the snapshot. It is safe for concurrent use.
 func (s *snapshot) refresh(ctx context.Context) error {
 	s.refreshing.Lock()
 	defer s.refreshing.Unlock()
@@ -172,7 +174,11 @@ func (s *snapshot) refresh(ctx context.Context) error {
 	var alive []holder
 	var lost error
 	for _, h := range held {
-		if err := h.session.ping(ctx); err != nil {
+		err := h.ping(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
 			lost = err
 			h.session.close()
 			continue
@@ -183,14 +189,27 @@ func (s *snapshot) refresh(ctx context.Context) error {
 	s.holders = alive
 	s.mu.Unlock()
 	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
 	case len(alive) == 0:
 		return fmt.Errorf("%w: %w", errSnapshotLost, firstError(lost, errNoHolder))
 	case len(alive) < 2:
 		_ = s.hold(ctx, s.name()) // the next refresh tries again, or finds the other holder dead too
 	}
 	return nil
+}
+
+// ping asks for a sign of life. A ping under way is not cancelled with ctx, which would end the transaction with the
+// snapshot: its answer is waited for a little longer.
+func (h holder) ping(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	asking, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		_ = pause(asking, cancelPatience)
+		cancel()
+	})()
+	return h.session.ping(asking)
 }
 
 var errNoHolder = errors.New("no session holds it")

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"calco/db/dbtest"
 )
@@ -152,13 +155,39 @@ func TestSnapshotImporting(t *testing.T) {
 	})
 }
 
-func TestSnapshotKeepEndsWithContext(t *testing.T) {
+// A context that ended while the holders were pinged closed them, alive as they were: the next attempt needed another
+// snapshot, and all that nothing proved was copied again.
+func TestSnapshotOutlivesContext(t *testing.T) {
 	t.Parallel()
-	s, _ := heldSnapshot(t)
+	source := dbtest.Database(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := s.keep(ctx); err != nil {
+	var pings atomic.Int32
+	tapped := dbtest.Tap(t, source, func(sql string) dbtest.Cut {
+		if sql == "SELECT 1" {
+			pings.Add(1)
+			cancel()
+		}
+		return dbtest.Pass
+	})
+	s, err := takeSnapshot(t.Context(), func(ctx context.Context) (*session, error) {
+		return open(ctx, Source, URL(tapped), "calco/snapshot/1")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.release)
+	before := slices.Clone(s.holders)
+	if err := s.keep(ctx, time.Millisecond); err != nil {
 		t.Errorf("keep = %v, want nil at the end of its context", err)
+	}
+	if pings.Load() == 0 {
+		t.Fatal("no holder was pinged")
+	}
+	if err := s.refresh(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("refresh = %v, want the end of its context", err)
+	}
+	if err := s.refresh(t.Context()); err != nil || !slices.Equal(s.holders, before) {
+		t.Errorf("refresh = %v with holders %v, want %v", err, s.holders, before)
 	}
 }
 
