@@ -86,7 +86,7 @@ type run struct {
 	claimed       bool      // _calco is on the target, and this job's
 	nonce         string    // of this run, in the job's row
 	begunOn       *Identity // the target that Options.Begin was told of
-	dropped       bool      // clean has dropped something
+	dropped       int       // how many times clean has dropped something
 	staying       bool      // clean has left something that an extension needs
 
 	// What an attempt finds out and does.

@@ -268,8 +268,8 @@ func TestDropIsGuarded(t *testing.T) {
 				drop = c.objects[i].guardedCascade(nil)
 			}
 			dbtest.Exec(t, target, test.then)
-			if _, failed, err := r.guarded(t.Context(), []guardedStatement{drop}); failed == nil || err != nil || r.dropped {
-				t.Errorf("failed %v, error %v, dropped %t", failed, err, r.dropped)
+			if _, failed, err := r.guarded(t.Context(), []guardedStatement{drop}); failed == nil || err != nil || r.dropped > 0 {
+				t.Errorf("failed %v, error %v, dropped %d", failed, err, r.dropped)
 			}
 			if got := dbtest.Query(t, target, test.left); len(got) != 1 {
 				t.Errorf("%s: %q", test.left, got)
@@ -318,4 +318,42 @@ func TestDropTakesNoMoreThanIsNoted(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestForeignMarks: a schema _calco that somebody else has made, or uses, is left alone.
+func TestForeignMarks(t *testing.T) {
+	t.Parallel()
+	source := dbtest.Database(t)
+	dbtest.Exec(t, source, "CREATE TABLE new (id int)")
+	for name, test := range map[string]struct {
+		sql     string
+		objects []string
+	}{
+		"made by somebody": {"CREATE SCHEMA _calco; CREATE TABLE _calco.books (id int)", []string{"schema _calco", "table _calco.books"}},
+		"empty":            {"CREATE SCHEMA _calco", []string{"schema _calco"}},
+		"another job":      {"CREATE SCHEMA _calco; CREATE TABLE _calco.job (title text)", []string{"schema _calco"}},
+		"a guest":          {createMarks + "; CREATE TABLE _calco.books (id int); CREATE FUNCTION _calco.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", []string{"function _calco.f()", "table _calco.books"}},
+		"a view outside":   {createMarks + "; CREATE VIEW watching AS SELECT * FROM _calco.job", []string{"rule \"_RETURN\" on public.watching"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target := dbtest.Database(t)
+			dbtest.Exec(t, target, test.sql)
+			for _, spec := range []Spec{{Clean: true}, {Resume: true}, {Schemas: []string{"public"}}} {
+				spec.Source, spec.Target = URL(source), URL(target)
+				before := dbtest.Query(t, target, everything)
+				report := mustEnd(t, spec, Options{}, StatusRefused)
+				if r := report.Reasons[0]; r.Code != ReasonForeignMarks || !slices.Equal(r.Objects, test.objects) {
+					t.Errorf("reason %+v", r)
+				}
+				if after := dbtest.Query(t, target, everything); !reflect.DeepEqual(after, before) {
+					t.Errorf("the target went from %v to %v", before, after)
+				}
+			}
+		})
+	}
+	// What an earlier clone has left is Calco's.
+	target := dbtest.Database(t)
+	dbtest.Exec(t, target, createMarks)
+	mustComplete(t, Spec{Source: URL(source), Target: URL(target)})
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -101,8 +102,10 @@ func (c contents) apart() (objects, schemas []targetObject) {
 }
 
 // dropRound drops what it can. What others hold it leaves, but for one object at a time that it waits for a moment, and if
-// that is all there is left, it waits. After a round that got nothing done it breaks circles.
+// that is all there is left, it waits. Where nobody holds anything and nothing can go by itself it breaks a circle; it is an
+// error if that fails too, and the round before, which was stuck, had the same objects.
 func (r *run) dropRound(ctx context.Context, w *lockWait, objects []targetObject, stuck bool) error {
+	dropped := r.dropped
 	holders, err := readHolders(ctx, r.control)
 	if err != nil {
 		return err
@@ -138,12 +141,19 @@ func (r *run) dropRound(ctx context.Context, w *lockWait, objects []targetObject
 			return err
 		}
 	}
-	if !stuck {
+	if r.dropped > dropped {
 		return nil
 	}
 	if len(held)+len(awaited)+blocked == 0 {
-		if blocked, err = r.dropCircle(ctx, objects, failed); err != nil || blocked == 0 {
+		failed = cmp.Or(failed, errors.New("what was to be dropped is still there"))
+		if blocked, err = r.dropCircle(ctx, objects); err != nil || r.dropped > dropped {
 			return err
+		}
+		if blocked == 0 && stuck {
+			return r.refuseDependents(ctx, failed)
+		}
+		if blocked == 0 {
+			return nil
 		}
 	}
 	return r.awaitLocks(ctx, w, append(objects, awaited...))
@@ -234,7 +244,7 @@ func (r *run) guarded(ctx context.Context, drops []guardedStatement) (timedOut i
 			if err != nil {
 				return 0, nil, err // the fence's
 			}
-			r.dropped = true
+			r.dropped++
 		case lockTimeout:
 			timedOut++
 		case divisionByZero,
@@ -251,24 +261,21 @@ func (r *run) guarded(ctx context.Context, drops []guardedStatement) (timedOut i
 const lockTimeout = "55P03"
 
 // dropCircle drops one of these objects together with those that depend on it, which are among them. It counts those that
-// others use. It is an error if there is nothing else to wait for.
-func (r *run) dropCircle(ctx context.Context, objects []targetObject, failed error) (blocked int, err error) {
+// others use.
+func (r *run) dropCircle(ctx context.Context, objects []targetObject) (blocked int, err error) {
 	known := make([]string, len(objects))
 	for i, o := range objects {
 		known[i] = o.key()
 	}
+	dropped := r.dropped
 	for _, o := range objects {
-		timedOut, notThis, err := r.guarded(ctx, []guardedStatement{o.guardedCascade(known)})
-		if err != nil || timedOut == 0 && notThis == nil {
+		timedOut, _, err := r.guarded(ctx, []guardedStatement{o.guardedCascade(known)})
+		if err != nil || r.dropped > dropped {
 			return 0, err
 		}
 		blocked += timedOut
-		failed = cmp.Or(failed, notThis)
 	}
-	if blocked > 0 {
-		return blocked, nil
-	}
-	return 0, r.refuseDependents(ctx, failed)
+	return blocked, nil
 }
 
 // refuseDependents: what is left was confirmed, but something that was not depends on it.
@@ -429,7 +436,7 @@ func (r *run) notShown(names []string, c contents) Reason {
 // gone tells what became of the objects that were confirmed, where this job may have dropped some.
 func (r *run) gone(c contents) string {
 	confirmed := r.spec.Confirmed
-	if confirmed == nil || confirmed.Target != r.targetFacts.identity(r.spec.Target) || !r.dropped && r.left == nil {
+	if confirmed == nil || confirmed.Target != r.targetFacts.identity(r.spec.Target) || r.dropped == 0 && r.left == nil {
 		return " Nothing was dropped."
 	}
 	here := 0
@@ -448,7 +455,7 @@ func (r *run) gone(c contents) string {
 
 // refuseToClean leaves nothing of this job on a target of which it has dropped nothing.
 func (r *run) refuseToClean(ctx context.Context, reasons []Reason) error {
-	if r.left == nil && !r.dropped {
+	if r.left == nil && r.dropped == 0 {
 		if err := r.dropAnyMarks(ctx); err != nil {
 			return err
 		}

@@ -118,7 +118,7 @@ func (r *run) endHolder(ctx context.Context, w *lockWait, o targetObject, h lock
 	ended, err := one[int](ctx, r.control, `
 		SELECT count(*) FILTER (WHERE pg_terminate_backend(pid))
 		FROM pg_stat_activity
-		WHERE pid = $1 AND backend_type = 'client backend' AND pid IN (SELECT pid FROM pg_locks WHERE granted)`, h.PID)
+		WHERE pid = $1 AND usesysid IS NOT NULL AND pid IN (SELECT pid FROM pg_locks WHERE granted)`, h.PID)
 	if sqlState(err) == "42501" {
 		w.denied[h.PID] = true
 		r.warn(fmt.Sprintf("The role %s may not end %s, which is in the way of the drop of %s.", r.targetFacts.Role, h, o))

@@ -1,0 +1,99 @@
+package cloner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"calco/db/dbtest"
+)
+
+// TestCleanSaysWhoIsInTheWay: a session uses what clean drops. Clean names it, lets others read meanwhile, and goes on when
+// it is gone.
+func TestCleanSaysWhoIsInTheWay(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, "CREATE TABLE new (id int)")
+	dbtest.Exec(t, target, "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int REFERENCES t); CREATE SCHEMA s; CREATE TABLE s.v (id int)")
+	release := hold(t, target, "SET application_name = 'reporter'; BEGIN; LOCK TABLE t IN ACCESS SHARE MODE")
+	spec := confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+	var m Meter
+	ended := make(chan error, 1)
+	go func() {
+		_, err := Clone(t.Context(), spec, Options{Meter: &m})
+		ended <- err
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	says := regexp.MustCompile(`^Waiting for locks on the target\. .*table public\.t is in use by session \d+ \(reporter, role postgres\), since 20.* UTC.*\.$`)
+	for p := (Progress{}); p.Trouble == nil || !says.MatchString(p.Trouble.Text); p = m.Progress() {
+		if pause(ctx, 5*time.Millisecond) != nil {
+			t.Fatalf("the clone says %+v", p.Trouble)
+		}
+	}
+	if got := dbtest.Query(t, target, "SELECT count(*), to_regclass('s.v') FROM t"); got[0][0] != "0" || got[0][1] != "NULL" {
+		t.Errorf("meanwhile: %q", got)
+	}
+	release()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if p := m.Progress(); p.Trouble != nil {
+		t.Errorf("in the end there is %+v", p.Trouble)
+	}
+	if !slices.ContainsFunc(m.Since(0).Events, func(e Event) bool { return says.MatchString(e.Text) }) {
+		t.Error("it is not in the log")
+	}
+}
+
+// TestCleanGivesUp when nobody lets go of the lock, and can go on later.
+func TestCleanGivesUp(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, "CREATE TABLE new (id int)")
+	for name, sql := range map[string]string{"a table": "LOCK TABLE t IN ACCESS SHARE MODE", "a schema": "CREATE TABLE s.uncommitted (id int)"} {
+		dbtest.Exec(t, target, "DROP TABLE IF EXISTS new; CREATE SCHEMA s; CREATE TABLE t (id int)")
+		release := hold(t, target, "BEGIN; "+sql)
+		spec := confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true, Job: NewJob()})
+		report, err := Clone(t.Context(), spec, Options{Patience: time.Second})
+		var e *Error
+		if report.Status != StatusFailed || !errors.As(err, &e) || !errors.Is(err, errLocked) || e.Phase != PhaseClean || !strings.HasPrefix(e.Hint, "End those sessions") || !report.Resumable {
+			t.Errorf("%s: status %s, error %v, resumable %t", name, report.Status, err, report.Resumable)
+		}
+		release()
+		mustComplete(t, resumed(spec))
+	}
+}
+
+// TestEndBlockers ends who is in the way where that is wanted, and says so. A role that may not says that too.
+func TestEndBlockers(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, "CREATE TABLE new (id int)")
+	name, limited := role(t, target, "LOGIN")
+	dbtest.Exec(t, target, fmt.Sprintf("ALTER DATABASE %s OWNER TO %s; CREATE TABLE t (id int); ALTER TABLE t OWNER TO %[2]s", quoteName(URL(target).Database()), name))
+	hold(t, target, "SET application_name = 'idle'; BEGIN; LOCK TABLE t IN ACCESS SHARE MODE")
+
+	spec := confirmed(t, Spec{Source: URL(source), Target: URL(limited), Clean: true, EndBlockers: true, Job: NewJob()})
+	report, err := Clone(t.Context(), spec, Options{Patience: time.Second})
+	if !errors.Is(err, errLocked) || !strings.Contains(report.Error, "(idle, role postgres), which this role may not end") {
+		t.Errorf("status %s, error %v", report.Status, err)
+	}
+	if text := strings.Join(report.Warnings, " "); !strings.Contains(text, "The role "+name+" may not end session") {
+		t.Errorf("warnings %q", report.Warnings)
+	}
+
+	spec = Spec{Source: URL(source), Target: URL(target), Clean: true, EndBlockers: true}
+	report = mustComplete(t, spec)
+	if text := strings.Join(report.Warnings, " "); !regexp.MustCompile(`Ended session \d+ \(idle, role postgres\), since .* UTC, which was in the way of the drop of table public\.t\.`).MatchString(text) {
+		t.Errorf("warnings %q", report.Warnings)
+	}
+	if got := dbtest.Query(t, target, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'idle' AND datname = current_database()"); got[0][0] != "0" {
+		t.Error("the session goes on")
+	}
+}
