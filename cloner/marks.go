@@ -2,6 +2,7 @@ package cloner
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"slices"
@@ -316,17 +317,47 @@ func (r *run) recordStatus(ctx context.Context, s *session, status Status) error
 
 // dropMarks drops the job's schema once its outcome is known, but no other job's.
 func (r *run) dropMarks(ctx context.Context) error {
-	if err := r.control.write(ctx, "SET LOCAL synchronous_commit = on; DROP SCHEMA _calco CASCADE"); err != nil {
+	if err := r.control.write(ctx, "SET LOCAL synchronous_commit = on; "+dropMarksSQL); err != nil {
 		return fmt.Errorf("drop the job's schema on the target: %w", err)
 	}
 	r.claimed = false
 	return nil
 }
 
+// dropMarksSQL drops what createMarks makes, and what other versions of Calco have made, but nobody else's.
+const dropMarksSQL = `DROP TABLE IF EXISTS _calco.mark, _calco.unlogged_mark, _calco.kept, _calco.stage, _calco.epoch, _calco.job, _calco.version;
+	DROP SCHEMA IF EXISTS _calco`
+
+//go:embed sql/foreign_marks.sql
+var foreignMarksSQL string
+
+// checkMarks refuses a target whose schema _calco somebody else has made, or uses: dropping it would take what is theirs.
+func (r *run) checkMarks(ctx context.Context) ([]Reason, error) {
+	found, err := collect[struct{ Name string }](ctx, r.control, foreignMarksSQL)
+	if err != nil {
+		return nil, fmt.Errorf("read the schema _calco of the target: %w", err)
+	}
+	if len(found) == 0 {
+		return nil, nil
+	}
+	names := make([]string, len(found))
+	for i, f := range found {
+		names[i] = f.Name
+	}
+	return []Reason{{
+		Code: ReasonForeignMarks, Side: Target, Objects: atMost(names),
+		Text: fmt.Sprintf("The target %s has a schema _calco with something that is not Calco's: %s.", r.spec.Target, listed(names)),
+		Hint: "Calco keeps its marks in a schema of that name. Rename that schema, or move what is yours out of it.",
+	}}, nil
+}
+
 // dropAnyMarks drops the schema of whatever job is over. This one has the lock of the target.
 func (r *run) dropAnyMarks(ctx context.Context) error {
 	r.control.fence = ""
-	if err := r.control.exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on; DROP SCHEMA IF EXISTS _calco CASCADE; COMMIT"); err != nil {
+	if reasons, err := r.checkMarks(ctx); err != nil || len(reasons) > 0 {
+		return errors.Join(err, refuse(reasons...))
+	}
+	if err := r.control.exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on; "+dropMarksSQL+"; COMMIT"); err != nil {
 		return fmt.Errorf("drop the job's schema on the target: %w", err)
 	}
 	r.claimed = false

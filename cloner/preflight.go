@@ -62,7 +62,14 @@ func (r *run) preflight(ctx context.Context) error {
 	if err := refuse(reasons...); err != nil {
 		return err
 	}
-	if err := r.findLeftover(ctx); err != nil {
+	foreign, err := r.checkMarks(ctx)
+	if err == nil && len(foreign) > 0 {
+		return refuse(foreign...)
+	}
+	if err == nil {
+		err = r.findLeftover(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	checks := []func(context.Context) ([]Reason, error){
