@@ -333,6 +333,13 @@ var foreignMarksSQL string
 
 // checkMarks refuses a target whose schema _calco somebody else has made, or uses: dropping it would take what is theirs.
 func (r *run) checkMarks(ctx context.Context) ([]Reason, error) {
+	version, _, err := readMarksVersion(ctx, r.control)
+	switch {
+	case err != nil && sqlState(err) == "":
+		return nil, fmt.Errorf("read the schema _calco of the target: %w", err)
+	case err == nil && version > marksVersion:
+		return nil, nil // of a newer Calco: readLeftover refuses that
+	}
 	found, err := collect[struct{ Name string }](ctx, r.control, foreignMarksSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read the schema _calco of the target: %w", err)

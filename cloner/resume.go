@@ -181,6 +181,9 @@ func (r *run) endEarlier(ctx context.Context, left *leftover) error {
 		return fmt.Errorf("end the interrupted run: %w", err)
 	}
 	if !r.claimed {
+		if err := r.announce(ctx); err != nil {
+			return err
+		}
 		if err := r.raiseTerm(ctx, left); err != nil {
 			return err
 		}
@@ -198,7 +201,6 @@ func (r *run) raiseTerm(ctx context.Context, left *leftover) error {
 		raised, err := r.control.word(ctx, fmt.Sprintf(`BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL synchronous_commit = on;
 			WITH raised AS (UPDATE _calco.job SET term = %[1]d, nonce = %[4]s, status = NULL WHERE id = %[2]s AND nonce = %[3]s AND term < %[1]d RETURNING 1)
 			SELECT count(*) FROM raised; COMMIT`, r.spec.Term, quoteLiteral(left.ID), quoteLiteral(left.Nonce), quoteLiteral(r.nonce)))
-		const lockTimeout = "55P03"
 		switch {
 		case sqlState(err) == lockTimeout:
 			if err := r.control.exec(ctx, "ROLLBACK"); err != nil {
