@@ -149,6 +149,9 @@ func (r *run) readSchema(ctx context.Context) error {
 		return err
 	}
 	r.snap = snap
+	if snap.noEnd != nil && r.timeline != 0 {
+		r.warnUnprovable(snap.noEnd.Error())
+	}
 	r.report.SnapshotAt = snap.at.UTC().Truncate(time.Second)
 	a, err := r.dump(ctx, Source, snap.name())
 	if err != nil {

@@ -140,9 +140,8 @@ func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
 	}
 	*f = found[0]
 	if side == Source {
-		r.timeline = 0
-		if !f.InRecovery {
-			r.timeline = readTimeline(ctx, s)
+		if err := r.readTimeline(ctx, s); err != nil {
+			return nil, err
 		}
 	}
 	info, _ := parseConninfo(string(u)) // checked above
@@ -156,14 +155,27 @@ func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
 	return nil, nil
 }
 
-// readTimeline is 0 where the server does not tell: nothing is proven then from one snapshot to the next. A standby may
-// follow another timeline than the one that it knows.
-func readTimeline(ctx context.Context, s *session) int {
-	timeline, err := one[int](ctx, s, `SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int`)
-	if err != nil {
-		return 0
+// readTimeline leaves it at 0 where the server does not tell, with a warning: nothing is proven then from one snapshot to
+// the next. A standby may follow another timeline than the one that it knows.
+func (r *run) readTimeline(ctx context.Context, s *session) (err error) {
+	r.timeline = 0
+	if r.sourceFacts.InRecovery {
+		r.warnUnprovable("it is a standby")
+		return nil
 	}
-	return timeline
+	r.timeline, err = one[int](ctx, s, `SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int`)
+	if err != nil && endsClone(err) {
+		return fmt.Errorf("read the timeline of the source: %w", err)
+	}
+	if err != nil {
+		r.warnUnprovable(err.Error())
+	}
+	return nil
+}
+
+// warnUnprovable says in time what losing the snapshot would cost.
+func (r *run) warnUnprovable(why string) {
+	r.warn("The source does not tell where its write-ahead log is (" + why + "). Should the snapshot be lost, all rows have to be copied again.")
 }
 
 // dialFirst connects, and tells whether that is through a transaction pooler.

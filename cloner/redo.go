@@ -49,7 +49,11 @@ func (r *run) redo(ctx context.Context, f findings) error {
 	}
 	return r.inParallel(ctx, names, func(ctx context.Context, s *session, batch []string) error {
 		for _, name := range batch {
-			if err := s.write(ctx, removals[name]); err != nil {
+			err := s.write(ctx, removals[name])
+			if sqlState(err) == divisionByZero {
+				return cannotGoOn("somebody has put rows into %s on the target since, or changed some, and those that have to be copied again cannot be told from them", name)
+			}
+			if err != nil {
 				return &Error{Phase: PhaseCopy, Relation: name, Hint: hintFor(err), Err: fmt.Errorf("remove what has to be copied again: %w", err)}
 			}
 		}
@@ -77,19 +81,23 @@ func (r *run) takeGood(good []mark) {
 	}
 }
 
-// removal is what removes parts of a table with their marks. A table that is shared may have rows of others.
+// removal is what removes parts of a table with their marks. A table that is shared may have rows of others. One that
+// would be empty then is emptied at once, but never of a row that its marks do not account for: it divides by zero then.
 func (t *table) removal(marks []mark, shared bool) string {
 	relation := quoteLiteral(t.relation())
 	forget := fmt.Sprintf("DELETE FROM _calco.%s WHERE relation = %s AND part IN (%s)", t.marks(), relation, partsOf(marks)[t.relation()])
-	switch {
-	case t.Extension != 0: // its rows are deleted when they are copied
+	if t.Extension != 0 { // its rows are deleted when they are copied
 		return forget
-	case t.here == nil && !shared:
-		return fmt.Sprintf("TRUNCATE ONLY %s; %s", t.relation(), forget)
 	}
 	xids := make([]string, len(marks))
 	for i, m := range marks {
 		xids[i] = fmt.Sprint(m.XID % (1 << 32))
+	}
+	if t.here == nil && !shared {
+		return fmt.Sprintf(`LOCK TABLE ONLY %[1]s IN ACCESS EXCLUSIVE MODE;
+			SELECT 1 / (SELECT count(*) FROM (SELECT 1) none WHERE NOT EXISTS (
+				SELECT FROM ONLY %[1]s r WHERE NOT EXISTS (SELECT FROM unnest('{%[2]s}'::xid[]) ours WHERE ours = r.xmin)));
+			TRUNCATE ONLY %[1]s; %[3]s`, t.relation(), strings.Join(xids, ","), forget)
 	}
 	only := "ONLY "
 	if t.ThroughRoot {

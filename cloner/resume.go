@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"calco/cloner/archive"
@@ -239,20 +240,23 @@ func (r *run) takeOver(ctx context.Context) error {
 // checkSource: the source is the one that was read before, and has the same definitions.
 func (r *run) checkSource() error {
 	left := r.left
-	switch definitions := r.plan.definitions(r.pgDumpVersion); {
+	before, sumBefore, _ := strings.Cut(left.Definitions, " ")
+	now, sumNow, _ := strings.Cut(r.plan.definitions(r.pgDumpVersion), " ")
+	switch {
 	case left.System != r.sourceFacts.SystemIdentifier || left.Database != r.sourceFacts.DatabaseOID:
 		return cannotGoOn("the source is another server or database than the one that was copied")
 	case left.Timeline != r.timeline && left.Timeline != 0 && r.timeline != 0:
 		return cannotGoOn("the source has failed over to another server since (timeline %d, then %d), which may have taken back what was copied", left.Timeline, r.timeline)
-	case left.Definitions[:2] != definitions[:2]:
-		return cannotGoOn("it was begun with pg_dump %s, and this is pg_dump %s: their definitions cannot be compared", left.Definitions[:2], definitions[:2])
-	case left.Definitions != definitions:
+	case sumBefore == sumNow:
+	case before != now: // even a minor one may write a definition in other words
+		return cannotGoOn("it was begun with pg_dump %s, and this is pg_dump %s: either the schema of the source has changed since, or they write it differently", before, now)
+	default:
 		return cannotGoOn("the schema of the source has changed since")
 	}
 	return nil
 }
 
-// definitions is a digest of all that decides what the rows mean and what stands on them. It begins with the major
+// definitions is a digest of all that decides what the rows mean and what stands on them. It begins with the
 // version of the pg_dump that wrote them.
 func (p *plan) definitions(v pgtools.Version) string {
 	var all []string
@@ -272,7 +276,7 @@ func (p *plan) definitions(v pgtools.Version) string {
 	for _, d := range all {
 		fmt.Fprintln(sum, d)
 	}
-	return fmt.Sprintf("%02d %s", v.Major(), hex.EncodeToString(sum.Sum(nil)))
+	return fmt.Sprintf("%s %s", v, hex.EncodeToString(sum.Sum(nil)))
 }
 
 // beginFilling notes that the target holds nothing that this job is to drop, and what is there that it does not own:

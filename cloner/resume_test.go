@@ -149,6 +149,7 @@ func TestCannotResume(t *testing.T) {
 		{"another pg_dump", "", "UPDATE _calco.job SET definitions = '12' || substr(definitions, 3)", "pg_dump"},
 		{"a table dropped", "", "DROP TABLE plain CASCADE", "somebody has dropped the table"},
 		{"no marks", "", "DROP SCHEMA _calco CASCADE", "marks of an earlier run are not there"},
+		{"a pg_dump of another minor version", "", "UPDATE _calco.job SET definitions = '13.1 x'", "it was begun with pg_dump 13.1, and this is pg_dump "},
 		{"a table made", "", "CREATE TABLE intruder (id int)", "somebody has made TABLE public.intruder"},
 	}
 	for _, tt := range tests {
@@ -285,6 +286,83 @@ func TestMarksOfOtherVersions(t *testing.T) {
 			}
 			if left := dbtest.Query(t, target, "SELECT to_regnamespace('_calco') IS NOT NULL")[0][0] == "t"; left != (tt.status != StatusCompleted) {
 				t.Errorf("the marks are left: %t", left)
+			}
+		})
+	}
+}
+
+// stopped is a clone that was cancelled when its rows were there.
+func stopped(t *testing.T, source, target string) Spec {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	tapped := dbtest.Tap(t, target, func(sql string) dbtest.Cut {
+		if strings.Contains(sql, "('filled'") {
+			cancel(ErrCancelled)
+			return dbtest.CutBefore
+		}
+		return dbtest.Pass
+	})
+	spec := Spec{Source: URL(source), Target: URL(tapped), Job: NewJob()}
+	if report, err := Clone(ctx, spec, Options{}); report.Status != StatusCancelled || !report.Resumable {
+		t.Fatalf("status %s, error %v, want cancelled and resumable", report.Status, err)
+	}
+	spec.Target = URL(target)
+	return resumed(spec)
+}
+
+// A table all of whose parts have to be copied again was emptied of rows that somebody else had put there since, without
+// a word.
+func TestRedoLeavesRowsOfOthers(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]string{"put there": "INSERT INTO t VALUES (1000)", "changed": "UPDATE t SET n = 1000 WHERE n = 1"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			source, target := dbtest.Database(t), dbtest.Database(t)
+			dbtest.Exec(t, source, "CREATE TABLE t AS SELECT generate_series(1, 10) AS n")
+			spec := stopped(t, source, target)
+			dbtest.Exec(t, source, "UPDATE t SET n = 20 WHERE n = 2")
+			dbtest.Exec(t, target, change)
+			report, err := Clone(t.Context(), spec, Options{})
+			hasFailed(t, spec, report, err)
+			if want := `somebody has put rows into "public"."t" on the target since, or changed some`; !strings.Contains(report.Error, want) || report.Resumable {
+				t.Errorf("error %q, resumable %t, want %q", report.Error, report.Resumable, want)
+			}
+			if got := dbtest.Query(t, target, "SELECT count(*) FROM t WHERE n = 1000")[0][0]; got != "1" {
+				t.Errorf("%s rows of somebody else are left, want 1", got)
+			}
+		})
+	}
+}
+
+// The definitions are what counts. That pg_dump had a minor upgrade between two lives kept a clone from going on.
+func TestResumeWithAnotherDump(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, "CREATE TABLE t AS SELECT generate_series(1, 10) AS n")
+	spec := stopped(t, source, target)
+	dbtest.Exec(t, target, "UPDATE _calco.job SET definitions = '13.1 ' || split_part(definitions, ' ', 2)")
+	mustComplete(t, spec)
+}
+
+// A source that does not tell where its log is proves nothing, which was said when it was too late.
+func TestUnprovableIsSaidEarly(t *testing.T) {
+	t.Parallel()
+	for _, function := range []string{"pg_current_wal_lsn", "pg_current_wal_insert_lsn"} {
+		t.Run(function, func(t *testing.T) {
+			t.Parallel()
+			source, target := dbtest.Database(t), dbtest.Database(t)
+			role := "teller_" + function
+			dbtest.Exec(t, source, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD 'x'; REVOKE EXECUTE ON FUNCTION pg_catalog.%s() FROM PUBLIC;
+				CREATE TABLE t AS SELECT 1 AS n; ALTER TABLE t OWNER TO %[1]s`, role, function))
+			t.Cleanup(func() {
+				dbtest.Exec(t, target, "DROP OWNED BY "+role)
+				dbtest.Exec(t, source, fmt.Sprintf("DROP OWNED BY %s; DROP ROLE %[1]s", role))
+			})
+			report, err := Clone(t.Context(), Spec{Source: URL(as(t, source, role, "x")), Target: URL(target)}, Options{})
+			want := "The source does not tell where its write-ahead log is (ERROR: permission denied for function " + function
+			if err != nil || len(report.Warnings) != 1 || !strings.HasPrefix(report.Warnings[0], want) || !strings.HasSuffix(report.Warnings[0], "all rows have to be copied again.") {
+				t.Errorf("warnings %q, error %v, want one that begins with %q", report.Warnings, err, want)
 			}
 		})
 	}

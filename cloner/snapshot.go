@@ -23,7 +23,8 @@ type snapshot struct {
 	at    time.Time // by the source's clock
 	xmin  int64     // the oldest transaction that was running, or the next one
 	xmax  int64     // the next one
-	end   string    // of the WAL when it was taken; "" where nobody may know
+	end   string    // of the WAL when it was taken; "" where nobody may know, for the reason in noEnd
+	noEnd error
 
 	refreshing sync.Mutex // held by the one caller of refresh that uses the holders
 
@@ -72,10 +73,10 @@ func (s *snapshot) readEnd(ctx context.Context) error {
 		return err
 	}
 	defer c.close()
-	s.end, err = one[string](ctx, c, `SELECT pg_current_wal_insert_lsn()::text`)
-	if err != nil && endsClone(err) {
+	s.end, s.noEnd = one[string](ctx, c, `SELECT pg_current_wal_insert_lsn()::text`)
+	if s.noEnd != nil && endsClone(s.noEnd) {
 		s.release()
-		return fmt.Errorf("read the position of the source: %w", err)
+		return fmt.Errorf("read the position of the source: %w", s.noEnd)
 	}
 	return nil
 }
