@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -82,6 +83,8 @@ type contents struct {
 	foreignLarge int        // large objects that this role may not drop
 }
 
+// targetObject is an object that clean drops, or, with no OID, something that a clone with Clean changes: that is shown,
+// confirmed and compared like an object, and not dropped.
 type targetObject struct {
 	Class     uint32 // OID of its catalog
 	OID       uint32
@@ -168,7 +171,7 @@ func (r *run) checkContents(ctx context.Context) ([]Reason, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.spec.Touched && r.left == nil && len(c.objects)+c.largeObjects > 0 {
+	if r.spec.Touched && r.left == nil && c.holds() {
 		return nil, cannotGoOn("it holds something, and Calco's marks of an earlier run are not there")
 	}
 	if r.spec.Clean {
@@ -191,6 +194,11 @@ func (r *run) checkContents(ctx context.Context) ([]Reason, error) {
 		Text: fmt.Sprintf("The target %s is not empty: it holds %s.", r.spec.Target, listed(names)),
 		Hint: "Choose an empty database, or clean the target first (--clean): that drops all of it.",
 	}}, nil
+}
+
+// holds tells whether there is anything that could be dropped.
+func (c contents) holds() bool {
+	return c.largeObjects > 0 || slices.ContainsFunc(c.objects, func(o targetObject) bool { return o.OID != 0 })
 }
 
 func (r *run) checkClean(ctx context.Context, c contents) ([]Reason, error) {

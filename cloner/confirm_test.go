@@ -3,6 +3,7 @@ package cloner
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"reflect"
 	"slices"
 	"strings"
@@ -356,4 +357,39 @@ func TestForeignMarks(t *testing.T) {
 	target := dbtest.Database(t)
 	dbtest.Exec(t, target, createMarks)
 	mustComplete(t, Spec{Source: URL(source), Target: URL(target)})
+}
+
+// TestDropOfLargeObjectsIsGuarded: those that were made, or made again, after the comparison stay.
+func TestDropOfLargeObjectsIsGuarded(t *testing.T) {
+	t.Parallel()
+	for name, then := range map[string]string{
+		"one more":  "SELECT lo_create((SELECT max(oid::bigint) - 1 FROM pg_largeobject_metadata)::oid)",
+		"another":   "SELECT lo_unlink(min(oid::bigint)::oid) FROM pg_largeobject_metadata; SELECT lo_create((SELECT max(oid::bigint) - 1 FROM pg_largeobject_metadata)::oid)",
+		"after all": "SELECT lo_create((SELECT max(oid::bigint) + 1 FROM pg_largeobject_metadata)::oid)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target := dbtest.Database(t)
+			dbtest.Exec(t, target, "SELECT lo_create((100000 + 2 * n)::oid) FROM generate_series(1, 700) n")
+			s, err := open(t.Context(), Target, URL(target), "calco test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.close()
+			r := &run{spec: confirmed(t, Spec{Target: URL(target), Clean: true}), control: s, meter: &Meter{}}
+			found, err := collect[facts](t.Context(), s, factsSQL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.targetFacts = found[0]
+			dbtest.Exec(t, target, then)
+			err = r.dropLargeObjects(t.Context())
+			if refused, ok := errors.AsType[*RefusedError](err); !ok || refused.Reasons[0].Code != ReasonNotShown {
+				t.Errorf("error %v", err)
+			}
+			if got := dbtest.Query(t, target, "SELECT count(*) > 0 FROM pg_largeobject_metadata"); got[0][0] != "t" {
+				t.Error("they are gone")
+			}
+		})
+	}
 }

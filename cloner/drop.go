@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -67,7 +68,7 @@ func (r *run) dropObjects(ctx context.Context) (schemas []targetObject, err erro
 			return nil, r.refuseToClean(ctx, reasons)
 		}
 		objects, schemas := c.apart()
-		r.staying = len(objects)+len(schemas) < len(c.objects)
+		r.staying = slices.ContainsFunc(c.objects, func(o targetObject) bool { return o.Stays })
 		if before < 0 {
 			r.meter.expect(PhaseClean, len(objects)+c.largeObjects)
 		} else {
@@ -91,7 +92,7 @@ func (r *run) dropObjects(ctx context.Context) (schemas []targetObject, err erro
 func (c contents) apart() (objects, schemas []targetObject) {
 	for _, o := range c.objects {
 		switch {
-		case o.Stays:
+		case o.Stays, o.OID == 0:
 		case o.Type == "schema":
 			schemas = append(schemas, o)
 		default:
@@ -303,9 +304,10 @@ func (r *run) dropLargeObjects(ctx context.Context) error {
 	}
 	for _, run := range r.spec.Confirmed.large {
 		// The division raises if these are not the objects that were confirmed, all of them, or none.
-		err := r.control.write(ctx, fmt.Sprintf(`SELECT count(lo_unlink(oid)), 1 / (count(*) = 0 OR count(*) = %d AND md5(string_agg(oid::text, ' ' ORDER BY oid)) = '%x')::int
-			FROM pg_largeobject_metadata WHERE oid BETWEEN %d AND %d`, run.Count, run.Sum, run.First, run.Last))
-		if err != nil {
+		unlink := fmt.Sprintf(`SELECT count(lo_unlink(oid)), 1 / (count(*) = 0 OR count(*) = %d AND md5(string_agg(oid::text, ' ' ORDER BY oid)) = '%x')::int
+			FROM pg_largeobject_metadata WHERE oid BETWEEN %d AND %d`, run.Count, run.Sum, run.First, run.Last)
+		err := r.patiently(ctx, targetObject{}, func() error { return r.control.write(ctx, unlink) })
+		if err != nil && sqlState(err) != divisionByZero {
 			return fmt.Errorf("drop large objects: %w", err)
 		}
 		r.meter.advance(PhaseClean, int(run.Count))
@@ -316,6 +318,9 @@ func (r *run) dropLargeObjects(ctx context.Context) error {
 	}
 	if reasons := r.unconfirmed(c); len(reasons) > 0 {
 		return r.refuseToClean(ctx, reasons)
+	}
+	if c.largeObjects > 0 {
+		return errors.New("large objects of the target were changed while they were dropped")
 	}
 	return nil
 }

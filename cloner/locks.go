@@ -83,7 +83,7 @@ func (r *run) awaitLocks(ctx context.Context, w *lockWait, objects []targetObjec
 			}
 		}
 	}
-	text := "Waiting for a lock on the target, which nobody holds for long."
+	text := "Waiting for a lock on the target."
 	if len(texts) > 0 {
 		text = "Waiting for locks on the target. " + strings.Join(texts[:min(len(texts), 3)], "; ") + "."
 	}
