@@ -90,9 +90,8 @@ var (
 )
 
 // ask carries what the client says. It returns errCutAfter when the answers are to end the connection.
-func ask(client io.Reader, server io.Writer, a *answers, at func(string) Cut) error {
-	// The first message has no kind. A cancel request is the only one of its connection.
-	if err := carryOne(client, server, 0, nil); err != nil {
+func ask(client io.ReadWriter, server io.Writer, a *answers, at func(string) Cut) error {
+	if err := start(client, server); err != nil {
 		return err
 	}
 	cut := Pass
@@ -119,6 +118,32 @@ func ask(client io.Reader, server io.Writer, a *answers, at func(string) Cut) er
 			return errCutAfter
 		}
 	}
+}
+
+// start carries the first message, which has no kind; a cancel request is the only one of its connection. Whoever asks for
+// encryption is told that there is none.
+func start(client io.ReadWriter, server io.Writer) error {
+	const tls, gss = 80877103, 80877104
+	for plain := false; !plain; {
+		plain = true
+		err := carryOne(client, server, 0, func(_ byte, body []byte) error {
+			if len(body) != 4 {
+				return nil
+			}
+			if code := binary.BigEndian.Uint32(body); code != tls && code != gss {
+				return nil
+			}
+			plain = false
+			if _, err := client.Write([]byte{'N'}); err != nil {
+				return err
+			}
+			return errSkip
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // answers carries what the server says, and knows which query it answers: each ends with a message that the server is

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"calco/db/dbtest"
 )
 
 // kind is a way in which something is taken away.
@@ -24,6 +26,7 @@ const (
 	killBackend  kind = "kill a backend of the"
 	endBackend   kind = "end a backend of the"
 	freezeServer kind = "freeze the"
+	cutAnswer    kind = "cut a statement to the" // before the server hears of it, or after it has done it
 	cutWire      kind = "cut the wire to the"
 	resetWire    kind = "reset the wire to the"
 	stallWire    kind = "stall the wire to the"
@@ -72,6 +75,7 @@ var choices = []choice{
 	{killBackend, bothEnds, 1, 0, 0},
 	{endBackend, bothEnds, 1, 0, 0},
 	{freezeServer, bothEnds, 1, 5 * time.Second, 40 * time.Second},
+	{cutAnswer, []string{"target"}, 3, 2 * time.Second, 5 * time.Second}, // until one comes
 	{cutWire, allSides, 1, 0, 5 * time.Second},
 	{resetWire, allSides, 1, 0, 3 * time.Second},
 	{stallWire, allSides, 1, 5 * time.Second, 40 * time.Second},
@@ -109,7 +113,7 @@ type effect struct {
 	truth truth        // what the page has to say
 }
 
-// inflict does what a fault is, and returns at once.
+// inflict does what a fault is, and returns at once, or when what it waits for has come.
 func (r *round) inflict(s strike, job string) (effect, error) {
 	switch s.kind {
 	case killWorker, stopWorker, freezeWorker:
@@ -195,6 +199,12 @@ func missed(struck bool, err error) error {
 func inflictWire(on *link, s strike) (undo func() error, err error) {
 	var cure func()
 	switch s.kind {
+	case cutAnswer:
+		how := dbtest.CutBefore
+		if s.pick%2 == 0 {
+			how = dbtest.CutAfter
+		}
+		return nothing, missed(on.cutNext(how, s.lasts), nil)
 	case cutWire:
 		on.cut()
 		return on.mend, nil

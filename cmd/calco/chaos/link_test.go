@@ -4,29 +4,41 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
+
+	"calco/db/dbtest"
 )
 
 // link is the wire to a server, which can be cut and slowed down. It is safe for concurrent use.
 type link struct {
 	proxy   *toxiproxy.Proxy
 	poisons atomic.Int64 // so far
+	next    atomic.Pointer[cut]
+}
+
+// cut is what will happen to the next statement that a clone writes.
+type cut struct {
+	how    dbtest.Cut
+	struck chan struct{}
 }
 
 // newLink opens a wire to the server of a URL. It goes with the test.
 func newLink(t testing.TB, name, to string) *link {
 	t.Helper()
-	u, err := url.Parse(to)
+	l := &link{}
+	u, err := url.Parse(dbtest.Tap(t, to, l.at))
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	l := &link{proxy: toxiproxy.NewProxy(server, name, "127.0.0.1:0", u.Host)}
+	l.proxy = toxiproxy.NewProxy(server, name, "127.0.0.1:0", u.Host)
 	if err := l.proxy.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -89,4 +101,30 @@ func (l *link) slow(ms int64) (cure func(), err error) { return l.poison("latenc
 func (l *link) heal() error {
 	l.proxy.Toxics.ResetToxics(context.Background())
 	return l.mend()
+}
+
+// writes tells a clone's writing queries from those that read: they begin with the fence or with the marks.
+var writes = regexp.MustCompile(`^(SELECT 1 / |BEGIN; SET LOCAL |INSERT INTO _calco\.)`)
+
+// at is shown each query.
+func (l *link) at(sql string) dbtest.Cut {
+	c := l.next.Load()
+	if c == nil || !writes.MatchString(sql) || !l.next.CompareAndSwap(c, nil) {
+		return dbtest.Pass
+	}
+	close(c.struck)
+	return c.how
+}
+
+// cutNext ends the connection at the next statement that a clone writes, and returns when it has, or false if none came
+// in that time.
+func (l *link) cutNext(how dbtest.Cut, within time.Duration) bool {
+	c := &cut{how, make(chan struct{})}
+	l.next.Store(c)
+	select {
+	case <-c.struck:
+		return true
+	case <-time.After(within):
+	}
+	return !l.next.CompareAndSwap(c, nil)
 }
