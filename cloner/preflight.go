@@ -128,7 +128,7 @@ func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
 		}
 		r.searchPath = path
 	}
-	if err := s.exec(ctx, settings); err != nil {
+	if err := s.exec(ctx, join(settings, setName(r.spec.applicationName()))); err != nil {
 		return nil, fmt.Errorf("set up the session on the %s: %w", side, err)
 	}
 	found, err := collect[facts](ctx, s, factsSQL)

@@ -289,6 +289,29 @@ func asAccount(t *testing.T, s *embedded.Server, cmd *exec.Cmd) *exec.Cmd {
 	return cmd
 }
 
+// A pooler that gives its connections a name of its own hid the backends of a job from those who have to end them.
+func TestPoolerWithANameOfItsOwn(t *testing.T) {
+	t.Parallel()
+	s := dbtest.Cluster(t, nil)
+	pooled := newDatabase(t, s, "pooled", "")
+	port, _ := bouncer(t, s, "pooled", "session\napplication_name_add_host = 1")
+	through := URL(fmt.Sprintf("postgres://postgres:x@127.0.0.1:%s/pooled?sslmode=disable", port))
+	const name = "calco/named/1"
+	lane, err := open(t.Context(), Target, through, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(lane.close)
+	r := &run{spec: Spec{Source: through, Job: "named", Term: 1}, meter: &Meter{}}
+	if reason, err := r.connect(t.Context(), Source); err != nil || reason != nil {
+		t.Fatalf("connect: %v, %v", reason, err)
+	}
+	t.Cleanup(r.source.close)
+	if got := dbtest.Query(t, pooled, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'pooled' AND application_name = '"+name+"'")[0][0]; got != "2" {
+		t.Errorf("%s backends have the name of the job, want 2", got)
+	}
+}
+
 // bouncer runs a pgbouncer before a server, with the port and the folder of its socket.
 func bouncer(t *testing.T, s *embedded.Server, database, mode string) (port, socket string) {
 	t.Helper()

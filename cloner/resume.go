@@ -167,7 +167,7 @@ func (r *run) adopt(ctx context.Context, left *leftover) (ours bool, err error) 
 	}
 	r.spec.Job, r.spec.Term = left.ID, left.Term+1
 	for _, s := range []*session{r.source, r.control} {
-		if err := s.exec(ctx, "SET application_name = "+quoteLiteral(r.spec.applicationName())); err != nil {
+		if err := s.exec(ctx, setName(r.spec.applicationName())); err != nil {
 			return false, fmt.Errorf("name the session on the %s: %w", s.side, err)
 		}
 	}

@@ -88,6 +88,12 @@ func dial(ctx context.Context, side Side, u URL, applicationName string) (*sessi
 	return &session{side: side, conn: conn}, nil
 }
 
+// setName gives a session the name by which those who go on with the job find its backend. A pooler may have put its own
+// in place of the one that the connection began with.
+func setName(applicationName string) string {
+	return "SET application_name = " + quoteLiteral(applicationName)
+}
+
 // open connects and pins the session's settings.
 func open(ctx context.Context, side Side, u URL, applicationName string) (*session, error) {
 	s, err := dial(ctx, side, u, applicationName)
@@ -102,7 +108,7 @@ func open(ctx context.Context, side Side, u URL, applicationName string) (*sessi
 	if side == Target {
 		settings = targetSettings
 	}
-	pid, err := s.word(ctx, settings+"; SELECT pg_backend_pid()")
+	pid, err := s.word(ctx, settings+"; "+setName(applicationName)+"; SELECT pg_backend_pid()")
 	if err == nil {
 		s.pid, err = strconv.Atoi(pid)
 	}
