@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -46,6 +47,26 @@ func (u URL) MarshalJSON() ([]byte, error) { return json.Marshal(u.String()) }
 func (u URL) Check() error {
 	_, err := parseConninfo(string(u))
 	return err
+}
+
+// CheckRemote is Check for a URL that came through the web: neither may it name a file of the machine that Calco runs on,
+// which is not its user's to have read, nor a socket there, whose server takes Calco's own system user for the one who asks.
+func (u URL) CheckRemote() error {
+	c, err := parseConninfo(string(u))
+	if err != nil {
+		return err
+	}
+	for _, key := range fileKeywords {
+		if c.namesFile(key) {
+			return fmt.Errorf("it names a file with %s, and no file of the machine that Calco runs on is read for a saved database; leave %s out", key, key)
+		}
+	}
+	for host := range strings.SplitSeq(c["host"], ",") {
+		if host == "" || host[0] == '/' || host[0] == '@' {
+			return errors.New("it leads to a socket of the machine that Calco runs on; give the name or the address of a host")
+		}
+	}
+	return nil
 }
 
 // Database is the name of the database the URL leads to.
@@ -127,6 +148,48 @@ var errUnreadable = errors.New("it cannot be read; special characters of the pas
 
 // errSettings is for what pgx does not take: a port, sslmode or certificate file.
 var errSettings = errors.New("a port, TLS or other setting in it is not valid, or a file that it names cannot be read")
+
+// fileKeywords are the keywords that name files.
+var fileKeywords = []string{"sslrootcert", "sslcert", "sslkey"}
+
+// namesFile tells whether a keyword of fileKeywords names a file: "system" stands for the roots that the system trusts.
+func (c conninfo) namesFile(key string) bool {
+	return c[key] != "" && (key != "sslrootcert" || c[key] != "system")
+}
+
+// maxFile bounds a certificate or key file, in bytes.
+const maxFile = 1 << 20
+
+// checkFiles refuses what cannot be a certificate or a key before anything reads it: reading a device may not end, and
+// reading a pipe may not begin.
+func (c conninfo) checkFiles() error {
+	for _, key := range fileKeywords {
+		if !c.namesFile(key) {
+			continue
+		}
+		info, err := os.Stat(c[key])
+		if err != nil {
+			return errSettings // it quotes the path
+		}
+		if !info.Mode().IsRegular() || info.Size() > maxFile {
+			return fmt.Errorf("%w: the file of %s must be a regular one of at most 1 MB", errSettings, key)
+		}
+	}
+	return nil
+}
+
+// maxConnect bounds connect_timeout, in seconds.
+const maxConnect = 60
+
+// bounded returns a copy that gives up on a server that does not answer: libpq takes 0, and pgx a very large number, for
+// no bound at all. What is no number is left for them to refuse.
+func (c conninfo) bounded() conninfo {
+	seconds, err := strconv.Atoi(c["connect_timeout"])
+	if err == nil && seconds > 0 && seconds <= maxConnect || err != nil && !errors.Is(err, strconv.ErrRange) {
+		return c
+	}
+	return c.with(conninfo{"connect_timeout": strconv.Itoa(maxConnect)})
+}
 
 // parseURI reads libpq's URI form. It is not net/url's: that knows neither lists of hosts
 // nor folders of sockets, and reads + as a space.
@@ -280,7 +343,10 @@ func (c conninfo) forPgx(applicationName string) (*pgx.ConnConfig, error) {
 	if err := os.Unsetenv("PGSERVICE"); err != nil {
 		return nil, err
 	}
-	all := defaults.with(c).with(conninfo{"passfile": "/nonexistent", "application_name": applicationName})
+	if err := c.checkFiles(); err != nil {
+		return nil, err
+	}
+	all := defaults.with(c).bounded().with(conninfo{"passfile": "/nonexistent", "application_name": applicationName})
 	cfg, err := pgx.ParseConfig(all.String())
 	if err != nil {
 		return nil, errSettings // pgx quotes the string
@@ -296,7 +362,7 @@ func (c conninfo) forPgx(applicationName string) (*pgx.ConnConfig, error) {
 // forLibpq is the form pg_dump gets on its command line: without the password,
 // which goes through the environment.
 func (c conninfo) forLibpq(applicationName string, version pgtools.Version) string {
-	out := conninfo{"connect_timeout": "15"}.with(c).with(conninfo{"application_name": applicationName})
+	out := conninfo{"connect_timeout": "15"}.with(c).bounded().with(conninfo{"application_name": applicationName})
 	delete(out, "password")
 	// An older libpq stops at what it does not know.
 	for keyword, since := range map[string]int{"require_auth": 16, "sslnegotiation": 17} {
