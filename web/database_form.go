@@ -70,7 +70,7 @@ func parseDatabase(typed url.Values) databaseForm {
 
 // checkURL sees to it that only a URL that can be used remains.
 func (f *databaseForm) checkURL() {
-	err := f.url.Check()
+	err := f.url.CheckRemote()
 	if len(f.url) > maxURL {
 		err = errors.New("it is too long")
 	}

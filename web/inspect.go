@@ -93,6 +93,9 @@ func (s *Server) testTyped(c echo.Context, f databaseForm, protected bool) (view
 // inspect connects, and says what came of it with the status of the answer. That a database cannot be reached is an
 // answer too.
 func (s *Server) inspect(c echo.Context, url cloner.URL, protected bool) (views.DatabaseTest, int, error) {
+	if err := url.CheckRemote(); err != nil { // it was saved before such URLs were refused
+		return views.DatabaseTest{Problem: "databases.url.unusable", Why: err.Error() + "."}, http.StatusUnprocessableEntity, nil
+	}
 	end, problem := s.testers.begin(currentUser(c).ID)
 	if problem != "" {
 		return views.DatabaseTest{Problem: problem}, http.StatusTooManyRequests, nil

@@ -315,6 +315,9 @@ func (s *Server) look(c echo.Context, id int64, fault string, ask func(context.C
 	if err != nil {
 		return nil, err
 	}
+	if err := u.CheckRemote(); err != nil { // it was saved before such URLs were refused
+		return []views.CloneReason{{Text: views.T(request, "databases.url.unusable"), Hint: err.Error() + "."}}, nil
+	}
 	ctx, cancel := context.WithTimeout(request, testPatience)
 	defer cancel()
 	err = ask(ctx, u)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -159,6 +160,12 @@ func (l *life) refusal(ctx context.Context) (*cloner.Reason, error) {
 			return &cloner.Reason{
 				Code: ReasonGone, Side: side, Text: "The saved database of the " + string(side) + " was removed.",
 				Hint: "Save it again, then start a new clone.",
+			}, nil
+		}
+		if err := url.CheckRemote(); err != nil { // it was saved before such URLs were refused
+			return &cloner.Reason{
+				Code: cloner.ReasonURL, Side: side, Text: fmt.Sprintf("The URL of the %s cannot be used: %v.", side, err),
+				Hint: "Change the saved database, then start a new clone.",
 			}, nil
 		}
 	}

@@ -54,6 +54,12 @@ func TestOutcomes(t *testing.T) {
 			},
 		},
 		{
+			name: "the target was saved with a file", source: library, want: state.Refused, reason: cloner.ReasonURL,
+			before: func(f *fixture) {
+				f.target = f.save("file", "postgres://u:pw@127.0.0.1:1/d?sslrootcert=/dev/zero")
+			},
+		},
+		{
 			name: "nobody answers", source: library, want: state.Refused, reason: cloner.ReasonHost,
 			before: func(f *fixture) { f.target = f.save("nowhere", "postgres://u:pw@127.0.0.1:1/d") },
 		},
