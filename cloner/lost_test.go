@@ -225,3 +225,28 @@ func TestProofNeedsDurableSnapshot(t *testing.T) {
 		t.Errorf("epochs %+v, want nothing kept", report.Epochs)
 	}
 }
+
+// A target that crashes takes all lanes with it. Whichever notices first, those that hold the snapshot on the source stay,
+// and all is of one snapshot.
+func TestCrashOfTargetKeepsTheSnapshot(t *testing.T) {
+	t.Parallel()
+	const lanes = 8
+	s := dbtest.Cluster(t, map[string]string{"restart_after_crash": "off"})
+	source, target := dbtest.Database(t), s.URL("")
+	dbtest.Exec(t, source, `CREATE FUNCTION wait_for(key int, n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
+		BEGIN PERFORM pg_advisory_xact_lock_shared(key); RETURN n; END $$`)
+	for i := range lanes {
+		dbtest.Exec(t, source, fmt.Sprintf("CREATE TABLE t%d (n int CHECK (public.wait_for(1, n) > 0)); INSERT INTO t%[1]d VALUES (1)", i))
+	}
+	spec := Spec{Source: URL(source), Target: URL(target), Lanes: lanes, Job: NewJob()}
+	st := stage{phase: PhaseCopy, when: PhaseCopy, side: Target, locks: "SELECT pg_advisory_lock(1)"}
+	report, err := st.play(t, spec, func(_ context.CancelCauseFunc, release func()) {
+		await(t, target, fmt.Sprintf("SELECT count(*) = %d FROM pg_stat_activity WHERE application_name LIKE 'calco/%s/%%' AND wait_event_type = 'Lock'", lanes, spec.Job))
+		crash(t, s)
+		release()
+	})
+	if err != nil || report.Status != StatusCompleted || len(report.Epochs) > 0 {
+		t.Errorf("status %s, error %v, epochs %+v, want completed with one snapshot", report.Status, err, report.Epochs)
+	}
+	nothingRuns(t, spec)
+}
