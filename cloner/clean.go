@@ -3,6 +3,7 @@ package cloner
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,6 +51,9 @@ func PreviewClean(ctx context.Context, spec Spec) (CleanPreview, error) {
 	}
 	if u.Filled || u.Read {
 		return CleanPreview{}, refuse(r.busyReason(Target, u))
+	}
+	if reasons, err := r.checkMarks(ctx); err != nil || len(reasons) > 0 {
+		return CleanPreview{}, errors.Join(err, refuse(reasons...))
 	}
 	p := CleanPreview{Database: r.targetFacts.Database}
 	contents, err := r.contents(ctx)

@@ -340,6 +340,10 @@ func TestForeignMarks(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, test.sql)
+			_, err := PreviewClean(t.Context(), Spec{Target: URL(target)})
+			if refused, ok := errors.AsType[*RefusedError](err); !ok || refused.Reasons[0].Code != ReasonForeignMarks {
+				t.Errorf("the preview: %v", err)
+			}
 			for _, spec := range []Spec{{Clean: true}, {Resume: true}, {Schemas: []string{"public"}}} {
 				spec.Source, spec.Target = URL(source), URL(target)
 				before := dbtest.Query(t, target, everything)
