@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -24,6 +25,9 @@ func connectReason(ctx context.Context, side Side, u URL, err error) (*Reason, e
 		return nil, perr
 	}
 	at := info.address()
+	if mode := info["sslmode"]; mode == "" || mode == "prefer" || mode == "allow" {
+		err = withoutRefusedTLS(err)
+	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return serverReason(r, u, info, pg), nil
 	}
@@ -94,6 +98,24 @@ func serverReason(r Reason, u URL, info conninfo, pg *pgconn.PgError) *Reason {
 	return &r
 }
 
+// withoutRefusedTLS leaves out of the errors of several tries those of a server that has no TLS: where it is only
+// preferred, the try without it is what failed.
+func withoutRefusedTLS(err error) error {
+	var tries interface{ Unwrap() []error }
+	if !errors.As(err, &tries) {
+		return err
+	}
+	others := slices.DeleteFunc(slices.Clone(tries.Unwrap()), isTLSRefused)
+	if len(others) == 0 {
+		return err
+	}
+	return errors.Join(others...)
+}
+
+func isTLSRefused(err error) bool {
+	return strings.Contains(err.Error(), "server refused TLS connection")
+}
+
 func isTLSError(err error) bool {
 	var unknown x509.UnknownAuthorityError
 	var host x509.HostnameError
@@ -103,7 +125,7 @@ func isTLSError(err error) bool {
 	var alert tls.AlertError
 	return errors.As(err, &unknown) || errors.As(err, &host) || errors.As(err, &invalid) ||
 		errors.As(err, &verify) || errors.As(err, &record) || errors.As(err, &alert) ||
-		strings.Contains(err.Error(), "server refused TLS connection")
+		isTLSRefused(err)
 }
 
 // tlsCause is the innermost error, which says what is wrong with the certificate;

@@ -364,6 +364,15 @@ func (c conninfo) forPgx(applicationName string) (*pgx.ConnConfig, error) {
 func (c conninfo) forLibpq(applicationName string, version pgtools.Version) string {
 	out := conninfo{"connect_timeout": "15"}.with(c).bounded().with(conninfo{"application_name": applicationName})
 	delete(out, "password")
+	// pgx takes the system's roots where none are named. Before version 16 libpq could not, and it still looks for a file
+	// at home unless it is told.
+	if root := out["sslrootcert"]; strings.HasPrefix(out["sslmode"], "verify-") && (root == "" || root == "system") {
+		if bundle := systemRoots(); bundle != "" {
+			out["sslrootcert"] = bundle
+		} else {
+			out["sslrootcert"] = "system"
+		}
+	}
 	// An older libpq stops at what it does not know.
 	for keyword, since := range map[string]int{"require_auth": 16, "sslnegotiation": 17} {
 		if version.Major() < since {
@@ -371,6 +380,23 @@ func (c conninfo) forLibpq(applicationName string, version pgtools.Version) stri
 		}
 	}
 	return out.String()
+}
+
+// systemRoots is the file with the roots that the system trusts, looked for where crypto/x509 does, or "".
+func systemRoots() string {
+	for _, file := range []string{
+		os.Getenv("SSL_CERT_FILE"),
+		"/etc/ssl/certs/ca-certificates.crt",                // Debian, Ubuntu, Alpine
+		"/etc/pki/tls/certs/ca-bundle.crt",                  // Fedora, RHEL 6
+		"/etc/ssl/ca-bundle.pem",                            // SUSE
+		"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // RHEL 7
+		"/etc/ssl/cert.pem",                                 // Alpine, macOS
+	} {
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+			return file
+		}
+	}
+	return ""
 }
 
 // address is host:port for people; several hosts are joined by commas.

@@ -2,10 +2,13 @@ package cloner
 
 import (
 	"errors"
+	"io"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -81,6 +84,71 @@ func TestConnectTimeoutIsBounded(t *testing.T) {
 		}
 		if got := info.forLibpq("a", 150000); typed != "" && typed != "7" && !strings.Contains(got, "connect_timeout='60'") {
 			t.Errorf("%q: pg_dump gets %s", typed, got)
+		}
+	}
+}
+
+// A server without TLS that is then cut off was called a server whose TLS is wrong, and the clone failed at once.
+func TestLostUnderPreferIsNoTLSError(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[string]ReasonCode{"prefer": ReasonHost, "require": ReasonTLS} {
+		u := URL("postgres://u:p@" + withoutTLS(t) + "/d?sslmode=" + mode)
+		_, err := dial(t.Context(), Source, u, "a")
+		if err == nil {
+			t.Fatal("connected")
+		}
+		reason, err := connectReason(t.Context(), Source, u, err)
+		if err != nil || reason.Code != want {
+			t.Errorf("%s: %+v, %v, want %s", mode, reason, err, want)
+		}
+	}
+}
+
+// withoutTLS answers each request for TLS with no, and closes the connection of whoever goes on without. It returns its address.
+func withoutTLS(t *testing.T) string {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answering sync.WaitGroup
+	answering.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			var request [8]byte
+			if _, err := io.ReadFull(c, request[:]); err == nil && request[4] == 4 { // 80877103, not a version
+				_, _ = c.Write([]byte("N"))
+			}
+			_ = c.Close()
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		answering.Wait()
+	})
+	return l.Addr().String()
+}
+
+// pg_dump before version 16 took "system" for the name of a file, after all rows were copied.
+func TestPgDumpGetsSystemRoots(t *testing.T) {
+	bundle := filepath.Join(t.TempDir(), "roots.pem")
+	if err := os.WriteFile(bundle, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SSL_CERT_FILE", bundle)
+	for parameters, want := range map[string]string{
+		"sslmode=verify-full&sslrootcert=system": bundle, "sslmode=verify-full": bundle, "sslmode=verify-ca": bundle,
+		"sslmode=verify-full&sslrootcert=/own": "/own",
+	} {
+		info, err := parseConninfo("postgres://u@h/d?" + parameters)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.forLibpq("a", 150000); !strings.Contains(got, "sslrootcert='"+want+"'") {
+			t.Errorf("%s: pg_dump gets %s", parameters, got)
 		}
 	}
 }
