@@ -90,6 +90,7 @@ func (r *run) refusedAsSource(ctx context.Context, tools pgtools.Version, inUse 
 	r.targetFacts = facts{VersionNum: r.sourceFacts.VersionNum}
 	reasons := append([]Reason{}, versionReasons(r.sourceFacts, Source)...)
 	reasons = append(reasons, toolsReasons(r.sourceFacts.major(), 0, tools)...)
+	reasons = append(reasons, parameterReasons(Source, r.spec.Source, tools)...)
 	unreadable, err := r.checkReadable(ctx)
 	if err != nil {
 		return nil, err
@@ -107,6 +108,7 @@ func (r *run) refusedAsTarget(ctx context.Context, tools pgtools.Version, inUse 
 	defer func() { r.control = nil }()
 	reasons := append([]Reason{}, versionReasons(r.targetFacts, Target)...)
 	reasons = append(reasons, toolsReasons(0, r.targetFacts.major(), tools)...)
+	reasons = append(reasons, parameterReasons(Target, r.spec.Target, tools)...)
 	unwritable, err := r.checkWritable(ctx)
 	if err != nil {
 		return nil, err

@@ -260,7 +260,33 @@ func (r *run) checkTools(ctx context.Context) ([]Reason, error) {
 		return nil, fmt.Errorf("look for pg_dump: %w", err)
 	}
 	r.pgDump, r.pgDumpVersion = path, version
-	return toolsReasons(r.sourceFacts.major(), r.targetFacts.major(), version), nil
+	reasons := toolsReasons(r.sourceFacts.major(), r.targetFacts.major(), version)
+	return slices.Concat(reasons, parameterReasons(Source, r.spec.Source, version), parameterReasons(Target, r.spec.Target, version)), nil
+}
+
+// parameterReasons refuses what a URL demands and this pg_dump, 0 for none, cannot keep to. Without require_auth it would
+// answer a server in clear text that the URL forbids.
+func parameterReasons(side Side, u URL, version pgtools.Version) []Reason {
+	info, err := parseConninfo(string(u))
+	if err != nil || version == 0 {
+		return nil
+	}
+	var reasons []Reason
+	for _, need := range []struct {
+		keyword string
+		since   int
+	}{{"require_auth", 16}, {"sslnegotiation", 17}} {
+		if info[need.keyword] == "" || version.Major() >= need.since || info[need.keyword] == "postgres" {
+			continue
+		}
+		reasons = append(reasons, Reason{
+			Code: ReasonClientTools, Side: side,
+			Text: fmt.Sprintf("The URL of the %s has %s, which the newest pg_dump here, of version %s, does not know.", side, need.keyword, version),
+			Hint: fmt.Sprintf("Install the package postgresql-client-%d (Debian, Ubuntu) or postgresql%d (RHEL) where Calco runs, or take %s out of the URL.",
+				need.since, need.since, need.keyword),
+		})
+	}
+	return reasons
 }
 
 // toolsReasons compares the newest pg_dump, 0 for none, with the servers: it refuses those

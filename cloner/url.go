@@ -373,11 +373,9 @@ func (c conninfo) forLibpq(applicationName string, version pgtools.Version) stri
 			out["sslrootcert"] = "system"
 		}
 	}
-	// An older libpq stops at what it does not know.
-	for keyword, since := range map[string]int{"require_auth": 16, "sslnegotiation": 17} {
-		if version.Major() < since {
-			delete(out, keyword)
-		}
+	// An older libpq stops at what it does not know. What matters of that, preflight has refused.
+	if version.Major() < 17 {
+		delete(out, "sslnegotiation")
 	}
 	return out.String()
 }

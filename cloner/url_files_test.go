@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"calco/cloner/pgtools"
 )
 
 // A file without an end took the process with it, and a pipe that nobody writes to held a worker for ever.
@@ -149,6 +151,28 @@ func TestPgDumpGetsSystemRoots(t *testing.T) {
 		}
 		if got := info.forLibpq("a", 150000); !strings.Contains(got, "sslrootcert='"+want+"'") {
 			t.Errorf("%s: pg_dump gets %s", parameters, got)
+		}
+	}
+}
+
+// pg_dump was given no require_auth where it does not know it, and would have answered in clear text.
+func TestParameterReasons(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		parameters string
+		version    pgtools.Version
+		want       int
+	}{
+		{"require_auth=scram-sha-256", 150020, 1},
+		{"require_auth=scram-sha-256", 160000, 0},
+		{"sslmode=require&sslnegotiation=direct", 160000, 1},
+		{"sslmode=require&sslnegotiation=direct", 170000, 0},
+		{"sslnegotiation=postgres&channel_binding=require", 150020, 0},
+		{"require_auth=md5", 0, 0}, // that there is none is said elsewhere
+	} {
+		got := parameterReasons(Source, URL("postgres://u@h/d?"+tt.parameters), tt.version)
+		if len(got) != tt.want || len(got) > 0 && got[0].Code != ReasonClientTools {
+			t.Errorf("%s with %s: %+v, want %d", tt.parameters, tt.version, got, tt.want)
 		}
 	}
 }

@@ -175,7 +175,7 @@ func TestForLibpq(t *testing.T) {
 	t.Parallel()
 	info := conninfo{"host": "h", "require_auth": "scram-sha-256", "sslnegotiation": "direct"}
 	for version, want := range map[pgtools.Version]string{
-		150020: `application_name='a' connect_timeout='15' host='h'`,
+		150020: `application_name='a' connect_timeout='15' host='h' require_auth='scram-sha-256'`,
 		160000: `application_name='a' connect_timeout='15' host='h' require_auth='scram-sha-256'`,
 		170001: `application_name='a' connect_timeout='15' host='h' require_auth='scram-sha-256' sslnegotiation='direct'`,
 	} {
