@@ -218,7 +218,7 @@ func TestResumeTask(t *testing.T) {
 		status cloner.Status
 		user   state.User
 	}{{cloner.StatusFailed, ana}, {cloner.StatusCancelled, admin}} {
-		id := create(t, store, ana, save(t, store, ana, fmt.Sprint("source", i)), save(t, store, ana, fmt.Sprint("target", i)))
+		id := create(t, store, ana, save(t, store, ana, fmt.Sprint("source", i), shared), save(t, store, ana, fmt.Sprint("target", i), shared))
 		resumableAs(t, store, id, c.status)
 		before := task(t, store, id)
 		if !before.Resumable {

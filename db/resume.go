@@ -20,8 +20,7 @@ func (s *Store) ResumeTask(ctx context.Context, u state.User, id string) error {
 		if err != nil {
 			return err
 		}
-		lent := []int64{old.Source.ConnectionID, old.Target.ConnectionID}
-		source, target, err := pair(ctx, tx, u, lent[0], lent[1], lent)
+		source, target, err := pair(ctx, tx, u, old.Source.ConnectionID, old.Target.ConnectionID)
 		if err != nil {
 			return err
 		}

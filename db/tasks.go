@@ -24,7 +24,7 @@ const (
 
 // CreateTask queues a job, in one transaction with the River job that carries it to a worker. The errors are
 // state.ErrNotFound for a database that the user does not see, state.ErrSameConnection, state.ErrProtected,
-// state.ErrTargetBusy, state.ErrIsSource, state.ErrIsTarget, and state.ErrConflict: the job to try again has not ended or
+// state.ErrTargetBusy, state.ErrIsSource, state.ErrIsTarget, state.ErrMoved, and state.ErrConflict: the job to try again has not ended or
 // was tried again already.
 func (s *Store) CreateTask(ctx context.Context, t state.NewTask) (id string, err error) {
 	id = state.NewTaskID()
@@ -64,26 +64,32 @@ func choose(ctx context.Context, tx pgx.Tx, t state.NewTask) (source, target sta
 	if t.SourceID == t.TargetID {
 		return source, target, state.ErrSameConnection
 	}
-	var lent []int64 // by the job that is tried again
+	var old state.Task
 	if t.RetryOf != "" {
-		if lent, err = retried(ctx, tx, t); err != nil {
+		if old, err = retried(ctx, tx, t); err != nil {
 			return source, target, err
 		}
 	}
-	return pair(ctx, tx, t.User, t.SourceID, t.TargetID, lent)
+	if source, target, err = pair(ctx, tx, t.User, t.SourceID, t.TargetID); err != nil || t.RetryOf == "" {
+		return source, target, err
+	}
+	// What was shown and typed is where the old job went. A saved database may lead elsewhere by now.
+	if !old.Source.Same(source.Place()) || !old.Target.Same(target.Place()) {
+		err = state.ErrMoved
+	}
+	return source, target, err
 }
 
-// pair returns a source and a target that a user sees, or that were lent to the user, and keeps them as they are until the
-// transaction ends.
-func pair(ctx context.Context, tx pgx.Tx, u state.User, sourceID, targetID int64, lent []int64) (source, target state.Connection, err error) {
+// pair returns a source and a target that a user sees now, and keeps them as they are until the transaction ends.
+func pair(ctx context.Context, tx pgx.Tx, u state.User, sourceID, targetID int64) (source, target state.Connection, err error) {
 	rows, _ := tx.Query(ctx, `
 		SELECT `+connectionColumns+`
 		FROM   connections c
 		LEFT   JOIN users u ON u.id = c.owner_id
 		WHERE  c.id IN ($1, $2)
-		AND    (c.shared OR c.owner_id = $3 OR c.id = any($4))
+		AND    (c.shared OR c.owner_id = $3)
 		ORDER  BY c.id
-		FOR    SHARE OF c`, sourceID, targetID, u.ID, lent)
+		FOR    SHARE OF c`, sourceID, targetID, u.ID)
 	both, err := pgx.CollectRows(rows, scanConnection)
 	if err != nil {
 		return source, target, err
@@ -101,26 +107,26 @@ func pair(ctx context.Context, tx pgx.Tx, u state.User, sourceID, targetID int64
 	return source, target, nil
 }
 
-// retried returns the databases of the job to try again, which whoever may act on it may use.
-func retried(ctx context.Context, tx pgx.Tx, t state.NewTask) (lent []int64, err error) {
-	var old state.Task
+// retried returns what trying a job again has to know of it.
+func retried(ctx context.Context, tx pgx.Tx, t state.NewTask) (old state.Task, err error) {
 	err = tx.QueryRow(ctx, `
-		SELECT coalesce(b.user_id, 0), b.status, array_remove(ARRAY[b.source_id, b.target_id], NULL),
+		SELECT coalesce(b.user_id, 0), b.status, b.source, coalesce(b.source_id, 0), b.target, coalesce(b.target_id, 0),
 		       coalesce((SELECT n.id FROM background_tasks n WHERE n.retry_of = b.id), '')
 		FROM   background_tasks b
 		WHERE  b.id = $1
-		FOR    UPDATE OF b`, t.RetryOf).Scan(&old.UserID, &old.Status, &lent, &old.Newest)
+		FOR    UPDATE OF b`, t.RetryOf).
+		Scan(&old.UserID, &old.Status, &old.Source, &old.Source.ConnectionID, &old.Target, &old.Target.ConnectionID, &old.Newest)
 	switch {
 	case err != nil:
-		return nil, err
+		return old, err
 	case !old.MayAct(t.User):
-		return nil, state.ErrNotFound
+		return old, state.ErrNotFound
 	case !old.Status.Ended():
-		return nil, fmt.Errorf("the job to try again has not ended: %w", state.ErrConflict)
+		return old, fmt.Errorf("the job to try again has not ended: %w", state.ErrConflict)
 	case old.Newest != "":
-		return nil, fmt.Errorf("the job was tried again already, as %s: %w", old.Newest, state.ErrConflict)
+		return old, fmt.Errorf("the job was tried again already, as %s: %w", old.Newest, state.ErrConflict)
 	}
-	return lent, nil
+	return old, nil
 }
 
 // checkFree refuses what other jobs are busy with. One database may be saved under two names, so where they are is

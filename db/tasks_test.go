@@ -178,7 +178,7 @@ func TestAttempts(t *testing.T) {
 	t.Parallel()
 	store := open(t)
 	ana, admin := addUser(t, store, state.RoleMember), addUser(t, store, state.RoleAdmin)
-	source, target := save(t, store, ana, "source"), save(t, store, ana, "target")
+	source, target := save(t, store, ana, "source", shared), save(t, store, ana, "target", shared)
 	if _, err := store.CurrentTask(t.Context(), ana.ID); !errors.Is(err, state.ErrNotFound) {
 		t.Errorf("the current job of nobody: %v", err)
 	}
@@ -187,7 +187,7 @@ func TestAttempts(t *testing.T) {
 	if got, err := store.CurrentTask(t.Context(), ana.ID); err != nil || got.ID != first || got.Error == "" || got.Report == nil {
 		t.Errorf("current after a failure: %+v, %v", got, err)
 	}
-	// An admin sees neither database, but may try the job again.
+	// An admin may try a job again that is somebody else's.
 	second := create(t, store, admin, source, target, retryOf(first))
 	if _, err := store.CurrentTask(t.Context(), ana.ID); !errors.Is(err, state.ErrNotFound) {
 		t.Errorf("current after another attempt: %v", err)
@@ -211,6 +211,37 @@ func TestAttempts(t *testing.T) {
 	}
 	if _, err := store.Attempts(t.Context(), "aaaaaaaaaa"); !errors.Is(err, state.ErrNotFound) {
 		t.Errorf("attempts of nothing: %v", err)
+	}
+}
+
+// Trying a job again, and going on with it, went on for ever on databases that had been withdrawn, and a retry went wherever
+// the saved database led by then, though the place of the old job had been shown and typed.
+func TestRightsNow(t *testing.T) {
+	t.Parallel()
+	store := open(t)
+	ana, bob := addUser(t, store, state.RoleMember), addUser(t, store, state.RoleMember)
+	source, target := save(t, store, bob, "source"), save(t, store, ana, "target", shared)
+	id := create(t, store, bob, source, target)
+	resumableAs(t, store, id, cloner.StatusFailed)
+	again := state.NewTask{User: bob, SourceID: source.ID, TargetID: target.ID, RetryOf: id}
+
+	target.Shared = false
+	if err := store.ChangeConnection(t.Context(), target, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.CreateTask(t.Context(), again); !errors.Is(err, state.ErrNotFound) {
+		t.Errorf("tried again into a database that was withdrawn: %v", err)
+	}
+	if err := store.ResumeTask(t.Context(), bob, id); !errors.Is(err, state.ErrNotFound) {
+		t.Errorf("resumed into a database that was withdrawn: %v", err)
+	}
+
+	target.Shared = true
+	if err := store.ChangeConnection(t.Context(), target, "postgres://u:pw@db.example.org/precious"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.CreateTask(t.Context(), again); !errors.Is(err, state.ErrMoved) {
+		t.Errorf("tried again into another database: %v", err)
 	}
 }
 

@@ -43,12 +43,18 @@ func TestAttempts(t *testing.T) {
 }
 
 // Clean target and retry: the confirmation says what would be dropped, and the name is typed. An admin may do it with
-// databases that are private to the owner.
+// databases that the admin sees.
 func TestRetry(t *testing.T) {
 	t.Parallel()
 	f := newCloneFixture(t)
 	source, _ := f.pair(f.owner)
 	target, _ := f.real("Staging", shop)
+	for _, d := range []state.Connection{source, target} {
+		d.Shared = true
+		if err := f.store.ChangeConnection(t.Context(), d, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
 	onlyApp := func(n *state.NewTask) { n.Schemas = []string{"app"} }
 	first := f.startBetween(source, target, onlyApp)
 	f.end(first, "failed")
@@ -87,6 +93,40 @@ func TestRetry(t *testing.T) {
 	if n := f.query(`SELECT count(*) FROM background_tasks`)[0][0]; n != "2" {
 		t.Errorf("there are %s jobs", n)
 	}
+}
+
+// The page showed the contents of whatever the saved database led to by now, though its reader might not see it any more,
+// and the retry dropped them.
+func TestRetryShowsNothingElse(t *testing.T) {
+	t.Parallel()
+	f := newCloneFixture(t)
+	source, _ := f.pair(f.other)
+	target, _ := f.real("Staging", shop)
+	_, elsewhere := f.real("Precious", shop)
+	change := func(shared bool, url cloner.URL) {
+		t.Helper()
+		target.Shared = shared
+		if err := f.store.ChangeConnection(t.Context(), target, url); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(true, "")
+	failed := f.startBetween(source, target)
+	f.end(failed, "failed")
+	v, path := f.as(f.other), "/clones/"+failed+"/retry"
+	says(t, v.get(path), "app.<wbr>orders")
+
+	change(false, "")
+	page := v.get(path)
+	lacks(t, page, "app.<wbr>orders")
+	says(t, page, "This database is no longer there.")
+	want(t, "withdrawn", v.post(path, "confirm", target.Database), "422")
+
+	change(true, cloner.URL(elsewhere))
+	page = v.get(path)
+	lacks(t, page, "app.<wbr>orders")
+	says(t, page, "leads to another place")
+	want(t, "moved", v.post(path, "confirm", target.Database), "422")
 }
 
 // What has changed since a job ended is said where it is tried again, and what was typed stays.

@@ -297,7 +297,7 @@ func (s *Server) drawRetry(c echo.Context, status int, task state.Task, errs vie
 	switch {
 	case task.Status.Ended():
 		var err error
-		if props.Preview, err = s.previewClean(c, task.Target, task.Schemas); err != nil {
+		if props.Preview, err = s.previewRetry(c, task); err != nil {
 			return err
 		}
 		props.Preview.Typed, props.Preview.Error = c.FormValue("confirm"), errs["confirm"]
@@ -307,6 +307,24 @@ func (s *Server) drawRetry(c echo.Context, status int, task state.Task, errs vie
 		props.Running = true
 	}
 	return s.render(c, status, views.RetryPage(s.page(c, "clone.retry"), props))
+}
+
+// previewRetry is previewClean, only where the job went and where its reader may go now: nothing is told of another database.
+func (s *Server) previewRetry(c echo.Context, task state.Task) (views.CleanPreviewProps, error) {
+	target, err := s.connections.Connection(c.Request().Context(), currentUser(c), task.Target.ConnectionID)
+	if err == nil && !task.Target.Same(target.Place()) {
+		err = state.ErrMoved
+	}
+	if _, text := createError(err); text != "" {
+		reason := views.CloneReason{Text: views.T(c.Request().Context(), text)}
+		return views.CleanPreviewProps{
+			Place: viewPlace(task.Target), Database: task.Target.Database, Schemas: task.Schemas, Reasons: []views.CloneReason{reason},
+		}, nil
+	}
+	if err != nil {
+		return views.CleanPreviewProps{}, err
+	}
+	return s.previewClean(c, task.Target, task.Schemas)
 }
 
 func clonePath(id string) string { return "/clones/" + url.PathEscape(id) }

@@ -162,6 +162,7 @@ var createErrors = []struct {
 	{state.ErrTargetBusy, "target", "form.error.busy"},
 	{state.ErrIsSource, "target", "form.error.reading"},
 	{state.ErrIsTarget, "source", "form.error.writing"},
+	{state.ErrMoved, "", "form.error.moved"},
 	{state.ErrNotFound, "", "form.error.gone"},
 }
 

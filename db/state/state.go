@@ -23,6 +23,8 @@ var (
 	ErrIsSource = errors.New("another job reads from this target")
 	// ErrIsTarget: another job is writing to this source.
 	ErrIsTarget = errors.New("another job writes to this source")
+	// ErrMoved: a saved database of the job leads elsewhere by now.
+	ErrMoved = errors.New("the saved database leads elsewhere by now")
 	// ErrSameConnection: source and target are one saved database.
 	ErrSameConnection = errors.New("source and target are the same")
 )
