@@ -30,6 +30,7 @@ func (s *Store) Claim(ctx context.Context, r runner.Run, worker string) (job run
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		var sourceID, targetID int64
 		var sourceURL, targetURL []byte
+		var source, target jobEnd
 		err := tx.QueryRow(ctx, `
 			UPDATE background_tasks t
 			SET    status = 'running', worker = $3, started_at = coalesce(t.started_at, now()),
@@ -43,11 +44,18 @@ func (s *Store) Claim(ctx context.Context, r runner.Run, worker string) (job run
 			AND    b.id = t.id
 			RETURNING t.schemas, t.clean, coalesce(source.id, 0), source.url_sealed, coalesce(target.id, 0), target.url_sealed,
 			          coalesce(target.protected, false), t.touched,
+			          t.source, coalesce(source.address, ''), coalesce(source.database, ''),
+			          t.user_id IS NOT NULL AND coalesce(source.shared OR source.owner_id = t.user_id, false),
+			          t.target, coalesce(target.address, ''), coalesce(target.database, ''),
+			          t.user_id IS NOT NULL AND coalesce(target.shared OR target.owner_id = t.user_id, false),
 			          coalesce((SELECT max(number) FROM task_events WHERE task_id = t.id), 0)`, r.Task, r.Term, worker).
-			Scan(&job.Spec.Schemas, &job.Spec.Clean, &sourceID, &sourceURL, &targetID, &targetURL, &job.Protected, &job.Touched, &job.Events)
+			Scan(&job.Spec.Schemas, &job.Spec.Clean, &sourceID, &sourceURL, &targetID, &targetURL, &job.Protected, &job.Touched,
+				&source.kept, &source.now.Address, &source.now.Database, &source.seen,
+				&target.kept, &target.now.Address, &target.now.Database, &target.seen, &job.Events)
 		if err != nil {
 			return lostIfNone(err)
 		}
+		job.SourceStands, job.TargetStands = source.stands(), target.stands()
 		// Nothing is on its way any more; what the table still lacks, the new life will say.
 		if _, err := tx.Exec(ctx, `UPDATE task_tables SET status = 'waiting' WHERE task_id = $1 AND status = 'copying'`, r.Task); err != nil {
 			return err
@@ -65,6 +73,25 @@ func (s *Store) Claim(ctx context.Context, r runner.Run, worker string) (job run
 	})
 	job.Spec.Job, job.Spec.Term = r.Task, r.Term
 	return job, explain("claim the job", err)
+}
+
+// jobEnd is one end of a job: where it led when the job was made and where it leads now, and whether the job's user may see
+// the saved database now.
+type jobEnd struct {
+	kept, now state.Place
+	seen      bool
+}
+
+func (e jobEnd) stands() runner.Standing {
+	switch {
+	case e.now.Address == "":
+		return runner.Gone
+	case !e.seen:
+		return runner.Withdrawn
+	case !e.kept.Same(e.now):
+		return runner.Moved
+	}
+	return runner.Stands
 }
 
 // past returns the report of the last clone like this one, or nil. What it found to be different takes no part.

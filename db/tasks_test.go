@@ -245,6 +245,40 @@ func TestRightsNow(t *testing.T) {
 	}
 }
 
+// A job that waits, or that goes on in another process, is claimed with what is true by then.
+func TestClaimAsksAgain(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		name           string
+		meanwhile      string
+		source, target runner.Standing
+	}{
+		{"as it was", `SELECT`, runner.Stands, runner.Stands},
+		{"spelled otherwise", `UPDATE connections SET address = 'DB.example.org.:5432'`, runner.Stands, runner.Stands},
+		{"shared no more", `UPDATE connections SET shared = false`, runner.Stands, runner.Withdrawn},
+		{"the user is gone", `DELETE FROM users WHERE id = (SELECT user_id FROM background_tasks)`, runner.Gone, runner.Withdrawn},
+		{"removed", `DELETE FROM connections WHERE shared`, runner.Stands, runner.Gone},
+		{"another server", `UPDATE connections SET address = 'db2.example.org:5432' WHERE shared`, runner.Stands, runner.Moved},
+		{"another database", `UPDATE connections SET database = 'other' WHERE NOT shared`, runner.Moved, runner.Stands},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			store, url := openAt(t)
+			ana, bob := addUser(t, store, state.RoleMember), addUser(t, store, state.RoleMember)
+			source, target := save(t, store, bob, "source"), save(t, store, ana, "target", shared)
+			id := create(t, store, bob, source, target)
+			if c.source == runner.Gone { // as the store does with a user: what nobody else sees goes first
+				dbtest.Exec(t, url, `DELETE FROM connections WHERE NOT shared`)
+			}
+			dbtest.Exec(t, url, c.meanwhile)
+			if job := claim(t, store, id); job.SourceStands != c.source || job.TargetStands != c.target {
+				t.Errorf("claimed: source %d, target %d, want %d and %d", job.SourceStands, job.TargetStands, c.source, c.target)
+			}
+		})
+	}
+}
+
 func TestTaskLists(t *testing.T) {
 	t.Parallel()
 	store, url := openAt(t)

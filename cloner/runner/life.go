@@ -22,6 +22,8 @@ const (
 	ReasonProtected     cloner.ReasonCode = "protected"      // the target is protected by now
 	ReasonStateDatabase cloner.ReasonCode = "state_database" // the target is Calco's own
 	ReasonGone          cloner.ReasonCode = "gone"           // the saved database was removed
+	ReasonWithdrawn     cloner.ReasonCode = "withdrawn"      // the job's user may not use the saved database any more
+	ReasonMoved         cloner.ReasonCode = "moved"          // the saved database leads elsewhere by now
 )
 
 // life is one job in this process, from its claim to its outcome.
@@ -155,13 +157,10 @@ func (l *life) awaitRefusal(ctx context.Context) (*cloner.Reason, error) {
 // refusal looks at what may have changed since the job was started.
 func (l *life) refusal(ctx context.Context) (*cloner.Reason, error) {
 	spec := l.job.Spec
+	if reason := cmp.Or(l.job.SourceStands.reason(cloner.Source), l.job.TargetStands.reason(cloner.Target)); reason != nil {
+		return reason, nil
+	}
 	for side, url := range map[cloner.Side]cloner.URL{cloner.Source: spec.Source, cloner.Target: spec.Target} {
-		if url == "" {
-			return &cloner.Reason{
-				Code: ReasonGone, Side: side, Text: "The saved database of the " + string(side) + " was removed.",
-				Hint: "Save it again, then start a new clone.",
-			}, nil
-		}
 		if err := url.CheckRemote(); err != nil { // it was saved before such URLs were refused
 			return &cloner.Reason{
 				Code: cloner.ReasonURL, Side: side, Text: fmt.Sprintf("The URL of the %s cannot be used: %v.", side, err),
@@ -183,6 +182,30 @@ func (l *life) refusal(ctx context.Context) (*cloner.Reason, error) {
 		Code: ReasonStateDatabase, Side: cloner.Target, Text: "This is Calco's own state database.",
 		Hint: "Choose another target.",
 	}, nil
+}
+
+// reason is why a job must not use a database that stands so, or nil.
+func (s Standing) reason(side cloner.Side) *cloner.Reason {
+	the := "The saved database of the " + string(side)
+	switch s {
+	case Gone:
+		return &cloner.Reason{
+			Code: ReasonGone, Side: side, Text: the + " was removed.",
+			Hint: "Save it again, then start a new clone.",
+		}
+	case Withdrawn:
+		return &cloner.Reason{
+			Code: ReasonWithdrawn, Side: side, Text: the + " is not shared any more with the one who started the clone, or that account was removed.",
+			Hint: "Have it shared again, or start a new clone with a database that you can see.",
+		}
+	case Moved:
+		return &cloner.Reason{
+			Code: ReasonMoved, Side: side, Text: the + " leads to another database than when the clone was started.",
+			Hint: "Start a new clone.",
+		}
+	case Stands:
+	}
+	return nil
 }
 
 // beatUntil writes how far the job is, about once a second. What cannot be written now is written later: the copy goes

@@ -54,6 +54,19 @@ func TestOutcomes(t *testing.T) {
 			},
 		},
 		{
+			name: "the source is withdrawn meanwhile", source: library, want: state.Refused, reason: runner.ReasonWithdrawn,
+			after: func(f *fixture) {
+				f.user, _ = f.store.AddUser(f.Context(), "bob@example.org", state.RoleAdmin, "")
+				dbtest.Exec(f, f.url, fmt.Sprintf(`UPDATE connections SET owner_id = %d WHERE id = %d`, f.user.ID, f.source))
+			},
+		},
+		{
+			name: "the target leads elsewhere meanwhile", source: library, want: state.Refused, reason: runner.ReasonMoved,
+			after: func(f *fixture) {
+				dbtest.Exec(f, f.url, fmt.Sprintf(`UPDATE connections SET database = 'precious' WHERE id = %d`, f.target))
+			},
+		},
+		{
 			name: "the target was saved with a file", source: library, want: state.Refused, reason: cloner.ReasonURL,
 			before: func(f *fixture) {
 				f.target = f.save("file", "postgres://u:pw@127.0.0.1:1/d?sslrootcert=/dev/zero")

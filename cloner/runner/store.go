@@ -22,13 +22,28 @@ type Run struct {
 	Term int64
 }
 
+// Standing is whether a job may still use one of its saved databases.
+type Standing int
+
+// The standings. Moved: it leads elsewhere than when the job was made. Withdrawn: the job's user may not see it any more,
+// or is gone.
+const (
+	Stands Standing = iota
+	Gone
+	Withdrawn
+	Moved
+)
+
 // Job is what a worker has claimed: what was asked for, and what is true of its databases now.
 type Job struct {
-	Spec      cloner.Spec    // without a URL where the saved database is gone
-	Protected bool           // the target is, by now
-	Past      *cloner.Report // of the last clone of the same schemas from the one into the other, if there was one
-	Touched   bool           // an earlier life has begun to change the target
-	Events    int64          // the number of the last event of its log, which goes on over all its lives
+	Spec      cloner.Spec // without a URL where the saved database is gone
+	Protected bool        // the target is, by now
+
+	SourceStands, TargetStands Standing
+
+	Past    *cloner.Report // of the last clone of the same schemas from the one into the other, if there was one
+	Touched bool           // an earlier life has begun to change the target
+	Events  int64          // the number of the last event of its log, which goes on over all its lives
 }
 
 // Beat is what a worker says of its job about once a second. Saying the same twice does no harm.

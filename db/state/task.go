@@ -1,7 +1,11 @@
 package state
 
 import (
+	"cmp"
 	"crypto/rand"
+	"net"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,7 +42,44 @@ type Place struct {
 }
 
 // Same tells whether two places are one database, as far as their addresses say it.
-func (p Place) Same(q Place) bool { return p.Address == q.Address && p.Database == q.Database }
+func (p Place) Same(q Place) bool {
+	return p.Database == q.Database && slices.Equal(servers(p.Address), servers(q.Address))
+}
+
+// Meets is Same for places with several hosts too: it tells whether one of them may lead to where one of the other's does.
+func (p Place) Meets(q Place) bool {
+	return p.Database == q.Database && slices.ContainsFunc(servers(p.Address), func(s string) bool {
+		return slices.Contains(servers(q.Address), s)
+	})
+}
+
+// servers are the hosts and ports of an address, each spelled in one way. libpq's lists have the hosts first, and then one
+// port for all or one for each.
+func servers(address string) []string {
+	at := strings.LastIndexByte(address, ':')
+	if at < 0 {
+		return []string{address}
+	}
+	hosts, ports := strings.Split(address[:at], ","), strings.Split(address[at+1:], ",")
+	for i, host := range hosts {
+		port := ports[min(i, len(ports)-1)]
+		hosts[i] = net.JoinHostPort(spelled(host), cmp.Or(port, "5432"))
+	}
+	return hosts
+}
+
+// spelled is a host in one of the ways it can be spelled.
+func spelled(host string) string {
+	host = strings.ToLower(strings.Trim(host, "[]"))
+	host = strings.TrimSuffix(host, ".")
+	if ip, err := netip.ParseAddr(host); err == nil {
+		host = ip.Unmap().String()
+		if ip.Unmap().IsLoopback() {
+			return "localhost"
+		}
+	}
+	return host
+}
 
 // Task is one job: a row of background_tasks.
 type Task struct {
