@@ -19,6 +19,7 @@ type Inspection struct {
 	Provider string       `json:"provider,omitempty"` // who runs the server, where it shows
 	Size     int64        `json:"size"`               // of the database, in bytes
 	Schemas  []SchemaInfo `json:"schemas"`
+	Identity Identity     `json:"-"`
 
 	// What a clone of the whole database from here, or into here without clean, would be
 	// refused for.
@@ -59,7 +60,7 @@ func Inspect(ctx context.Context, u URL) (Inspection, error) {
 	if err := r.source.exec(ctx, inspectPatient); err != nil {
 		return Inspection{}, fmt.Errorf("set up the session: %w", err)
 	}
-	i := Inspection{Endpoint: r.report.Source}
+	i := Inspection{Endpoint: r.report.Source, Identity: r.sourceFacts.identity(u)}
 	if i.Schemas, err = collect[SchemaInfo](ctx, r.source, schemasSQL); err != nil {
 		return Inspection{}, fmt.Errorf("list schemas: %w", err)
 	}

@@ -2,19 +2,13 @@ package db
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"calco/cloner"
 	"calco/db/state"
 )
-
-// ownPatience bounds how long OwnsDatabase looks.
-const ownPatience = 5 * time.Second
 
 const connectionColumns = `
 	c.id, coalesce(c.owner_id, 0), coalesce(u.email, ''), c.name, c.environment, c.address, c.database, c.role,
@@ -112,7 +106,9 @@ func (s *Store) changeURL(ctx context.Context, tx pgx.Tx, id int64, url cloner.U
 	at := url.Endpoint()
 	_, err = tx.Exec(ctx, `
 		UPDATE connections
-		SET    address = $2, database = $3, role = $4, url_sealed = $5
+		SET    address = $2, database = $3, role = $4, url_sealed = $5,
+		       system_identifier = CASE WHEN (address, database) = ($2, $3) THEN system_identifier END,
+		       database_oid      = CASE WHEN (address, database) = ($2, $3) THEN database_oid END
 		WHERE  id = $1`, id, at.Address, at.Database, at.User, sealed)
 	return err
 }
@@ -143,35 +139,3 @@ func (s *Store) ConnectionURL(ctx context.Context, id int64) (cloner.URL, error)
 
 // placeOfURL is where the URL of a saved database may be read, and nowhere else.
 func placeOfURL(id int64) string { return fmt.Sprintf("URL of connection %d", id) }
-
-// OwnsDatabase tells whether a URL leads to the state database itself, under whatever name. A database that does not
-// answer soon is not found to be.
-func (s *Store) OwnsDatabase(ctx context.Context, url cloner.URL) (owns bool, err error) {
-	config, err := url.Config("calco")
-	if err != nil {
-		return false, fmt.Errorf("look whether it is the state database: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, ownPatience)
-	defer cancel()
-	there, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return false, nil //nolint:nilerr // whoever uses the database will be told
-	}
-	defer there.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only asked
-	// An advisory lock is seen only within one database of one server. One with random keys that is held here and cannot
-	// be had there is proof, and needs no privilege.
-	k1, k2 := rand.Int32(), rand.Int32()
-	err = s.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, $2)`, k1, k2); err != nil {
-			return fmt.Errorf("look whether it is the state database: %w", err)
-		}
-		var free bool
-		err := there.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1, $2)`, k1, k2).Scan(&free)
-		owns = err == nil && !free
-		return nil
-	})
-	if errors.Is(err, context.DeadlineExceeded) {
-		return false, nil
-	}
-	return owns, err
-}

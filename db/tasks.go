@@ -101,10 +101,7 @@ func pair(ctx context.Context, tx pgx.Tx, u state.User, sourceID, targetID int64
 	if source.ID != sourceID {
 		source, target = target, source
 	}
-	if target.Protected {
-		return source, target, state.ErrProtected
-	}
-	return source, target, nil
+	return source, target, checkProtected(ctx, tx, target)
 }
 
 // retried returns what trying a job again has to know of it.

@@ -20,6 +20,7 @@ type Connections interface {
 	ChangeConnection(context.Context, state.Connection, cloner.URL) error
 	RemoveConnection(ctx context.Context, id int64) error
 	ConnectionURL(ctx context.Context, id int64) (cloner.URL, error)
+	KeepIdentity(context.Context, int64, cloner.Identity) error
 	OwnsDatabase(context.Context, cloner.URL) (bool, error)
 }
 

@@ -75,7 +75,7 @@ func (s *Server) testSaved(c echo.Context, saved state.Connection) (views.Databa
 	if err != nil {
 		return views.DatabaseTest{}, 0, err
 	}
-	return s.inspect(c, url, saved.Protected)
+	return s.inspect(c, url, saved.ID, saved.Protected)
 }
 
 func (s *Server) testTyped(c echo.Context, f databaseForm, protected bool) (views.DatabaseTest, int, error) {
@@ -87,12 +87,12 @@ func (s *Server) testTyped(c echo.Context, f databaseForm, protected bool) (view
 	case f.url == "":
 		return views.DatabaseTest{Problem: "databases.test.form", Fields: slices.Sorted(maps.Keys(f.seen.Errors))}, http.StatusUnprocessableEntity, nil
 	}
-	return s.inspect(c, f.url, protected)
+	return s.inspect(c, f.url, 0, protected)
 }
 
 // inspect connects, and says what came of it with the status of the answer. That a database cannot be reached is an
-// answer too.
-func (s *Server) inspect(c echo.Context, url cloner.URL, protected bool) (views.DatabaseTest, int, error) {
+// answer too. What a saved database is found to be is kept with it; one that is not saved has the id 0.
+func (s *Server) inspect(c echo.Context, url cloner.URL, id int64, protected bool) (views.DatabaseTest, int, error) {
 	if err := url.CheckRemote(); err != nil { // it was saved before such URLs were refused
 		return views.DatabaseTest{Problem: "databases.url.unusable", Why: err.Error() + "."}, http.StatusUnprocessableEntity, nil
 	}
@@ -115,6 +115,11 @@ func (s *Server) inspect(c echo.Context, url cloner.URL, protected bool) (views.
 		return views.DatabaseTest{}, 0, err
 	case err != nil:
 		return views.DatabaseTest{Problem: "databases.test.fault", Why: err.Error()}, http.StatusOK, nil
+	}
+	if id != 0 {
+		if err := s.connections.KeepIdentity(ctx, id, found.Identity); err != nil {
+			return views.DatabaseTest{}, 0, err
+		}
 	}
 	shown := inspected(found)
 	if protected {

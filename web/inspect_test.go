@@ -71,6 +71,11 @@ func TestTestConnection(t *testing.T) {
 		a.server.testers = testers{}
 	}
 	says(t, v.post(at(saved, "/test"), "name", "Being typed"), `value="Being typed"`)
+	kept := dbtest.Query(t, a.database, `
+		SELECT count(*) FROM connections, pg_control_system() s WHERE connections.system_identifier = s.system_identifier::text AND database_oid > 0`)
+	if kept[0][0] != "1" {
+		t.Error("the test did not keep what the database is")
+	}
 }
 
 // fieldsOf is a URL as a form with fields.

@@ -20,6 +20,7 @@ const (
 // The reasons of refusals that only the keeper of the jobs knows.
 const (
 	ReasonProtected     cloner.ReasonCode = "protected"      // the target is protected by now
+	ReasonFork          cloner.ReasonCode = "fork"           // the target has the identity of a protected database
 	ReasonStateDatabase cloner.ReasonCode = "state_database" // the target is Calco's own
 	ReasonGone          cloner.ReasonCode = "gone"           // the saved database was removed
 	ReasonWithdrawn     cloner.ReasonCode = "withdrawn"      // the job's user may not use the saved database any more
@@ -109,7 +110,7 @@ func outlive(ctx, stopping context.Context, by time.Duration) (context.Context, 
 
 // clone is the engine's part, unless the job must not begin.
 func (l *life) clone(ctx context.Context) cloner.Report {
-	reason, err := l.awaitRefusal(ctx)
+	reason, err := l.awaitRefusal(ctx, l.refusal)
 	switch {
 	case context.Cause(ctx) != nil && errors.Is(context.Cause(ctx), cloner.ErrCancelled):
 		return cloner.Report{Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error(), Resumable: l.job.Touched}
@@ -124,9 +125,19 @@ func (l *life) clone(ctx context.Context) cloner.Report {
 	return report
 }
 
-// begin notes that the target is about to change, before it does: where that is not noted and no marks are on the target,
+// begin asks whether the target, being what it is, may be written to, and notes that it is about to change: where that is not noted and no marks are on the target,
 // a later life may do with it what was asked for.
-func (l *life) begin(ctx context.Context, _, _ cloner.Identity) error {
+func (l *life) begin(ctx context.Context, source, target cloner.Identity) error {
+	reason, err := l.awaitRefusal(ctx, func(ctx context.Context) (*cloner.Reason, error) {
+		answer, err := l.runner.store.Admit(ctx, l.run, source, target)
+		return answer.reason(), err
+	})
+	if err != nil {
+		return err
+	}
+	if reason != nil {
+		return &cloner.RefusedError{Reasons: []cloner.Reason{*reason}}
+	}
 	l.mu.Lock()
 	l.begun = true
 	l.mu.Unlock()
@@ -136,13 +147,13 @@ func (l *life) begin(ctx context.Context, _, _ cloner.Identity) error {
 	})
 }
 
-// awaitRefusal is refusal, with patience while the state database is away.
-func (l *life) awaitRefusal(ctx context.Context) (*cloner.Reason, error) {
+// awaitRefusal asks whether there is something against the job, with patience while the state database is away.
+func (l *life) awaitRefusal(ctx context.Context, ask func(context.Context) (*cloner.Reason, error)) (*cloner.Reason, error) {
 	enough := time.After(cmp.Or(l.runner.options.Patience, cloner.DefaultPatience))
 	for {
-		reason, err := l.refusal(ctx)
-		if err == nil {
-			return reason, nil
+		reason, err := ask(ctx)
+		if err == nil || errors.Is(err, ErrLost) {
+			return reason, err
 		}
 		select {
 		case <-ctx.Done():
@@ -169,19 +180,46 @@ func (l *life) refusal(ctx context.Context) (*cloner.Reason, error) {
 		}
 	}
 	if l.job.Protected {
-		return &cloner.Reason{
-			Code: ReasonProtected, Side: cloner.Target, Text: "The target is protected: nothing may be cloned into it.",
-			Hint: "Choose another target, or ask an admin to unprotect this one.",
-		}, nil
+		return IsProtected.reason(), nil
 	}
 	owns, err := l.runner.store.OwnsDatabase(ctx, spec.Target)
 	if err != nil || !owns {
 		return nil, err
 	}
-	return &cloner.Reason{
-		Code: ReasonStateDatabase, Side: cloner.Target, Text: "This is Calco's own state database.",
-		Hint: "Choose another target.",
-	}, nil
+	return IsState.reason(), nil
+}
+
+// reason is why a job is not admitted to its target, or nil. It names no saved database: its user may not see that.
+func (a Admission) reason() *cloner.Reason {
+	const another = "Choose another target."
+	switch a {
+	case IsState:
+		return &cloner.Reason{Code: ReasonStateDatabase, Side: cloner.Target, Text: "This is Calco's own state database.", Hint: another}
+	case MayBeState:
+		return &cloner.Reason{
+			Code: ReasonStateDatabase, Side: cloner.Target,
+			Text: "This may be Calco's own state database: it has the same identity, and could not be told apart.", Hint: another,
+		}
+	case IsProtected:
+		return &cloner.Reason{
+			Code: ReasonProtected, Side: cloner.Target, Text: "The target is protected: nothing may be cloned into it.",
+			Hint: "Choose another target, or ask an admin to unprotect this one.",
+		}
+	case MayBeProtected:
+		return &cloner.Reason{
+			Code: ReasonProtected, Side: cloner.Target,
+			Text: "The target has the identity of a protected database, which could not be asked whether it is the same one.",
+			Hint: "Start the clone again when the protected database can be reached, or choose another target.",
+		}
+	case IsFork:
+		return &cloner.Reason{
+			Code: ReasonFork, Side: cloner.Target,
+			Text: "The target is a fork of a protected database, such as a branch or a restored snapshot: both have the same identity.",
+			Hint: "Choose another target, or ask an admin to unprotect the other database.",
+		}
+	case Admitted:
+	}
+	return nil
 }
 
 // reason is why a job must not use a database that stands so, or nil.

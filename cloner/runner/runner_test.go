@@ -67,6 +67,15 @@ func TestOutcomes(t *testing.T) {
 			},
 		},
 		{
+			name:   "the target is protected under an address that nobody knows to be the same",
+			source: library, want: state.Refused, reason: runner.ReasonProtected,
+			before: func(f *fixture) {
+				guarded := f.targetURL
+				f.protect(guarded)
+				f.target = f.save("not prod", dbtest.Tap(f, guarded, func(string) dbtest.Cut { return dbtest.Pass }))
+			},
+		},
+		{
 			name: "the target was saved with a file", source: library, want: state.Refused, reason: cloner.ReasonURL,
 			before: func(f *fixture) {
 				f.target = f.save("file", "postgres://u:pw@127.0.0.1:1/d?sslrootcert=/dev/zero")
@@ -95,6 +104,9 @@ func TestOutcomes(t *testing.T) {
 			}
 			if c.reason != "" && got.Report.Reasons[0].Code != c.reason {
 				t.Errorf("reason %+v, want %s", got.Report.Reasons, c.reason)
+			}
+			if left := dbtest.Query(t, f.targetURL, `SELECT count(*) FROM pg_class WHERE relnamespace >= 16384`); c.want == state.Refused && left[0][0] != "0" {
+				t.Errorf("%s relations are on the target of a job that was refused", left[0][0])
 			}
 			if c.want == state.Refused {
 				return

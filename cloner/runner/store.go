@@ -46,6 +46,19 @@ type Job struct {
 	Events  int64          // the number of the last event of its log, which goes on over all its lives
 }
 
+// Admission is whether a job may write to its target, being what that is.
+type Admission int
+
+// The admissions. In doubt a job is not admitted.
+const (
+	Admitted       Admission = iota
+	IsState                  // Calco's own state database
+	MayBeState               // it has the identity of that, and nothing tells them apart
+	IsProtected              // it is protected, as the same saved database or as another one
+	MayBeProtected           // it has the identity of a protected database, and nothing tells them apart
+	IsFork                   // of a protected database: they have one identity, and have parted
+)
+
 // Beat is what a worker says of its job about once a second. Saying the same twice does no harm.
 type Beat struct {
 	Run
@@ -84,7 +97,10 @@ type Store interface {
 	// with "" when one may have been missed.
 	ListenCancel(ctx context.Context, wake func(task string)) error
 
-	// OwnsDatabase tells whether a URL leads to the state database.
+	// Admit is asked right before the first write of a run, with what its databases really are. It keeps that.
+	Admit(ctx context.Context, r Run, source, target cloner.Identity) (Admission, error)
+
+	// OwnsDatabase tells whether a URL is known to lead to the state database.
 	OwnsDatabase(ctx context.Context, url cloner.URL) (bool, error)
 }
 

@@ -15,7 +15,7 @@ var (
 	// ErrUsedUp: the one-time link is unknown, used or too old.
 	ErrUsedUp = errors.New("the link is used up")
 
-	// ErrProtected: the database can never be a target.
+	// ErrProtected: the database can never be a target. It is protected here, or as another saved database that leads there.
 	ErrProtected = errors.New("the target is protected")
 	// ErrTargetBusy: another job is queued or running into this target.
 	ErrTargetBusy = errors.New("another job has this target")

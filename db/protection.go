@@ -1,0 +1,257 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"calco/cloner"
+	"calco/cloner/runner"
+	"calco/db/state"
+)
+
+const (
+	// ownPatience bounds how long OwnsDatabase looks.
+	ownPatience = 5 * time.Second
+	// probePatience bounds how long Admit looks whether two connections lead to one database.
+	probePatience = 20 * time.Second
+)
+
+// checkProtected refuses a target that is protected: itself, or under whatever name, by whomever, the database is saved
+// too. Where identities alone are equal it may be a fork; that is told apart only with a clone's own sessions.
+func checkProtected(ctx context.Context, tx pgx.Tx, target state.Connection) error {
+	rows, _ := tx.Query(ctx, `
+		SELECT p.address, p.database,
+		       coalesce((p.system_identifier, p.database_oid) = (t.system_identifier, t.database_oid), false)
+		FROM   connections p, connections t
+		WHERE  p.protected
+		AND    t.id = $1`, target.ID)
+	var place state.Place
+	var equal bool
+	found := false
+	_, err := pgx.ForEachRow(rows, []any{&place.Address, &place.Database, &equal}, func() error {
+		found = found || equal || place.Meets(target.Place())
+		return nil
+	})
+	if err == nil && found {
+		err = state.ErrProtected
+	}
+	return err
+}
+
+// KeepIdentity keeps what a saved database has been found to be, unless it leads elsewhere by now.
+func (s *Store) KeepIdentity(ctx context.Context, id int64, is cloner.Identity) error {
+	_, err := s.pool.Exec(ctx, `
+		UPDATE connections
+		SET    system_identifier = $2, database_oid = $3
+		WHERE  id = $1
+		AND    address || '/' || database = $4
+		AND    (system_identifier, database_oid) IS DISTINCT FROM ($2, $3)`, id, is.System, is.Database, is.Address)
+	return explain("keep what the saved database is", err)
+}
+
+// Admit is what runner.Store has.
+func (s *Store) Admit(ctx context.Context, r runner.Run, source, target cloner.Identity) (runner.Admission, error) {
+	refused, err := s.admit(ctx, r, source, target)
+	return refused, explain("look whether the target is protected", err)
+}
+
+func (s *Store) admit(ctx context.Context, r runner.Run, source, target cloner.Identity) (runner.Admission, error) {
+	var sourceID, targetID int64
+	var sealed []byte
+	var place state.Place
+	err := s.pool.QueryRow(ctx, `
+		SELECT coalesce(t.source_id, 0), c.id, c.url_sealed, c.address, c.database
+		FROM   background_tasks t
+		JOIN   connections c ON c.id = t.target_id
+		WHERE  t.id = $1
+		AND    t.term = $2
+		AND    t.status = 'running'`, r.Task, r.Term).Scan(&sourceID, &targetID, &sealed, &place.Address, &place.Database)
+	if err != nil {
+		return runner.Admitted, lostIfNone(err)
+	}
+	if err := errors.Join(s.KeepIdentity(ctx, sourceID, source), s.KeepIdentity(ctx, targetID, target)); err != nil {
+		return runner.Admitted, err
+	}
+	url, err := s.openURL(targetID, sealed)
+	if err != nil {
+		return runner.Admitted, err
+	}
+	if answer, err := s.admitBesideState(ctx, url, target); err != nil || answer != runner.Admitted {
+		return answer, err
+	}
+	return s.admitBesideProtected(ctx, url, target, place)
+}
+
+// admitBesideState refuses the state database, and what cannot be told from it.
+func (s *Store) admitBesideState(ctx context.Context, url cloner.URL, target cloner.Identity) (runner.Admission, error) {
+	var system string
+	var database int64
+	err := s.pool.QueryRow(ctx, `
+		SELECT system_identifier::text, (SELECT oid::bigint FROM pg_database WHERE datname = current_database())
+		FROM   pg_control_system()`).Scan(&system, &database)
+	if err != nil || system != target.System || database != target.Database {
+		return runner.Admitted, err
+	}
+	probing, cancel := context.WithTimeout(ctx, probePatience)
+	defer cancel()
+	there, err := dial(probing, url)
+	if err != nil {
+		return runner.MayBeState, nil //nolint:nilerr // in doubt it is
+	}
+	defer there.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only asked
+	answer := runner.MayBeState
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		if found, err := compare(probing, tx, there); err == nil {
+			answer = map[kinship]runner.Admission{one: runner.IsState, standby: runner.IsState, fork: runner.Admitted}[found]
+		}
+		return nil
+	})
+	if probing.Err() != nil && ctx.Err() == nil { // it took too long, and broke the transaction
+		return runner.MayBeState, nil
+	}
+	return answer, err
+}
+
+// protectedConnection is a protected database with the identity of a target.
+type protectedConnection struct {
+	ID     int64
+	URL    []byte
+	Place  state.Place
+	Equals bool
+}
+
+// admitBesideProtected refuses what is protected under whatever name, and what cannot be told from it.
+func (s *Store) admitBesideProtected(ctx context.Context, url cloner.URL, target cloner.Identity, place state.Place) (runner.Admission, error) {
+	rows, _ := s.pool.Query(ctx, `
+		SELECT id, url_sealed, address, database, coalesce((system_identifier, database_oid) = ($1, $2), false)
+		FROM   connections
+		WHERE  protected`, target.System, target.Database)
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p protectedConnection, err error) {
+		err = row.Scan(&p.ID, &p.URL, &p.Place.Address, &p.Place.Database, &p.Equals)
+		return p, err
+	})
+	if err != nil {
+		return runner.Admitted, err
+	}
+	for _, p := range all {
+		if p.Place.Meets(place) {
+			return runner.IsProtected, nil
+		}
+		if !p.Equals {
+			continue
+		}
+		guarded, err := s.openURL(p.ID, p.URL)
+		if err != nil {
+			return runner.Admitted, err
+		}
+		return besideProtected(ctx, guarded, url), nil
+	}
+	return runner.Admitted, nil
+}
+
+// besideProtected tells a target from a protected database with its identity.
+func besideProtected(ctx context.Context, guarded, target cloner.URL) runner.Admission {
+	ctx, cancel := context.WithTimeout(ctx, probePatience)
+	defer cancel()
+	here, err := dial(ctx, guarded)
+	if err != nil {
+		return runner.MayBeProtected
+	}
+	defer here.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only asked
+	there, err := dial(ctx, target)
+	if err != nil {
+		return runner.MayBeProtected
+	}
+	defer there.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only asked
+	answer := runner.MayBeProtected
+	err = pgx.BeginFunc(ctx, here, func(tx pgx.Tx) error {
+		found, err := compare(ctx, tx, there)
+		if err == nil {
+			answer = map[kinship]runner.Admission{one: runner.IsProtected, standby: runner.IsProtected, fork: runner.IsFork}[found]
+		}
+		return err
+	})
+	if err != nil {
+		return runner.MayBeProtected
+	}
+	return answer
+}
+
+// kinship is how two connections to databases with one identity stand to each other.
+type kinship int
+
+const (
+	one     kinship = iota + 1
+	standby         // one is the other's, and shows what is written there
+	fork            // a branch, or a snapshot that was restored: they part
+)
+
+// compare tells how two databases with one identity stand to each other.
+func compare(ctx context.Context, here pgx.Tx, there *pgx.Conn) (kinship, error) {
+	same, err := meets(ctx, here, there)
+	if err != nil {
+		return 0, err
+	}
+	if same {
+		return one, nil
+	}
+	const inRecovery = `SELECT pg_is_in_recovery()`
+	var hereFollows, thereFollows bool
+	if err := errors.Join(here.QueryRow(ctx, inRecovery).Scan(&hereFollows), there.QueryRow(ctx, inRecovery).Scan(&thereFollows)); err != nil {
+		return 0, err
+	}
+	if hereFollows || thereFollows {
+		return standby, nil
+	}
+	return fork, nil
+}
+
+// meets tells whether two connections lead to one database. An advisory lock is seen only within one database of one
+// server. One with random keys that is held here and cannot be had there is proof, and needs no privilege.
+func meets(ctx context.Context, here pgx.Tx, there *pgx.Conn) (bool, error) {
+	k1, k2 := rand.Int32(), rand.Int32()
+	if _, err := here.Exec(ctx, `SELECT pg_advisory_xact_lock($1, $2)`, k1, k2); err != nil {
+		return false, err
+	}
+	var free bool
+	err := there.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1, $2)`, k1, k2).Scan(&free)
+	return !free, err
+}
+
+func dial(ctx context.Context, url cloner.URL) (*pgx.Conn, error) {
+	config, err := url.Config("calco")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, config)
+}
+
+// OwnsDatabase tells whether a URL leads to the state database itself, under whatever name. It is for people and for an
+// early refusal: a database that does not answer soon is not found to be, since a clone waits for that. What holds back
+// the first write is Admit.
+func (s *Store) OwnsDatabase(ctx context.Context, url cloner.URL) (owns bool, err error) {
+	if err := url.Check(); err != nil {
+		return false, fmt.Errorf("look whether it is the state database: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, ownPatience)
+	defer cancel()
+	there, err := dial(ctx, url)
+	if err != nil {
+		return false, nil //nolint:nilerr // whoever uses the database will be told
+	}
+	defer there.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only asked
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		same, err := meets(ctx, tx, there)
+		owns = err == nil && same
+		return nil
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return false, nil
+	}
+	return owns, err
+}

@@ -1,0 +1,141 @@
+package db_test
+
+import (
+	"errors"
+	"net/url"
+	"strconv"
+	"testing"
+
+	"calco/cloner"
+	"calco/cloner/runner"
+	"calco/db"
+	"calco/db/dbtest"
+	"calco/db/state"
+)
+
+// Whoever saves a protected database again, under whatever name, gets no target.
+func TestProtectedUnderAnotherName(t *testing.T) {
+	t.Parallel()
+	store := open(t)
+	ana, bob := addUser(t, store, state.RoleAdmin), addUser(t, store, state.RoleMember)
+	prod := saveURL(t, store, ana, "prod", "postgres://u:pw@db.example.org/prod", protected)
+	loop := saveURL(t, store, ana, "loop", "postgres://u:pw@127.0.0.1/loop", protected)
+	source := save(t, store, bob, "source")
+	cases := []struct {
+		name, url string
+		want      error
+	}{
+		{"the same URL", "postgres://u:pw@db.example.org/prod", state.ErrProtected},
+		{"another role, and spelled otherwise", "postgres://app:pw@DB.example.org.:5432/prod", state.ErrProtected},
+		{"one of several hosts", "postgres://u:pw@db.example.org,db2.example.org/prod", state.ErrProtected},
+		{"this machine", "postgres://u:pw@localhost/loop", state.ErrProtected},
+		{"another database", "postgres://u:pw@db.example.org/dev", nil},
+		{"another port", "postgres://u:pw@db.example.org:5433/prod", nil},
+	}
+	for i, c := range cases {
+		target := saveURL(t, store, bob, "target "+strconv.Itoa(i), cloner.URL(c.url))
+		_, err := store.CreateTask(t.Context(), state.NewTask{User: bob, SourceID: source.ID, TargetID: target.ID, Clean: true})
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+	}
+
+	other := saveURL(t, store, bob, "by another address", "postgres://u:pw@192.0.2.1/prod")
+	for _, c := range []state.Connection{prod, other, loop} {
+		keep(t, store, c, "7", int64(len(c.Database)))
+	}
+	again := state.NewTask{User: bob, SourceID: source.ID, TargetID: other.ID}
+	if _, err := store.CreateTask(t.Context(), again); !errors.Is(err, state.ErrProtected) {
+		t.Errorf("known to be the protected database: %v", err)
+	}
+	if err := store.ChangeConnection(t.Context(), other, "postgres://u:pw@192.0.2.2/prod"); err != nil {
+		t.Fatal(err)
+	}
+	keep(t, store, other, "7", 4) // found before it led elsewhere
+	if _, err := store.CreateTask(t.Context(), again); err != nil {
+		t.Errorf("it leads elsewhere by now: %v", err)
+	}
+}
+
+func keep(t *testing.T, store *db.Store, c state.Connection, system string, database int64) {
+	t.Helper()
+	is := cloner.Identity{System: system, Database: database, Address: c.Address + "/" + c.Database}
+	if err := store.KeepIdentity(t.Context(), c.ID, is); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// identity asks a database what it is.
+func identity(t *testing.T, at string) cloner.Identity {
+	t.Helper()
+	found := dbtest.Query(t, at, `SELECT system_identifier, oid FROM pg_control_system(), pg_database WHERE datname = current_database()`)
+	oid, err := strconv.ParseInt(found[0][1], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := cloner.URL(at).Endpoint()
+	return cloner.Identity{System: found[0][0], Database: oid, Address: e.Address + "/" + e.Database}
+}
+
+// unreachable is a URL to where nothing answers, with the same database.
+func unreachable(t *testing.T, at string) string {
+	t.Helper()
+	u, err := url.Parse(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Host = "127.0.0.1:1"
+	return u.String()
+}
+
+func TestAdmit(t *testing.T) {
+	t.Parallel()
+	store, at := openAt(t)
+	ana, bob := addUser(t, store, state.RoleAdmin), addUser(t, store, state.RoleMember)
+	source := save(t, store, bob, "source")
+	plain, guarded, away, forked := dbtest.Database(t), dbtest.Database(t), dbtest.Database(t), dbtest.Database(t)
+	cut := func(string) dbtest.Cut { return dbtest.Pass }
+	own, known, gone, fork := identity(t, at), identity(t, guarded), identity(t, away), identity(t, forked)
+	for name, p := range map[string]struct {
+		url string
+		is  cloner.Identity
+	}{"guarded": {guarded, known}, "gone": {unreachable(t, away), gone}, "fork": {plain, fork}} {
+		c := saveURL(t, store, ana, name, cloner.URL(p.url), protected)
+		keep(t, store, c, p.is.System, p.is.Database)
+	}
+	other := dbtest.Database(t)
+	cases := []struct {
+		name, url string
+		is        cloner.Identity
+		want      runner.Admission
+	}{
+		{"another database", other, identity(t, other), runner.Admitted},
+		{"the state database", at, own, runner.IsState},
+		{"the identity of the state database, and no answer", unreachable(t, at), own, runner.MayBeState},
+		{"a fork of the state database", dbtest.Tap(t, other, cut), own, runner.Admitted},
+		{"a protected database by another address", dbtest.Tap(t, guarded, cut), known, runner.IsProtected},
+		{"a protected database that does not answer", dbtest.Tap(t, away, cut), gone, runner.MayBeProtected},
+		{"a fork of a protected database", dbtest.Tap(t, forked, cut), fork, runner.IsFork},
+	}
+	for i, c := range cases {
+		target := saveURL(t, store, bob, "target "+strconv.Itoa(i), cloner.URL(c.url))
+		id := create(t, store, bob, source, target)
+		claim(t, store, id)
+		run := runner.Run{Task: id, Term: 1}
+		c.is.Address = target.Address + "/" + target.Database
+		got, err := store.Admit(t.Context(), run, cloner.Identity{System: "1", Database: 1, Address: source.Address + "/" + source.Database}, c.is)
+		if err != nil || got != c.want {
+			t.Errorf("%s: %d, %v, want %d", c.name, got, err, c.want)
+		}
+		if err := store.Finish(t.Context(), runner.Beat{Run: run}, cloner.Report{Status: cloner.StatusRefused}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Admit(t.Context(), run, cloner.Identity{}, c.is); !errors.Is(err, runner.ErrLost) {
+			t.Errorf("%s: admitted after its end: %v", c.name, err)
+		}
+	}
+	kept := dbtest.Query(t, at, `SELECT count(*) FROM connections WHERE system_identifier IS NULL`)
+	if kept[0][0] != "0" {
+		t.Errorf("the identities of %s databases were not kept", kept[0][0])
+	}
+}
