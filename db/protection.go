@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,7 +20,14 @@ const (
 	ownPatience = 5 * time.Second
 	// probePatience bounds how long Admit looks whether two connections lead to one database.
 	probePatience = 20 * time.Second
+	// learnPatience bounds how long Admit waits for protected databases that nobody has tested yet.
+	learnPatience = 5 * time.Second
 )
+
+// identitySQL asks a database what it is.
+const identitySQL = `
+	SELECT system_identifier::text, (SELECT oid::bigint FROM pg_database WHERE datname = current_database())
+	FROM   pg_control_system()`
 
 // checkProtected refuses a target that is protected: itself, or under whatever name, by whomever, the database is saved
 // too. Where identities alone are equal it may be a fork; that is told apart only with a clone's own sessions.
@@ -89,12 +97,9 @@ func (s *Store) admit(ctx context.Context, r runner.Run, source, target cloner.I
 
 // admitBesideState refuses the state database, and what cannot be told from it.
 func (s *Store) admitBesideState(ctx context.Context, url cloner.URL, target cloner.Identity) (runner.Admission, error) {
-	var system string
-	var database int64
-	err := s.pool.QueryRow(ctx, `
-		SELECT system_identifier::text, (SELECT oid::bigint FROM pg_database WHERE datname = current_database())
-		FROM   pg_control_system()`).Scan(&system, &database)
-	if err != nil || system != target.System || database != target.Database {
+	var own cloner.Identity
+	err := s.pool.QueryRow(ctx, identitySQL).Scan(&own.System, &own.Database)
+	if err != nil || own.System != target.System || own.Database != target.Database {
 		return runner.Admitted, err
 	}
 	probing, cancel := context.WithTimeout(ctx, probePatience)
@@ -127,6 +132,9 @@ type protectedConnection struct {
 
 // admitBesideProtected refuses what is protected under whatever name, and what cannot be told from it.
 func (s *Store) admitBesideProtected(ctx context.Context, url cloner.URL, target cloner.Identity, place state.Place) (runner.Admission, error) {
+	if err := s.learn(ctx); err != nil {
+		return runner.Admitted, err
+	}
 	rows, _ := s.pool.Query(ctx, `
 		SELECT id, url_sealed, address, database, coalesce((system_identifier, database_oid) = ($1, $2), false)
 		FROM   connections
@@ -152,6 +160,49 @@ func (s *Store) admitBesideProtected(ctx context.Context, url cloner.URL, target
 		return besideProtected(ctx, guarded, url), nil
 	}
 	return runner.Admitted, nil
+}
+
+// learn asks the protected databases what they are of which nobody knows it yet. One that does not answer soon is known by
+// its address alone: a clone that has nothing to do with it must not wait for it.
+func (s *Store) learn(ctx context.Context) error {
+	rows, _ := s.pool.Query(ctx, `SELECT id, url_sealed FROM connections WHERE protected AND system_identifier IS NULL`)
+	unknown, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p protectedConnection, err error) {
+		err = row.Scan(&p.ID, &p.URL)
+		return p, err
+	})
+	if err != nil {
+		return err
+	}
+	errs := make([]error, len(unknown))
+	var asked sync.WaitGroup
+	for i, p := range unknown {
+		asked.Go(func() {
+			url, err := s.openURL(p.ID, p.URL)
+			if err != nil {
+				errs[i] = err
+				return
+			}
+			if is, err := ask(ctx, url); err == nil {
+				errs[i] = s.KeepIdentity(ctx, p.ID, is)
+			}
+		})
+	}
+	asked.Wait()
+	return errors.Join(errs...)
+}
+
+// ask connects to a database and asks what it is.
+func ask(ctx context.Context, url cloner.URL) (is cloner.Identity, err error) {
+	ctx, cancel := context.WithTimeout(ctx, learnPatience)
+	defer cancel()
+	there, err := dial(ctx, url)
+	if err != nil {
+		return is, err
+	}
+	defer there.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only asked
+	at := url.Endpoint()
+	is.Address = at.Address + "/" + at.Database
+	return is, there.QueryRow(ctx, identitySQL).Scan(&is.System, &is.Database)
 }
 
 // besideProtected tells a target from a protected database with its identity.

@@ -2,6 +2,7 @@ package db_test
 
 import (
 	"errors"
+	"fmt"
 	"net/url"
 	"strconv"
 	"testing"
@@ -103,6 +104,9 @@ func TestAdmit(t *testing.T) {
 		c := saveURL(t, store, ana, name, cloner.URL(p.url), protected)
 		keep(t, store, c, p.is.System, p.is.Database)
 	}
+	untested := dbtest.Database(t)
+	saveURL(t, store, ana, "untested", cloner.URL(untested), protected)
+	saveURL(t, store, ana, "untested and away", cloner.URL(unreachable(t, untested)), protected)
 	other := dbtest.Database(t)
 	cases := []struct {
 		name, url string
@@ -114,6 +118,7 @@ func TestAdmit(t *testing.T) {
 		{"the identity of the state database, and no answer", unreachable(t, at), own, runner.MayBeState},
 		{"a fork of the state database", dbtest.Tap(t, other, cut), own, runner.Admitted},
 		{"a protected database by another address", dbtest.Tap(t, guarded, cut), known, runner.IsProtected},
+		{"a protected database that nobody has tested", dbtest.Tap(t, untested, cut), identity(t, untested), runner.IsProtected},
 		{"a protected database that does not answer", dbtest.Tap(t, away, cut), gone, runner.MayBeProtected},
 		{"a fork of a protected database", dbtest.Tap(t, forked, cut), fork, runner.IsFork},
 	}
@@ -134,8 +139,8 @@ func TestAdmit(t *testing.T) {
 			t.Errorf("%s: admitted after its end: %v", c.name, err)
 		}
 	}
-	kept := dbtest.Query(t, at, `SELECT count(*) FROM connections WHERE system_identifier IS NULL`)
-	if kept[0][0] != "0" {
-		t.Errorf("the identities of %s databases were not kept", kept[0][0])
+	kept := dbtest.Query(t, at, `SELECT name FROM connections WHERE system_identifier IS NULL`)
+	if fmt.Sprint(kept) != "[[untested and away]]" {
+		t.Errorf("the identities of %v were not kept", kept)
 	}
 }

@@ -116,22 +116,6 @@ func (f *fixture) save(name, url string) int64 {
 	return id
 }
 
-// protect saves a database as a protected one that has been tested.
-func (f *fixture) protect(url string) {
-	f.Helper()
-	id, err := f.store.AddConnection(f.Context(), state.Connection{OwnerID: f.user.ID, Name: "prod", Environment: state.Production, Protected: true}, cloner.URL(url))
-	if err != nil {
-		f.Fatal(err)
-	}
-	found, err := cloner.Inspect(f.Context(), cloner.URL(url))
-	if err == nil {
-		err = f.store.KeepIdentity(f.Context(), id, found.Identity)
-	}
-	if err != nil {
-		f.Fatal(err)
-	}
-}
-
 func (f *fixture) create(change ...func(*state.NewTask)) string {
 	f.Helper()
 	n := state.NewTask{User: f.user, SourceID: f.source, TargetID: f.target}

@@ -71,7 +71,10 @@ func TestOutcomes(t *testing.T) {
 			source: library, want: state.Refused, reason: runner.ReasonProtected,
 			before: func(f *fixture) {
 				guarded := f.targetURL
-				f.protect(guarded)
+				c := state.Connection{OwnerID: f.user.ID, Name: "prod", Environment: state.Production, Protected: true}
+				if _, err := f.store.AddConnection(f.Context(), c, cloner.URL(guarded)); err != nil {
+					f.Fatal(err)
+				}
 				f.target = f.save("not prod", dbtest.Tap(f, guarded, func(string) dbtest.Cut { return dbtest.Pass }))
 			},
 		},
