@@ -30,8 +30,8 @@ const identitySQL = `
 	FROM   pg_control_system()`
 
 // checkProtected refuses a target that is protected: itself, or under whatever name, by whomever, the database is saved
-// too. Where identities alone are equal it may be a fork; that is told apart only with a clone's own sessions.
-func checkProtected(ctx context.Context, tx pgx.Tx, target state.Connection) error {
+// too. Where identities alone are equal it may be a fork: whoever says so may start the job, and Admit looks whether it is.
+func checkProtected(ctx context.Context, tx pgx.Tx, target state.Connection, fork bool) error {
 	rows, _ := tx.Query(ctx, `
 		SELECT p.address, p.database,
 		       coalesce((p.system_identifier, p.database_oid) = (t.system_identifier, t.database_oid), false)
@@ -39,16 +39,21 @@ func checkProtected(ctx context.Context, tx pgx.Tx, target state.Connection) err
 		WHERE  p.protected
 		AND    t.id = $1`, target.ID)
 	var place state.Place
-	var equal bool
-	found := false
+	var equal, guarded, akin bool
 	_, err := pgx.ForEachRow(rows, []any{&place.Address, &place.Database, &equal}, func() error {
-		found = found || equal || place.Meets(target.Place())
+		guarded = guarded || place.Meets(target.Place())
+		akin = akin || equal
 		return nil
 	})
-	if err == nil && found {
-		err = state.ErrProtected
+	switch {
+	case err != nil:
+		return err
+	case guarded:
+		return state.ErrProtected
+	case akin && !fork:
+		return state.ErrFork
 	}
-	return err
+	return nil
 }
 
 // KeepIdentity keeps what a saved database has been found to be, unless it leads elsewhere by now.
@@ -72,13 +77,14 @@ func (s *Store) admit(ctx context.Context, r runner.Run, source, target cloner.I
 	var sourceID, targetID int64
 	var sealed []byte
 	var place state.Place
+	var fork bool
 	err := s.pool.QueryRow(ctx, `
-		SELECT coalesce(t.source_id, 0), c.id, c.url_sealed, c.address, c.database
+		SELECT t.fork, coalesce(t.source_id, 0), c.id, c.url_sealed, c.address, c.database
 		FROM   background_tasks t
 		JOIN   connections c ON c.id = t.target_id
 		WHERE  t.id = $1
 		AND    t.term = $2
-		AND    t.status = 'running'`, r.Task, r.Term).Scan(&sourceID, &targetID, &sealed, &place.Address, &place.Database)
+		AND    t.status = 'running'`, r.Task, r.Term).Scan(&fork, &sourceID, &targetID, &sealed, &place.Address, &place.Database)
 	if err != nil {
 		return runner.Admitted, lostIfNone(err)
 	}
@@ -92,7 +98,7 @@ func (s *Store) admit(ctx context.Context, r runner.Run, source, target cloner.I
 	if answer, err := s.admitBesideState(ctx, url, target); err != nil || answer != runner.Admitted {
 		return answer, err
 	}
-	return s.admitBesideProtected(ctx, url, target, place)
+	return s.admitBesideProtected(ctx, url, target, place, fork)
 }
 
 // admitBesideState refuses the state database, and what cannot be told from it.
@@ -130,8 +136,9 @@ type protectedConnection struct {
 	Equals bool
 }
 
-// admitBesideProtected refuses what is protected under whatever name, and what cannot be told from it.
-func (s *Store) admitBesideProtected(ctx context.Context, url cloner.URL, target cloner.Identity, place state.Place) (runner.Admission, error) {
+// admitBesideProtected refuses what is protected under whatever name, what cannot be told from it, and a fork that the job's
+// user has not called one.
+func (s *Store) admitBesideProtected(ctx context.Context, url cloner.URL, target cloner.Identity, place state.Place, fork bool) (runner.Admission, error) {
 	if err := s.learn(ctx); err != nil {
 		return runner.Admitted, err
 	}
@@ -157,7 +164,9 @@ func (s *Store) admitBesideProtected(ctx context.Context, url cloner.URL, target
 		if err != nil {
 			return runner.Admitted, err
 		}
-		return besideProtected(ctx, guarded, url), nil
+		if answer := besideProtected(ctx, guarded, url); answer != runner.IsFork || !fork {
+			return answer, nil
+		}
 	}
 	return runner.Admitted, nil
 }

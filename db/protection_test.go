@@ -46,8 +46,21 @@ func TestProtectedUnderAnotherName(t *testing.T) {
 		keep(t, store, c, "7", int64(len(c.Database)))
 	}
 	again := state.NewTask{User: bob, SourceID: source.ID, TargetID: other.ID}
-	if _, err := store.CreateTask(t.Context(), again); !errors.Is(err, state.ErrProtected) {
-		t.Errorf("known to be the protected database: %v", err)
+	if _, err := store.CreateTask(t.Context(), again); !errors.Is(err, state.ErrFork) {
+		t.Errorf("it has the identity of the protected database: %v", err)
+	}
+	forked := again
+	forked.Fork = true
+	id, err := store.CreateTask(t.Context(), forked)
+	if err != nil {
+		t.Fatalf("confirmed to be a fork: %v", err)
+	}
+	resumableAs(t, store, id, cloner.StatusFailed)
+	if err := store.ResumeTask(t.Context(), bob, id); err != nil {
+		t.Errorf("a resume forgets what was confirmed: %v", err)
+	}
+	if err := store.CancelTask(t.Context(), id); err != nil {
+		t.Fatal(err)
 	}
 	if err := store.ChangeConnection(t.Context(), other, "postgres://u:pw@192.0.2.2/prod"); err != nil {
 		t.Fatal(err)
@@ -112,34 +125,42 @@ func TestAdmit(t *testing.T) {
 		name, url string
 		is        cloner.Identity
 		want      runner.Admission
+		confirmed runner.Admission // where the user says that it is a fork
 	}{
-		{"another database", other, identity(t, other), runner.Admitted},
-		{"the state database", at, own, runner.IsState},
-		{"the identity of the state database, and no answer", unreachable(t, at), own, runner.MayBeState},
-		{"a fork of the state database", dbtest.Tap(t, other, cut), own, runner.Admitted},
-		{"a protected database by another address", dbtest.Tap(t, guarded, cut), known, runner.IsProtected},
-		{"a protected database that nobody has tested", dbtest.Tap(t, untested, cut), identity(t, untested), runner.IsProtected},
-		{"a protected database that does not answer", dbtest.Tap(t, away, cut), gone, runner.MayBeProtected},
-		{"a fork of a protected database", dbtest.Tap(t, forked, cut), fork, runner.IsFork},
+		{"another database", other, identity(t, other), runner.Admitted, runner.Admitted},
+		{"the state database", at, own, runner.IsState, runner.IsState},
+		{"the identity of the state database, and no answer", unreachable(t, at), own, runner.MayBeState, runner.MayBeState},
+		{"a fork of the state database", dbtest.Tap(t, other, cut), own, runner.Admitted, runner.Admitted},
+		{"a protected database by another address", dbtest.Tap(t, guarded, cut), known, runner.IsProtected, runner.IsProtected},
+		{"a protected database that nobody has tested", dbtest.Tap(t, untested, cut), identity(t, untested), runner.IsProtected, runner.IsProtected},
+		{"a protected database that does not answer", dbtest.Tap(t, away, cut), gone, runner.MayBeProtected, runner.MayBeProtected},
+		{"a fork of a protected database", dbtest.Tap(t, forked, cut), fork, runner.IsFork, runner.Admitted},
 	}
 	for i, c := range cases {
 		target := saveURL(t, store, bob, "target "+strconv.Itoa(i), cloner.URL(c.url))
-		id := create(t, store, bob, source, target)
-		claim(t, store, id)
-		run := runner.Run{Task: id, Term: 1}
 		c.is.Address = target.Address + "/" + target.Database
-		got, err := store.Admit(t.Context(), run, cloner.Identity{System: "1", Database: 1, Address: source.Address + "/" + source.Database}, c.is)
-		if err != nil || got != c.want {
-			t.Errorf("%s: %d, %v, want %d", c.name, got, err, c.want)
+		for fork, want := range map[bool]runner.Admission{false: c.want, true: c.confirmed} {
+			// By now it may be known what the target is.
+			dbtest.Exec(t, at, "UPDATE connections SET system_identifier = NULL, database_oid = NULL WHERE name LIKE 'target %'")
+			id := create(t, store, bob, source, target, func(n *state.NewTask) { n.Fork = fork })
+			claim(t, store, id)
+			run := runner.Run{Task: id, Term: 1}
+			got, err := store.Admit(t.Context(), run, cloner.Identity{System: "1", Database: 1, Address: source.Address + "/" + source.Database}, c.is)
+			if err != nil || got != want {
+				t.Errorf("%s, fork %t: %d, %v, want %d", c.name, fork, got, err, want)
+			}
+			if err := store.Finish(t.Context(), runner.Beat{Run: run}, cloner.Report{Status: cloner.StatusRefused}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := store.Admit(t.Context(), run, cloner.Identity{}, c.is); !errors.Is(err, runner.ErrLost) {
+				t.Errorf("%s: admitted after its end: %v", c.name, err)
+			}
 		}
-		if err := store.Finish(t.Context(), runner.Beat{Run: run}, cloner.Report{Status: cloner.StatusRefused}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := store.Admit(t.Context(), run, cloner.Identity{}, c.is); !errors.Is(err, runner.ErrLost) {
-			t.Errorf("%s: admitted after its end: %v", c.name, err)
+		if kept := dbtest.Query(t, at, fmt.Sprintf("SELECT system_identifier, database_oid FROM connections WHERE id = %d", target.ID)); kept[0][0] != c.is.System {
+			t.Errorf("%s: kept %v, want %+v", c.name, kept, c.is)
 		}
 	}
-	kept := dbtest.Query(t, at, `SELECT name FROM connections WHERE system_identifier IS NULL`)
+	kept := dbtest.Query(t, at, `SELECT name FROM connections WHERE system_identifier IS NULL AND name NOT LIKE 'target %'`)
 	if fmt.Sprint(kept) != "[[untested and away]]" {
 		t.Errorf("the identities of %v were not kept", kept)
 	}

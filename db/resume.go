@@ -20,7 +20,7 @@ func (s *Store) ResumeTask(ctx context.Context, u state.User, id string) error {
 		if err != nil {
 			return err
 		}
-		source, target, err := pair(ctx, tx, u, old.Source.ConnectionID, old.Target.ConnectionID)
+		source, target, err := pair(ctx, tx, u, old.Source.ConnectionID, old.Target.ConnectionID, old.Fork)
 		if err != nil {
 			return err
 		}
@@ -55,11 +55,11 @@ const resumable = `(
 // ended returns what resuming has to know of a job that has ended.
 func ended(ctx context.Context, tx pgx.Tx, u state.User, id string) (old state.Task, err error) {
 	err = tx.QueryRow(ctx, `
-		SELECT coalesce(t.user_id, 0), t.status, t.source, coalesce(t.source_id, 0), t.target, coalesce(t.target_id, 0), `+resumable+`
+		SELECT coalesce(t.user_id, 0), t.status, t.source, coalesce(t.source_id, 0), t.target, coalesce(t.target_id, 0), t.fork, `+resumable+`
 		FROM   background_tasks t
 		WHERE  t.id = $1
 		FOR    UPDATE OF t`, id).
-		Scan(&old.UserID, &old.Status, &old.Source, &old.Source.ConnectionID, &old.Target, &old.Target.ConnectionID, &old.Resumable)
+		Scan(&old.UserID, &old.Status, &old.Source, &old.Source.ConnectionID, &old.Target, &old.Target.ConnectionID, &old.Fork, &old.Resumable)
 	switch {
 	case err != nil:
 		return old, err

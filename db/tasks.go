@@ -23,7 +23,7 @@ const (
 )
 
 // CreateTask queues a job, in one transaction with the River job that carries it to a worker. The errors are
-// state.ErrNotFound for a database that the user does not see, state.ErrSameConnection, state.ErrProtected,
+// state.ErrNotFound for a database that the user does not see, state.ErrSameConnection, state.ErrProtected, state.ErrFork,
 // state.ErrTargetBusy, state.ErrIsSource, state.ErrIsTarget, state.ErrMoved, and state.ErrConflict: the job to try again has not ended or
 // was tried again already.
 func (s *Store) CreateTask(ctx context.Context, t state.NewTask) (id string, err error) {
@@ -44,10 +44,10 @@ func (s *Store) CreateTask(ctx context.Context, t state.NewTask) (id string, err
 			schemas = []string{}
 		}
 		_, err = tx.Exec(ctx, `
-			INSERT INTO background_tasks (id, user_id, owner, source_id, target_id, source, target, schemas, clean, retry_of)
-			SELECT                        $1, id,      email, $3,        $4,        $5,     $6,     $7,      $8,    nullif($9, '')
+			INSERT INTO background_tasks (id, user_id, owner, source_id, target_id, source, target, schemas, clean, fork, retry_of)
+			SELECT                        $1, id,      email, $3,        $4,        $5,     $6,     $7,      $8,    $9,   nullif($10, '')
 			FROM   users
-			WHERE  id = $2`, id, t.User.ID, source.ID, target.ID, source.Place(), target.Place(), schemas, t.Clean, t.RetryOf)
+			WHERE  id = $2`, id, t.User.ID, source.ID, target.ID, source.Place(), target.Place(), schemas, t.Clean, t.Fork, t.RetryOf)
 		if err != nil {
 			return err
 		}
@@ -70,7 +70,7 @@ func choose(ctx context.Context, tx pgx.Tx, t state.NewTask) (source, target sta
 			return source, target, err
 		}
 	}
-	if source, target, err = pair(ctx, tx, t.User, t.SourceID, t.TargetID); err != nil || t.RetryOf == "" {
+	if source, target, err = pair(ctx, tx, t.User, t.SourceID, t.TargetID, t.Fork); err != nil || t.RetryOf == "" {
 		return source, target, err
 	}
 	// What was shown and typed is where the old job went. A saved database may lead elsewhere by now.
@@ -81,7 +81,7 @@ func choose(ctx context.Context, tx pgx.Tx, t state.NewTask) (source, target sta
 }
 
 // pair returns a source and a target that a user sees now, and keeps them as they are until the transaction ends.
-func pair(ctx context.Context, tx pgx.Tx, u state.User, sourceID, targetID int64) (source, target state.Connection, err error) {
+func pair(ctx context.Context, tx pgx.Tx, u state.User, sourceID, targetID int64, fork bool) (source, target state.Connection, err error) {
 	rows, _ := tx.Query(ctx, `
 		SELECT `+connectionColumns+`
 		FROM   connections c
@@ -101,7 +101,7 @@ func pair(ctx context.Context, tx pgx.Tx, u state.User, sourceID, targetID int64
 	if source.ID != sourceID {
 		source, target = target, source
 	}
-	return source, target, checkProtected(ctx, tx, target)
+	return source, target, checkProtected(ctx, tx, target, fork)
 }
 
 // retried returns what trying a job again has to know of it.

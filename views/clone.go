@@ -220,6 +220,8 @@ type CloneForm struct {
 	Target    int64
 	Schemas   SchemaChoiceProps
 	Clean     bool
+	AskFork   bool // the target has the identity of a protected database: is it a fork?
+	Fork      bool // it is, says the user
 	Preview   CleanPreviewProps
 	Errors    Errors // source, target, schemas, confirm; the empty name is the form as a whole
 }
@@ -278,6 +280,7 @@ type RetryPageProps struct {
 	Running        bool // the old run goes on: it will be cancelled (Cancel and restart)
 	Waiting        bool // it was cancelled, and something of it may still be on the target: the page looks again by itself
 	Preview        CleanPreviewProps
+	AskFork, Fork  bool   // as CloneForm has them
 	Error          string // the id of a text about the whole; empty for none
 }
 

@@ -265,7 +265,7 @@ func (s *Server) retry(c echo.Context) error {
 func (s *Server) createRetry(c echo.Context, task state.Task, clean bool) error {
 	id, err := s.tasks.CreateTask(c.Request().Context(), state.NewTask{
 		User: currentUser(c), SourceID: task.Source.ConnectionID, TargetID: task.Target.ConnectionID,
-		Schemas: task.Schemas, Clean: clean, RetryOf: task.ID,
+		Schemas: task.Schemas, Clean: clean, RetryOf: task.ID, Fork: c.FormValue("fork") == "yes",
 	})
 	if errors.Is(err, state.ErrConflict) { // somebody was faster
 		return s.retriedAlready(c, task)
@@ -277,6 +277,7 @@ func (s *Server) createRetry(c echo.Context, task state.Task, clean bool) error 
 	case text != "":
 		form := parseCloneForm(formLike(task))
 		form.Errors[field] = text
+		form.AskFork = errors.Is(err, state.ErrFork)
 		return s.drawStart(c, http.StatusUnprocessableEntity, views.StartPageProps{Form: &form})
 	case err != nil:
 		return err
@@ -293,7 +294,9 @@ func (s *Server) retriedAlready(c echo.Context, task state.Task) error {
 func (s *Server) drawRetry(c echo.Context, status int, task state.Task, errs views.Errors) error {
 	props := views.RetryPageProps{
 		ID: task.ID, Source: viewPlace(task.Source), Target: viewPlace(task.Target), Schemas: task.Schemas, Error: errs[""],
+		Fork: c.FormValue("fork") == "yes",
 	}
+	props.AskFork = props.Fork || props.Error == "form.error.fork"
 	switch {
 	case task.Status.Ended():
 		var err error

@@ -61,7 +61,7 @@ func (s *Server) startClone(c echo.Context) error {
 	}
 	if len(form.Errors) == 0 {
 		id, err := s.tasks.CreateTask(ctx, state.NewTask{
-			User: currentUser(c), SourceID: form.Source, TargetID: form.Target, Schemas: chosenSchemas(form), Clean: form.Clean,
+			User: currentUser(c), SourceID: form.Source, TargetID: form.Target, Schemas: chosenSchemas(form), Clean: form.Clean, Fork: form.Fork,
 		})
 		if err == nil {
 			return s.redirect(c, clonePath(id), "")
@@ -71,6 +71,7 @@ func (s *Server) startClone(c echo.Context) error {
 			return err
 		}
 		form.Errors[field] = text
+		form.AskFork = form.AskFork || errors.Is(err, state.ErrFork)
 	}
 	return s.drawStart(c, http.StatusUnprocessableEntity, views.StartPageProps{Form: &form})
 }
@@ -90,6 +91,8 @@ func parseCloneForm(values url.Values) views.CloneForm {
 		form.Schemas.Schemas = append(form.Schemas.Schemas, views.SchemaOption{Name: name, On: true})
 	}
 	form.Preview.Typed = values.Get("confirm")
+	form.Fork = values.Get("fork") == "yes"
+	form.AskFork = form.Fork
 	return form
 }
 
@@ -159,6 +162,7 @@ var createErrors = []struct {
 }{
 	{state.ErrSameConnection, "target", "form.error.same"},
 	{state.ErrProtected, "target", "form.error.protected"},
+	{state.ErrFork, "target", "form.error.fork"},
 	{state.ErrTargetBusy, "target", "form.error.busy"},
 	{state.ErrIsSource, "target", "form.error.reading"},
 	{state.ErrIsTarget, "source", "form.error.writing"},

@@ -350,3 +350,35 @@ func TestCleanPreview(t *testing.T) {
 		lacks(t, got, `name="confirm"`)
 	}
 }
+
+// What has the identity of a protected database may be a fork of it: whoever says so may have it as a target.
+func TestForkIsConfirmed(t *testing.T) {
+	t.Parallel()
+	f := newCloneFixture(t)
+	source, _ := f.pair(f.owner)
+	target, _ := f.real("Branch", shop)
+	first := f.startBetween(source, target)
+	f.end(first, "failed")
+	guarded := f.save(state.Connection{OwnerID: f.other.ID, Name: "Eve's own", Protected: true}, nowhere("guarded"))
+	f.query(fmt.Sprintf(`UPDATE connections SET system_identifier = '7', database_oid = 7 WHERE id IN (%d, %d) RETURNING id`, target.ID, guarded.ID))
+	v := f.as(f.owner)
+	retry := "/clones/" + first + "/retry"
+	lacks(t, v.get("/clones/new"), `name="fork"`)
+	lacks(t, v.get(retry), `name="fork"`)
+
+	form := []string{"source", idOf(source), "target", idOf(target)}
+	for what, got := range map[string]answer{"start": v.post("/clones", form...), "retry": v.post(retry, "confirm", target.Database)} {
+		want(t, what, got, "422")
+		says(t, got, "The target has the identity of a protected database.")
+		says(t, got, `name="fork"`)
+		lacks(t, got, "Eve&#39;s own")
+	}
+	got := v.post(retry, "confirm", target.Database, "fork", "yes")
+	want(t, "confirmed retry", got, "303 /clones/"+f.newest())
+	f.end(f.newest(), "failed")
+	got = v.post("/clones", append(form, "fork", "yes")...)
+	want(t, "confirmed start", got, "303 /clones/"+f.newest())
+	if confirmed := f.query(`SELECT count(*) FROM background_tasks WHERE fork`)[0][0]; confirmed != "2" {
+		t.Errorf("%s jobs know that their target is a fork", confirmed)
+	}
+}

@@ -215,7 +215,7 @@ func (a Admission) reason() *cloner.Reason {
 		return &cloner.Reason{
 			Code: ReasonFork, Side: cloner.Target,
 			Text: "The target is a fork of a protected database, such as a branch or a restored snapshot: both have the same identity.",
-			Hint: "Choose another target, or ask an admin to unprotect the other database.",
+			Hint: "If it may be changed, start the clone again and confirm that it is a fork; or choose another target.",
 		}
 	case Admitted:
 	}

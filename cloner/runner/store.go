@@ -56,7 +56,7 @@ const (
 	MayBeState               // it has the identity of that, and nothing tells them apart
 	IsProtected              // it is protected, as the same saved database or as another one
 	MayBeProtected           // it has the identity of a protected database, and nothing tells them apart
-	IsFork                   // of a protected database: they have one identity, and have parted
+	IsFork                   // of a protected database, which nobody has confirmed: they have one identity, and have parted
 )
 
 // Beat is what a worker says of its job about once a second. Saying the same twice does no harm.

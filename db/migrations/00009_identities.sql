@@ -6,3 +6,6 @@ ALTER TABLE connections
 	ADD system_identifier text,   -- pg_control_system()
 	ADD database_oid      bigint, -- pg_database.oid
 	ADD CHECK ((system_identifier IS NULL) = (database_oid IS NULL));
+
+ALTER TABLE background_tasks
+	ADD fork boolean NOT NULL DEFAULT false; -- its user has said that the target is a fork of a protected database

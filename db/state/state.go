@@ -17,6 +17,8 @@ var (
 
 	// ErrProtected: the database can never be a target. It is protected here, or as another saved database that leads there.
 	ErrProtected = errors.New("the target is protected")
+	// ErrFork: the target has the identity of a protected database, and nobody has said that it is a fork of that.
+	ErrFork = errors.New("the target has the identity of a protected database")
 	// ErrTargetBusy: another job is queued or running into this target.
 	ErrTargetBusy = errors.New("another job has this target")
 	// ErrIsSource: another job is reading from this target.

@@ -91,6 +91,7 @@ type Task struct {
 	Target  Place
 	Schemas []string // none: the whole database
 	Clean   bool
+	Fork    bool // as NewTask has it; only what queues the job again tells
 
 	RetryOf string // the job that this one tries again
 	Newest  string // the last of the jobs that try this one again, however often; empty for none
@@ -140,6 +141,7 @@ type NewTask struct {
 	TargetID int64
 	Schemas  []string
 	Clean    bool
+	Fork     bool   // the user says that the target is a fork of a protected database
 	RetryOf  string // whoever may act on that job may use its databases; empty for a new one
 }
 
