@@ -228,7 +228,7 @@ func (s *Store) Tasks(ctx context.Context, f state.TaskFilter) ([]state.Task, er
 	}
 	return s.tasks(ctx, "list jobs", shortReport, `
 		WHERE    ($1 = '' OR t.status = $1)
-		AND      ($2 = 0 OR $2 IN (t.source_id, t.target_id))
+		AND      ($2::bigint = 0 OR $2 IN (t.source_id, t.target_id))
 		AND      ($3 = '' OR (t.created_at, t.id) < (SELECT b.created_at, b.id FROM background_tasks b WHERE b.id = $3))
 		ORDER BY t.created_at DESC, t.id DESC
 		LIMIT    $4`, string(f.Status), f.ConnectionID, f.Before, f.Limit)

@@ -91,11 +91,19 @@ func (s *Server) drawAccount(c echo.Context, status int, errs views.Errors) erro
 	return s.render(c, status, views.AccountPage(s.page(c, "account.title"), props))
 }
 
-// pathID reads the :id of a path. What is no number is not found.
+// pathID reads the :id of a path. What is no id is not found.
 func pathID(c echo.Context) (int64, error) {
-	id, err := strconv.ParseInt(c.Param("id"), 10, 64)
-	if err != nil {
-		return 0, state.ErrNotFound
+	if id := parseID(c.Param("id")); id != 0 {
+		return id, nil
 	}
-	return id, nil
+	return 0, state.ErrNotFound
+}
+
+// parseID reads the number of something in the state database. What is none is 0, which nothing has.
+func parseID(text string) int64 {
+	id, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return id
 }

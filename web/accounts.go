@@ -5,6 +5,7 @@ import (
 	"net/mail"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"calco/views"
@@ -23,10 +24,12 @@ type Accounts interface {
 
 const maxPassword = 256 // bytes
 
-// IsEmail tells whether something is an e-mail address, without a name beside it.
+// IsEmail tells whether something is an e-mail address, without a name beside it. It has no space of any kind, and
+// nothing that cannot be seen: the state database takes none, and two addresses that look alike would be two people.
 func IsEmail(email string) bool {
+	unseen := func(r rune) bool { return r == ' ' || r == '"' || !unicode.IsPrint(r) }
 	a, err := mail.ParseAddress(email)
-	return err == nil && a.Address == email && !strings.ContainsAny(email, " \t\"") && len(email) <= 254
+	return err == nil && a.Address == email && !strings.ContainsFunc(email, unseen) && len(email) <= 254
 }
 
 // checkEmail adds an error to those of a form if the address is none.

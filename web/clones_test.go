@@ -21,7 +21,7 @@ type cloneFixture struct {
 	pairs               int // of databases that were saved
 }
 
-func newCloneFixture(t *testing.T, configure ...func(*Config)) *cloneFixture {
+func newCloneFixture(t testing.TB, configure ...func(*Config)) *cloneFixture {
 	t.Helper()
 	a := newApp(t, configure...)
 	return &cloneFixture{app: a, owner: a.add(bob, state.RoleMember), other: a.add(eve, state.RoleMember), admin: a.add(ada, state.RoleAdmin)}
@@ -136,7 +136,7 @@ func lacks(t testing.TB, got answer, text string) {
 	}
 }
 
-// Every route of a job that is there, for everybody: all may look, its owner and admins may act.
+// Every route of a job that is there, for everybody: all may look, its owner and admins, who see its databases, may act.
 func TestCloneAccess(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -171,6 +171,7 @@ func TestCloneAccess(t *testing.T) {
 				want    string
 			}{{"signed out", f.visitor(), tt.signedOut}, {"other", f.as(f.other), tt.other}, {"owner", f.as(f.owner), tt.may}, {"admin", f.as(f.admin), tt.may}} {
 				id := f.start()
+				f.query(`UPDATE connections SET shared = true RETURNING id`)
 				if tt.status != "queued" {
 					f.end(id, tt.status)
 				}

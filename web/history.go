@@ -17,7 +17,7 @@ const jobsAPage = 50
 func (s *Server) showHistory(c echo.Context) error {
 	ctx := c.Request().Context()
 	filter := state.TaskFilter{Status: state.Status(c.QueryParam("state")), Before: c.QueryParam("before"), Limit: jobsAPage + 1}
-	filter.ConnectionID, _ = strconv.ParseInt(c.QueryParam("database"), 10, 64) // what is no number filters nothing
+	filter.ConnectionID = parseID(c.QueryParam("database")) // what is no id filters nothing
 	if !slices.Contains(views.HistoryStates, string(filter.Status)) {
 		filter.Status = ""
 	}

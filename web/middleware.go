@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -116,11 +118,33 @@ func (s *Server) sameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// form reads the query and the form of a request, and refuses what is none: FormValue would take it for an empty one. All
-// values are texts that PostgreSQL takes.
+// texts refuses a path and a query that are no texts that PostgreSQL takes. What is no text in a path is not there.
+func (s *Server) texts(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if slices.ContainsFunc(c.ParamValues(), notText) {
+			return echo.ErrNotFound
+		}
+		query, err := url.ParseQuery(c.Request().URL.RawQuery)
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, "no query").SetInternal(err)
+		}
+		if err := checkTexts(query); err != nil {
+			return err
+		}
+		return next(c)
+	}
+}
+
+// form reads the form of a request, and refuses what is none: FormValue would take it for an empty one. All values are
+// texts that PostgreSQL takes. It comes after what decides whether the body is worth reading.
 func (s *Server) form(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
+		// The pages send no other kind, and a multipart form would be read past the check.
+		kind := r.Header.Get(echo.HeaderContentType)
+		if media, _, _ := strings.Cut(kind, ";"); r.Method != http.MethodGet && kind != "" && !strings.EqualFold(strings.TrimSpace(media), echo.MIMEApplicationForm) {
+			return echo.NewHTTPError(http.StatusUnsupportedMediaType, "no form")
+		}
 		if err := r.ParseForm(); err != nil {
 			var tooLarge *echo.HTTPError
 			if errors.As(err, &tooLarge) {
@@ -128,16 +152,24 @@ func (s *Server) form(next echo.HandlerFunc) echo.HandlerFunc {
 			}
 			return echo.NewHTTPError(http.StatusBadRequest, "no form").SetInternal(err)
 		}
-		for _, values := range r.Form {
-			for _, v := range values {
-				if !utf8.ValidString(v) || strings.Contains(v, "\x00") {
-					return echo.NewHTTPError(http.StatusBadRequest, "no text")
-				}
-			}
+		if err := checkTexts(r.Form); err != nil {
+			return err
 		}
 		return next(c)
 	}
 }
+
+func checkTexts(values url.Values) error {
+	for name, all := range values {
+		if notText(name) || slices.ContainsFunc(all, notText) {
+			return echo.NewHTTPError(http.StatusBadRequest, "no text")
+		}
+	}
+	return nil
+}
+
+// notText tells whether something is no text that PostgreSQL takes.
+func notText(s string) bool { return !utf8.ValidString(s) || strings.Contains(s, "\x00") }
 
 // language chooses the language of the page.
 func (s *Server) language(next echo.HandlerFunc) echo.HandlerFunc {

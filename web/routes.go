@@ -15,7 +15,7 @@ func (s *Server) routes() *echo.Echo {
 	e.HTTPErrorHandler = s.fail
 	e.IPExtractor = clientAddress(s.config.TrustedProxies)
 	e.Use(s.requestID, s.accessLog, s.recoverPanic, s.securityHeaders, s.sameOrigin, middleware.BodyLimit(maxBody), s.language, s.session,
-		s.form)
+		s.texts)
 
 	// Nothing here asks who it is: see unasked.
 	e.GET("/healthz", s.healthz)
@@ -24,7 +24,7 @@ func (s *Server) routes() *echo.Echo {
 
 	// For everybody.
 	slow := s.limitPerAddress()
-	public := group{echo: e}
+	public := group{s, e, nil}
 	public.GET("/signin", s.showSignIn)
 	public.POST("/signin", s.signIn, slow)
 	public.POST("/signin/link", s.signInByLink, slow)
@@ -38,7 +38,7 @@ func (s *Server) routes() *echo.Echo {
 	public.POST("/theme", s.chooseTheme)
 
 	// For those who are signed in.
-	in := group{e, []echo.MiddlewareFunc{s.signedIn}}
+	in := group{s, e, []echo.MiddlewareFunc{s.signedIn}}
 	in.GET("/", s.home)
 	in.GET("/clones/new", s.showNewClone)
 	in.GET("/clones/schemas", s.showSchemas)
@@ -70,7 +70,7 @@ func (s *Server) routes() *echo.Echo {
 	in.POST("/databases/:id/test", s.testDatabase)
 
 	// For admins.
-	admin := group{e, []echo.MiddlewareFunc{s.signedIn, s.adminOnly}}
+	admin := group{s, e, []echo.MiddlewareFunc{s.signedIn, s.adminOnly}}
 	admin.GET("/users", s.showUsers)
 	admin.POST("/users", s.invite)
 	admin.POST("/users/:id/reset", s.resetUser)
@@ -85,14 +85,20 @@ var unasked = map[string]bool{"/healthz": true, "/readyz": true, static.Prefix +
 // group is routes behind the same guards. Echo's own groups with middleware also take every path that is not there, and
 // every method that a path does not have.
 type group struct {
+	server *Server
 	echo   *echo.Echo
 	guards []echo.MiddlewareFunc
 }
 
 func (g group) GET(path string, h echo.HandlerFunc, more ...echo.MiddlewareFunc) {
-	g.echo.GET(path, h, slices.Concat(g.guards, more)...)
+	g.echo.GET(path, h, g.behind(more)...)
 }
 
 func (g group) POST(path string, h echo.HandlerFunc, more ...echo.MiddlewareFunc) {
-	g.echo.POST(path, h, slices.Concat(g.guards, more)...)
+	g.echo.POST(path, h, g.behind(more)...)
+}
+
+// behind are the guards of a route. The form is read when all of them have let the request through.
+func (g group) behind(more []echo.MiddlewareFunc) []echo.MiddlewareFunc {
+	return slices.Concat(g.guards, more, []echo.MiddlewareFunc{g.server.form})
 }

@@ -78,14 +78,10 @@ func (s *Server) startClone(c echo.Context) error {
 
 // parseCloneForm reads what was typed.
 func parseCloneForm(values url.Values) views.CloneForm {
-	id := func(name string) int64 {
-		n, err := strconv.ParseInt(values.Get(name), 10, 64)
-		if err != nil {
-			return 0 // nothing chosen
-		}
-		return n
+	form := views.CloneForm{
+		Source: parseID(values.Get("source")), Target: parseID(values.Get("target")), // 0: nothing chosen
+		Clean: values.Get("clean") == "yes", Errors: views.Errors{},
 	}
-	form := views.CloneForm{Source: id("source"), Target: id("target"), Clean: values.Get("clean") == "yes", Errors: views.Errors{}}
 	form.Schemas.Chosen = values.Get("scope") == "chosen"
 	for _, name := range values["schema"] {
 		form.Schemas.Schemas = append(form.Schemas.Schemas, views.SchemaOption{Name: name, On: true})
