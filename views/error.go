@@ -3,7 +3,7 @@ package views
 import "strconv"
 
 // explained are the statuses that have texts of their own.
-var explained = map[int]bool{403: true, 404: true, 405: true, 409: true, 410: true, 413: true, 422: true, 429: true}
+var explained = map[int]bool{403: true, 404: true, 405: true, 408: true, 409: true, 410: true, 413: true, 422: true, 429: true}
 
 // ErrorTitle is the id of the title of the error page of a status.
 func ErrorTitle(status int) string { return "error." + explanation(status) + ".title" }

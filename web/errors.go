@@ -80,6 +80,7 @@ func (s *Server) answer(c echo.Context, status int) error {
 		}
 		return c.Redirect(http.StatusSeeOther, signInPath(back))
 	}
+	c.SetRequest(r.WithContext(context.WithoutCancel(r.Context()))) // a request that came too slowly is over, and is still told so
 	return s.render(c, status, views.ErrorPage(s.page(c, views.ErrorTitle(status)), status, requestID(c)))
 }
 

@@ -145,12 +145,8 @@ func (s *Server) form(next echo.HandlerFunc) echo.HandlerFunc {
 		if media, _, _ := strings.Cut(kind, ";"); r.Method != http.MethodGet && kind != "" && !strings.EqualFold(strings.TrimSpace(media), echo.MIMEApplicationForm) {
 			return echo.NewHTTPError(http.StatusUnsupportedMediaType, "no form")
 		}
-		if err := r.ParseForm(); err != nil {
-			var tooLarge *echo.HTTPError
-			if errors.As(err, &tooLarge) {
-				return tooLarge
-			}
-			return echo.NewHTTPError(http.StatusBadRequest, "no form").SetInternal(err)
+		if err := s.readForm(c); err != nil {
+			return err
 		}
 		if err := checkTexts(r.Form); err != nil {
 			return err

@@ -14,7 +14,7 @@ func (s *Server) routes() *echo.Echo {
 	e := echo.New()
 	e.HTTPErrorHandler = s.fail
 	e.IPExtractor = clientAddress(s.config.TrustedProxies)
-	e.Use(s.requestID, s.accessLog, s.recoverPanic, s.securityHeaders, s.sameOrigin, middleware.BodyLimit(maxBody), s.language, s.session,
+	e.Use(s.requestID, s.accessLog, s.recoverPanic, s.writeInTime, s.securityHeaders, s.sameOrigin, middleware.BodyLimit(maxBody), s.language, s.session,
 		s.texts)
 
 	// Nothing here asks who it is: see unasked.

@@ -20,10 +20,8 @@ import (
 )
 
 const (
-	headerPatience = 10 * time.Second // for the headers of a request
-	idlePatience   = 2 * time.Minute  // between the requests of a connection
-	stopPatience   = 10 * time.Second // for the requests that run when the server stops
-	sweepEvery     = time.Hour
+	stopPatience = 10 * time.Second // for the requests that run when the server stops
+	sweepEvery   = time.Hour
 )
 
 // Config is what a Server needs. Accounts, Connections and Tasks must be there; one store may be all of them.
@@ -52,6 +50,8 @@ type Server struct {
 	log         *slog.Logger
 	passwords   *passwords
 	testers     testers
+	limits      limits
+	waiting     *waiting
 	foreign     *http.CrossOriginProtection
 	echo        *echo.Echo
 	onStop      []func()
@@ -70,8 +70,9 @@ func New(config Config) (*Server, error) {
 	}
 	s := &Server{
 		config: config, accounts: config.Accounts, connections: config.Connections, tasks: config.Tasks,
-		log: config.Log, foreign: http.NewCrossOriginProtection(),
+		log: config.Log, foreign: http.NewCrossOriginProtection(), limits: usualLimits(),
 	}
+	s.waiting = newWaiting(s.limits.waiting)
 	s.hub = NewHub(Feed[state.Task]{Snapshot: s.readTask, Log: config.Log})
 	s.OnStop(s.hub.Close)
 	var err error
@@ -108,12 +109,7 @@ func (s *Server) OnStop(f func()) { s.onStop = append(s.onStop, f) }
 
 // Run serves until ctx ends, then lets the requests that run finish, for a while, and returns. It closes the listener.
 func (s *Server) Run(ctx context.Context, listener net.Listener) error {
-	server := &http.Server{
-		Handler:           s.Handler(),
-		ReadHeaderTimeout: headerPatience,
-		IdleTimeout:       idlePatience,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
+	server := s.httpServer()
 	for _, f := range s.onStop {
 		server.RegisterOnShutdown(f)
 	}
