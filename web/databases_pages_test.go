@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"net"
 	"net/url"
 	"testing"
@@ -189,5 +190,65 @@ func TestDatabasesWithoutScripts(t *testing.T) {
 	p.WaitText("Connected:")
 	if c := a.saved(a.savedAs("Shop", u), u.ID); p.Path() != at(c, "/test") {
 		t.Errorf("got %s", p.Path())
+	}
+}
+
+// What stands in the way of a clone was written a letter a line, in green: another part of the app had a class of the
+// same name.
+func TestTestedCanBeRead(t *testing.T) {
+	t.Parallel()
+	a := newApp(t)
+	u := a.add(bob, state.RoleMember)
+	there := dbtest.Database(t)
+	dbtest.Exec(t, there, `CREATE SCHEMA app; CREATE TABLE app.orders (id int); CREATE TABLE public.notes (id int)`)
+	saved := a.save(state.Connection{OwnerID: u.ID, Name: "Shop"}, there)
+	p := a.openAs(u)
+	for _, place := range []struct {
+		name, path, button string
+	}{{"edit", at(saved, ""), "#test .actions button"}, {"list", "/databases", ".databases [hx-post]"}} {
+		p.Open(place.path)
+		p.Click(place.button)
+		p.WaitFor(".found")
+		for _, width := range []int{390, 1280, 1920} {
+			p.SetWidth(width)
+			p.NoOverflow()
+			for _, theme := range []string{"light", "dark"} {
+				p.Theme(theme)
+				p.Screenshot(fmt.Sprintf("databases/tested-%s-%d-%s", place.name, width, theme))
+			}
+			// The narrowest text of a verdict, in the width of its letter o; how far the table's text is from its frame; the colours.
+			got := webtest.Eval[struct {
+				Letters, Padding float64
+				Fine, Blocked    string
+				FineMark, Mark   string
+				Version          string
+			}](p, `(() => {
+				const all = (of) => [...document.querySelectorAll(of)];
+				const letters = (e) => e.getBoundingClientRect().width / (parseFloat(getComputedStyle(e).fontSize) * .55);
+				const side = (e) => getComputedStyle(e).borderInlineStartColor;
+				const mark = (e) => getComputedStyle(e.querySelector("h3 svg")).color;
+				const [fine, blocked] = [document.querySelector(".fitness:not(.blocked)"), document.querySelector(".fitness.blocked")];
+				return {
+					letters: Math.min(...all(".fitness p, .fitness h3").map(letters)),
+					padding: Math.min(...all(".found-schemas td").flatMap((e) => [getComputedStyle(e).paddingLeft, getComputedStyle(e).paddingRight].map(parseFloat))),
+					fine: side(fine), blocked: side(blocked), fineMark: mark(fine), mark: mark(blocked),
+					version: document.querySelector(".found dd").textContent,
+				};
+			})()`)
+			if got.Letters < 25 {
+				t.Errorf("%s, %d pixels: a line has room for %.0f letters", place.name, width, got.Letters)
+			}
+			if got.Padding < 8 {
+				t.Errorf("%s, %d pixels: the table's text is %.0f pixels from its frame", place.name, width, got.Padding)
+			}
+			if got.Fine == got.Blocked || got.FineMark == got.Mark {
+				t.Errorf("%s, %d pixels: fine and blocked have one colour: %+v", place.name, width, got)
+			}
+			if len(got.Version) > 8 {
+				t.Errorf("the version is %q", got.Version)
+			}
+		}
+		p.SetWidth(1280)
+		p.Theme("light")
 	}
 }

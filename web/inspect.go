@@ -138,7 +138,7 @@ func (s *Server) inspect(c echo.Context, url cloner.URL, id int64, protected boo
 // inspected is what the page shows of what the engine found.
 func inspected(found cloner.Inspection) views.DatabaseFound {
 	shown := views.DatabaseFound{
-		Address: found.Address, Database: found.Database, User: found.User, Version: found.Version, Provider: found.Provider,
+		Address: found.Address, Database: found.Database, User: found.User, Version: number(found.Version), Provider: found.Provider,
 		Size: found.Size, AsSource: reasons(found.AsSource), AsTarget: reasons(found.AsTarget),
 	}
 	for _, schema := range found.Schemas {
