@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -38,10 +39,14 @@ type Store struct {
 // at once. The error for a key that is not the installation's is ErrWrongKey; with the zero Key the Store does all that
 // needs none. Whoever opens it closes it.
 func Open(ctx context.Context, url string, key Key) (_ *Store, err error) {
-	if err := Migrate(ctx, url); err != nil {
+	config, err := readURL(url)
+	if err != nil {
 		return nil, err
 	}
-	pool, err := pgxpool.New(ctx, url)
+	if err := migrate(ctx, config); err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the state database: %w", err)
 	}
@@ -78,13 +83,28 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Migrate brings the schema of the state database up to date, ours and River's. Migrations only go forward.
-func Migrate(ctx context.Context, url string) (err error) {
-	config, err := pgx.ParseConfig(url)
-	if err != nil {
-		return fmt.Errorf("read the URL of the state database: %w", err)
+// readURL reads the URL of the state database. The error quotes nothing of it, as that of pgx would: where a password has
+// a character that means something, it is not known which part of the URL the password is.
+func readURL(url string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil || strings.Contains(config.ConnConfig.Database, "@") {
+		return nil, errors.New("the URL of the state database cannot be read: special characters of its password, such as @ : / ? # %, must be percent-encoded, " +
+			"its port and its settings must be valid, and the files that it names must be there")
 	}
-	conns := stdlib.OpenDB(*config)
+	return config, nil
+}
+
+// Migrate brings the schema of the state database up to date, ours and River's. Migrations only go forward.
+func Migrate(ctx context.Context, url string) error {
+	config, err := readURL(url)
+	if err != nil {
+		return err
+	}
+	return migrate(ctx, config)
+}
+
+func migrate(ctx context.Context, config *pgxpool.Config) (err error) {
+	conns := stdlib.OpenDB(*config.ConnConfig)
 	defer func() { err = errors.Join(err, conns.Close()) }()
 	// Tried once a second, for as long as a migration of another process may take.
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
@@ -100,7 +120,7 @@ func Migrate(ctx context.Context, url string) (err error) {
 		return fmt.Errorf("migrate the state database: %w", err)
 	}
 	defer func() { err = errors.Join(err, locker.SessionUnlock(context.WithoutCancel(ctx), locked)) }()
-	if err := errors.Join(migrateRiver(ctx, url), migrateOurs(ctx, conns)); err != nil {
+	if err := errors.Join(migrateRiver(ctx, config), migrateOurs(ctx, conns)); err != nil {
 		return fmt.Errorf("migrate the state database: %w", err)
 	}
 	return nil
@@ -119,8 +139,8 @@ func migrateOurs(ctx context.Context, conns *sql.DB) error {
 	return err
 }
 
-func migrateRiver(ctx context.Context, url string) error {
-	pool, err := pgxpool.New(ctx, url)
+func migrateRiver(ctx context.Context, config *pgxpool.Config) error {
+	pool, err := pgxpool.NewWithConfig(ctx, config.Copy())
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package db_test
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -40,7 +41,22 @@ func TestMigrateNowhere(t *testing.T) {
 	if strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("the error has the password: %v", err)
 	}
-	if err := db.Migrate(t.Context(), "postgres://calco:s3cret@[/calco"); err == nil || strings.Contains(err.Error(), "s3cret") {
-		t.Errorf("the error of a URL that is none: %v", err)
+}
+
+// What cannot be read is quoted nowhere, for nobody knows which part of it the password is.
+func TestMigrateQuotesNoURL(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"postgres://calco:canary@[/calco", "postgres://calco:ca/canary@127.0.0.1/calco", "postgres://127.0.0.1:1/canary@h/calco", "postgres://calco:?canary@127.0.0.1/calco",
+		"postgres://calco:#canary@127.0.0.1/calco", "postgres://calco:%zzcanary@127.0.0.1/calco", "postgres://calco@127.0.0.1:x/calco?pass%77ord=canary",
+		"host=127.0.0.1 port=x password='canary'", "host=127.0.0.1 port=x password=a\\ canary", "host=127.0.0.1 password='a canary", "calco:canary@127.0.0.1:port/calco",
+		"postgres://calco:canary@127.0.0.1/calco?sslrootcert=/nowhere/canary", "postgres://calco:canary@127.0.0.1/calco?pool_max_conns=canary",
+	} {
+		_, opened := db.Open(t.Context(), url, db.Key{})
+		for _, err := range []error{db.Migrate(t.Context(), url), opened} {
+			if err == nil || strings.Contains(fmt.Sprintf("%v %+v", err, err), "canary") {
+				t.Errorf("%s: %v", url, err)
+			}
+		}
 	}
 }
