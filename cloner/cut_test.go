@@ -59,25 +59,34 @@ type statements struct {
 func (s *statements) note(sql string) dbtest.Cut {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if st := statementOf(sql); writes.MatchString(st) && !slices.Contains(s.list, st) {
+	if st := statementOf(sql); writes.MatchString(st) && st != noted && !slices.Contains(s.list, st) {
 		s.list = append(s.list, st)
 	}
 	return dbtest.Pass
 }
 
+// noted is what a pulse writes once the snapshot is known to be durable, if the clone is not over by then.
+const noted = "UPDATE _calco.epoch SET durable = true WHERE number = ? AND EXISTS (SELECT FROM _calco.job WHERE nonce = ?)"
+
 // cutAt cuts at a statement twice: when it comes first, before the server hears of it, and when it comes again, after the
-// server has done it.
-func cutAt(statement string) (at func(string) dbtest.Cut, cuts func() int) {
+// server has done it. No rows come before what is noted beside them was.
+func cutAt(ctx context.Context, statement string) (at func(string) dbtest.Cut, cuts func() int) {
 	var mu sync.Mutex
 	left := []dbtest.Cut{dbtest.CutBefore, dbtest.CutAfter}
+	done, cut := context.WithCancel(ctx)
 	at = func(sql string) dbtest.Cut {
+		if statement == noted && strings.HasPrefix(statementOf(sql), "COPY ") {
+			<-done.Done()
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		if len(left) == 0 || statementOf(sql) != statement {
 			return dbtest.Pass
 		}
 		how := left[0]
-		left = left[1:]
+		if left = left[1:]; len(left) == 0 {
+			cut()
+		}
 		return how
 	}
 	return at, func() int {
@@ -92,7 +101,7 @@ func isCutAt(t *testing.T, statement string, run func(t *testing.T, at func(stri
 	t.Helper()
 	t.Run(fmt.Sprintf("%.70s", statement), func(t *testing.T) {
 		t.Parallel()
-		at, cuts := cutAt(statement)
+		at, cuts := cutAt(t.Context(), statement)
 		run(t, at)
 		if got := cuts(); got != 2 {
 			t.Errorf("the connection was cut %d times, want before and after", got)
@@ -114,7 +123,7 @@ func TestCutAtEachStatement(t *testing.T) {
 	}
 	var all statements
 	cut(t, all.note)
-	for _, statement := range all.list {
+	for _, statement := range append(all.list, noted) {
 		isCutAt(t, statement, cut)
 	}
 }
@@ -147,6 +156,7 @@ func TestCutAtEachMarkOfResume(t *testing.T) {
 	}
 	var all statements
 	cut(t, all.note)
+	isCutAt(t, noted, cut)
 	for _, statement := range all.list {
 		if strings.Contains(statement, "_calco.") && !slices.Contains(first.list, statement) {
 			isCutAt(t, statement, cut)

@@ -118,6 +118,10 @@ func (r *run) refusedAsTarget(ctx context.Context, tools pgtools.Version, inUse 
 	if inUse.Filled || inUse.Read {
 		return append(reasons, r.busyReason(Target, inUse)), nil // what it holds is changing
 	}
+	foreign, err := r.checkMarks(ctx)
+	if err != nil || len(foreign) > 0 {
+		return append(reasons, foreign...), err
+	}
 	holds, err := r.checkContents(ctx)
 	return append(reasons, holds...), err
 }

@@ -66,7 +66,7 @@ func TestInspect(t *testing.T) {
 	t.Run("full", func(t *testing.T) {
 		t.Parallel()
 		u := dbtest.Database(t)
-		dbtest.Exec(t, u, `CREATE SCHEMA app; CREATE SCHEMA nothing; CREATE SCHEMA _calco;
+		dbtest.Exec(t, u, `CREATE SCHEMA app; CREATE SCHEMA nothing;
 			CREATE TABLE app.t AS SELECT generate_series(1, 10000) n; CREATE INDEX ON app.t (n); CREATE TABLE app.parts (k int) PARTITION BY LIST (k);
 			CREATE TABLE app.part PARTITION OF app.parts FOR VALUES IN (1); CREATE VIEW app.v AS SELECT 1 AS n;
 			CREATE MATERIALIZED VIEW public.m AS SELECT generate_series(1, 1000) n`)
@@ -95,6 +95,14 @@ func TestInspect(t *testing.T) {
 		}
 		if i.Size < app+public || i.Provider != "" {
 			t.Errorf("size %d, provider %q", i.Size, i.Provider)
+		}
+	})
+	t.Run("with a schema _calco of somebody else", func(t *testing.T) {
+		t.Parallel()
+		u := dbtest.Database(t)
+		dbtest.Exec(t, u, "CREATE SCHEMA _calco; CREATE TABLE t ()")
+		if i := mustInspect(t, u); !slices.Equal(codes(i.AsSource), none) || !slices.Equal(codes(i.AsTarget), []ReasonCode{ReasonForeignMarks}) {
+			t.Errorf("as source %+v, as target %+v", i.AsSource, i.AsTarget)
 		}
 	})
 	t.Run("empty", func(t *testing.T) {
