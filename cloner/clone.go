@@ -93,8 +93,9 @@ type run struct {
 	source                   *session // for questions, outside the snapshot; holds the lock that keeps clones from filling it
 	control                  *session // on the target: holds the lock of the job, and makes what lanes do not
 	sourceFacts, targetFacts facts
-	timeline                 int    // of the source; 0 where it cannot be told, or could be another than it seems
-	searchPath               string // the source's, as its ordinary sessions have it; quoted
+	timeline                 int             // of the source; 0 where it cannot be told, or could be another than it seems
+	searchPath               string          // the source's, as its ordinary sessions have it; quoted
+	dumpOptions              map[Side]string // see dumpOptionsSQL
 	left                     *leftover
 	there                    inventory // what was on the target when the attempt began
 	largeHere                map[int]bool

@@ -41,10 +41,14 @@ func (r *run) dump(ctx context.Context, side Side, snapshot string) (*archive.Ar
 	if snapshot != "" {
 		args = append(args, "--snapshot="+snapshot)
 	}
+	if options := r.dumpOptions[side]; options != "" {
+		info = info.with(conninfo{"options": strings.TrimSpace(info["options"] + " " + options)})
+	}
 	args = append(args, "--dbname="+info.forLibpq(r.spec.applicationName(), r.pgDumpVersion))
 
 	cmd := exec.CommandContext(ctx, r.pgDump, args...)
-	cmd.Env = []string{"LC_ALL=C", "HOME=/nonexistent", "PGPASSFILE=/nonexistent", "PATH=" + os.Getenv("PATH")}
+	// Constants in definitions, such as the bounds of partitions, are written in the session's time zone.
+	cmd.Env = []string{"LC_ALL=C", "PGTZ=UTC", "HOME=/nonexistent", "PGPASSFILE=/nonexistent", "PATH=" + os.Getenv("PATH")}
 	if info["password"] != "" {
 		cmd.Env = append(cmd.Env, "PGPASSWORD="+info["password"])
 	}
@@ -83,6 +87,14 @@ func (r *run) dump(ctx context.Context, side Side, snapshot string) (*archive.Ar
 	}
 	return a, nil
 }
+
+// dumpOptionsSQL finds what a session of pg_dump has to set otherwise than the role or the database has it, as pg_dump does
+// not do by itself: how definitions are written. Poolers may not take options, so there are none where none is needed.
+const dumpOptionsSQL = `
+	SELECT coalesce(string_agg(format('-c %s=%s', name, value), ' '), '')
+	FROM (VALUES ('standard_conforming_strings', 'on'), ('quote_all_identifiers', 'off'), ('bytea_output', 'hex'), ('xmlbinary', 'base64')) pin (name, value)
+	JOIN pg_settings s USING (name)
+	WHERE s.setting <> value`
 
 // dumpError tells a lost connection, which pg_dump reports in words only, from other failures. It writes them in English.
 func dumpError(side Side, said string) error {

@@ -115,6 +115,15 @@ func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
 			Hint: "Use the direct address of the server, or the pooler's session mode (often port 5432 instead of 6543).",
 		}, nil
 	}
+	options, err := s.word(ctx, dumpOptionsSQL)
+	if err != nil {
+		s.close()
+		return nil, fmt.Errorf("read settings of the %s: %w", side, err)
+	}
+	if r.dumpOptions == nil {
+		r.dumpOptions = map[Side]string{}
+	}
+	r.dumpOptions[side] = options
 	settings := sourceSettings
 	if side == Target {
 		settings = targetSettings

@@ -34,33 +34,61 @@ type session struct {
 }
 
 // commonSettings pin what a role or a database may have set otherwise: timeouts that
-// would end a long clone, every setting that changes how a value is written, and how soon
-// a server notices that we are gone: our locks and transactions stay until then.
-// SET in the session wins over ALTER ROLE and ALTER DATABASE, and unlike startup
-// options it gets past poolers.
+// would end a long clone, every setting that changes how a value is written, read or
+// computed, or how a statement of an archive is understood, and how soon a server notices
+// that we are gone: our locks and transactions stay until then. SET in the session wins over
+// ALTER ROLE and ALTER DATABASE, and unlike startup options it gets past poolers.
+//
+// The last statement has what not every version knows, and what only a superuser may set. Of
+// that session_replication_role decides only which triggers fire, of which no table has any
+// while its rows arrive; with the others on, damaged pages are read as empty ones, so a role
+// that cannot turn them off must not go on.
+//
+// https://www.postgresql.org/docs/current/runtime-config-client.html
+// https://www.postgresql.org/docs/current/runtime-config-compatible.html
 const commonSettings = `
 	SET statement_timeout = 0;
 	SET idle_in_transaction_session_timeout = 0;
+	SET default_transaction_isolation = 'read committed';
+	SET default_transaction_deferrable = off;
 	SET client_encoding = 'UTF8';
 	SET standard_conforming_strings = on;
+	SET backslash_quote = 'safe_encoding';
+	SET escape_string_warning = off;
+	SET transform_null_equals = off;
 	SET client_min_messages = error;
+	SET exit_on_error = off;
 	SET search_path = '';
 	SET check_function_bodies = off;
 	SET xmloption = content;
+	SET xmlbinary = 'base64';
 	SET row_security = off;
 	SET TimeZone = 'UTC';
+	SET timezone_abbreviations = 'Default';
 	SET DateStyle = 'ISO, YMD';
 	SET IntervalStyle = 'postgres';
 	SET extra_float_digits = 3;
 	SET bytea_output = 'hex';
+	SET array_nulls = on;
 	SET lc_monetary = 'C';
+	SET lc_numeric = 'C';
+	SET lc_time = 'C';
 	SET quote_all_identifiers = off;
 	SET synchronize_seqscans = off;
+	SET gin_fuzzy_search_limit = 0;
+	SET default_tablespace = '';
+	SET default_table_access_method = 'heap';
 	SET tcp_keepalives_idle = 30;
 	SET tcp_keepalives_interval = 10;
 	SET tcp_keepalives_count = 3;
 	SET tcp_user_timeout = '30s';
-	SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout')`
+	SELECT set_config(name, value, false)
+	FROM (VALUES ('transaction_timeout', '0'), ('idle_session_timeout', '0'), ('restrict_nonsystem_relation_kind', ''),
+	             ('icu_validation_level', 'disabled'), ('operator_precedence_warning', 'off'), ('session_replication_role', 'origin'),
+	             ('lo_compat_privileges', 'off'), ('zero_damaged_pages', 'off'), ('ignore_checksum_failure', 'off')) pin (name, value)
+	JOIN pg_settings s USING (name)
+	WHERE s.context = 'user'
+	   OR s.setting <> value AND (name NOT IN ('session_replication_role', 'lo_compat_privileges') OR current_setting('is_superuser') = 'on')`
 
 // On the source a lock that somebody holds for long makes one table fail, not the clone hang.
 const sourceSettings = commonSettings + `; SET lock_timeout = '60s'; SET default_transaction_read_only = on`
