@@ -196,7 +196,7 @@ func (r *run) checkContents(ctx context.Context) ([]Reason, error) {
 	return []Reason{{
 		Code: ReasonNotEmpty, Side: Target, Objects: atMost(names),
 		Text: fmt.Sprintf("The target %s is not empty: it holds %s.", r.spec.Target, listed(names)),
-		Hint: "Choose an empty database, or clean the target first (--clean): that drops all of it.",
+		Hint: "Choose an empty database, or clean the target first: that drops all of it.",
 	}}, nil
 }
 
@@ -206,10 +206,6 @@ func (c contents) holds() bool {
 }
 
 func (r *run) checkClean(ctx context.Context, c contents) ([]Reason, error) {
-	if r.spec.Confirmed == nil { // until every caller confirms: what is there at the first look
-		first := newConfirmation(r.targetFacts.identity(r.spec.Target), c)
-		r.spec.Confirmed = &first
-	}
 	reasons := r.unconfirmed(c)
 	subscriptions, err := collect[struct{ Name string }](ctx, r.control, `
 		SELECT subname::text AS name FROM pg_subscription

@@ -158,7 +158,7 @@ func (r *run) adopt(ctx context.Context, left *leftover) (ours bool, err error) 
 		return false, refuse(Reason{
 			Code: ReasonNotEmpty, Side: Target,
 			Text: fmt.Sprintf("The target %s holds what an interrupted clone of another source, or of other schemas, has left.", r.spec.Target),
-			Hint: "Give the source and the schemas of that clone, or clean the target first (--clean).",
+			Hint: "Give the source and the schemas of that clone, or clean the target first.",
 		})
 	}
 	// Of a clone that was still cleaning, the rest is for a person to confirm again.

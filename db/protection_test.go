@@ -35,7 +35,7 @@ func TestProtectedUnderAnotherName(t *testing.T) {
 	}
 	for i, c := range cases {
 		target := saveURL(t, store, bob, "target "+strconv.Itoa(i), cloner.URL(c.url))
-		_, err := store.CreateTask(t.Context(), state.NewTask{User: bob, SourceID: source.ID, TargetID: target.ID, Clean: true})
+		_, err := store.CreateTask(t.Context(), state.NewTask{User: bob, SourceID: source.ID, TargetID: target.ID})
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}

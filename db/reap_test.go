@@ -295,7 +295,7 @@ func TestResumeTaskRefuses(t *testing.T) {
 			if err := store.ChangeConnection(t.Context(), target, "postgres://u@elsewhere/target"); err != nil {
 				t.Fatal(err)
 			}
-		}, state.ErrConflict},
+		}, state.ErrMoved},
 		{"a target that is gone", func(t *testing.T, store *db.Store, _ state.User, _, target state.Connection, _ string) {
 			t.Helper()
 			if err := store.RemoveConnection(t.Context(), target.ID); err != nil {

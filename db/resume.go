@@ -27,9 +27,12 @@ func (s *Store) ResumeTask(ctx context.Context, u state.User, id string) error {
 		if err := checkFree(ctx, tx, source, target); err != nil {
 			return err
 		}
-		// A saved database may lead elsewhere by now.
-		if !old.Resumable || !old.Source.Same(source.Place()) || !old.Target.Same(target.Place()) {
+		if !old.Resumable {
 			return fmt.Errorf("there is nothing to go on with: %w", state.ErrConflict)
+		}
+		// A saved database may lead elsewhere by now.
+		if !old.Source.Same(source.Place()) || !old.Target.Same(target.Place()) {
+			return state.ErrMoved
 		}
 		return s.queueAgain(ctx, tx, id)
 	}))

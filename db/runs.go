@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -31,6 +32,7 @@ func (s *Store) Claim(ctx context.Context, r runner.Run, worker string) (job run
 		var sourceID, targetID int64
 		var sourceURL, targetURL []byte
 		var source, target jobEnd
+		var confirmed []byte
 		err := tx.QueryRow(ctx, `
 			UPDATE background_tasks t
 			SET    status = 'running', worker = $3, started_at = coalesce(t.started_at, now()),
@@ -42,19 +44,20 @@ func (s *Store) Claim(ctx context.Context, r runner.Run, worker string) (job run
 			AND    t.term = $2
 			AND    t.status = 'queued'
 			AND    b.id = t.id
-			RETURNING t.schemas, t.clean, coalesce(source.id, 0), source.url_sealed, coalesce(target.id, 0), target.url_sealed,
+			RETURNING t.schemas, t.clean, t.confirmation, coalesce(source.id, 0), source.url_sealed, coalesce(target.id, 0), target.url_sealed,
 			          coalesce(target.protected, false), t.touched,
 			          t.source, coalesce(source.address, ''), coalesce(source.database, ''),
 			          t.user_id IS NOT NULL AND coalesce(source.shared OR source.owner_id = t.user_id, false),
 			          t.target, coalesce(target.address, ''), coalesce(target.database, ''),
 			          t.user_id IS NOT NULL AND coalesce(target.shared OR target.owner_id = t.user_id, false),
 			          coalesce((SELECT max(number) FROM task_events WHERE task_id = t.id), 0)`, r.Task, r.Term, worker).
-			Scan(&job.Spec.Schemas, &job.Spec.Clean, &sourceID, &sourceURL, &targetID, &targetURL, &job.Protected, &job.Touched,
+			Scan(&job.Spec.Schemas, &job.Spec.Clean, &confirmed, &sourceID, &sourceURL, &targetID, &targetURL, &job.Protected, &job.Touched,
 				&source.kept, &source.now.Address, &source.now.Database, &source.seen,
 				&target.kept, &target.now.Address, &target.now.Database, &target.seen, &job.Events)
 		if err != nil {
 			return lostIfNone(err)
 		}
+		job.Spec.Confirmed = readConfirmation(confirmed)
 		job.SourceStands, job.TargetStands = source.stands(), target.stands()
 		// Nothing is on its way any more; what the table still lacks, the new life will say.
 		if _, err := tx.Exec(ctx, `UPDATE task_tables SET status = 'waiting' WHERE task_id = $1 AND status = 'copying'`, r.Task); err != nil {
@@ -92,6 +95,16 @@ func (e jobEnd) stands() runner.Standing {
 		return runner.Moved
 	}
 	return runner.Stands
+}
+
+// readConfirmation returns nil for none. One that another version of Calco has written confirms nothing either: the
+// engine has it asked for again.
+func readConfirmation(text []byte) *cloner.Confirmation {
+	var c cloner.Confirmation
+	if text == nil || json.Unmarshal(text, &c) != nil {
+		return nil
+	}
+	return &c
 }
 
 // past returns the report of the last clone like this one, or nil. What it found to be different takes no part.

@@ -67,7 +67,8 @@ func TestCreateTask(t *testing.T) {
 	store, url := openAt(t)
 	ana := addUser(t, store, state.RoleMember)
 	source, target := save(t, store, ana, "source"), save(t, store, ana, "target")
-	id := create(t, store, ana, source, target, func(n *state.NewTask) { n.Schemas, n.Clean = []string{"app"}, true })
+	confirmed := cloner.Confirmation{Target: cloner.Identity{System: "7", Database: 5, Address: "db.example.org:5432/target"}}
+	id := create(t, store, ana, source, target, func(n *state.NewTask) { n.Schemas, n.Clean = []string{"app"}, &confirmed })
 	got := task(t, store, id)
 	if got.Status != state.Queued || got.UserID != ana.ID || got.Owner != ana.Email || got.Source != source.Place() || got.Target != target.Place() ||
 		fmt.Sprint(got.Schemas) != "[app]" || !got.Clean || got.Term != 1 || got.CreatedAt.IsZero() || !got.StartedAt.IsZero() {
@@ -79,7 +80,7 @@ func TestCreateTask(t *testing.T) {
 	}
 	job := claim(t, store, id)
 	if job.Spec.Source != "postgres://u:pw@db.example.org/source" || job.Spec.Target != "postgres://u:pw@db.example.org/target" ||
-		job.Spec.Job != id || job.Spec.Term != 1 || !job.Spec.Clean || job.Protected {
+		job.Spec.Job != id || job.Spec.Term != 1 || !job.Spec.Clean || job.Spec.Confirmed.Digest() != confirmed.Digest() || job.Protected {
 		t.Errorf("claimed: %#v", job)
 	}
 	if _, err := store.Claim(t.Context(), runner.Run{Task: id, Term: 1}, "other"); !errors.Is(err, runner.ErrLost) {

@@ -71,7 +71,8 @@ type CloneWait struct {
 
 // ClonePlace is one end of a job.
 type ClonePlace struct {
-	Name        string // of the saved database
+	ID          int64  // of the saved database; 0 when it is gone
+	Name        string // of it
 	Environment string // production, staging, development or other
 	Address     string // host:port
 	Database    string
@@ -267,12 +268,13 @@ type CleanPreviewProps struct {
 	LargeObjects int
 	Names        []string      // of the first of the objects
 	Reasons      []CloneReason // why it could not be looked at, or cannot be cleaned
+	Shown        string        // the digest of all that, which the field shown gives back
 	Typed        string        // the field confirm
 	Error        string        // the id of a text
 }
 
-// RetryPageProps are the confirmation before a job is tried again on a cleaned target. The form posts confirm to
-// /clones/{id}/retry.
+// RetryPageProps are the confirmation before a job is tried again on a cleaned target. The form posts confirm and
+// shown to /clones/{id}/retry.
 type RetryPageProps struct {
 	ID             string
 	Source, Target ClonePlace

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -207,6 +208,39 @@ func (c CloneProps) remains(ctx context.Context) string {
 		return T(ctx, "clone.remains.schema")
 	}
 	return T(ctx, "clone.remains.tables", "Count", c.TablesTotal, "Done", Number(ctx, int64(c.Tables)))
+}
+
+// helps is what helps a job that was refused for a reason: to clean its target, to edit its database, or to begin with
+// others. What is not listed may have passed when it is tried again.
+var helps = map[string]string{
+	"not_empty": "clean", "not_confirmed": "clean", "not_shown": "clean", "other_target": "clean",
+	"url": "edit", "host": "edit", "credentials": "edit", "tls": "edit", "no_database": "edit", "pooler": "edit",
+	"same_database": "new", "state_database": "new", "protected": "new", "gone": "new", "withdrawn": "new", "moved": "new",
+}
+
+// way is what helps first: clean where nothing but that is needed, and nothing but new where one of the reasons stays.
+func (c CloneProps) way() string {
+	if len(c.Reason) == 0 {
+		return ""
+	}
+	for _, way := range []string{"new", "edit", ""} {
+		if slices.ContainsFunc(c.Reason, func(r CloneReason) bool { return helps[r.Code] == way }) {
+			return way
+		}
+	}
+	return "clean"
+}
+
+// toEdit are those of the job's databases whose connection has to be changed.
+func (c CloneProps) toEdit() []ClonePlace {
+	var places []ClonePlace
+	for i, p := range []ClonePlace{c.Source, c.Target} {
+		side := []string{"source", "target"}[i]
+		if p.ID != 0 && slices.ContainsFunc(c.Reason, func(r CloneReason) bool { return r.Side == side && helps[r.Code] == "edit" }) {
+			places = append(places, p)
+		}
+	}
+	return places
 }
 
 // stop is the headline of a job that stopped.

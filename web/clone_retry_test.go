@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"calco/cloner"
@@ -73,7 +74,7 @@ func TestRetry(t *testing.T) {
 		says(t, got, "Type the name of the database exactly as it is shown.")
 	}
 
-	got := admin.post(path, "confirm", target.Database)
+	got := admin.post(path, "confirm", target.Database, "shown", shown(t, admin.get(path)))
 	again := f.newest()
 	want(t, "the right name", got, "303 /clones/"+again)
 	if task := f.task(again); task.RetryOf != first || !task.Clean || task.UserID != f.admin.ID || fmt.Sprint(task.Schemas) != "[app]" {
@@ -146,7 +147,8 @@ func TestRetryRefused(t *testing.T) {
 		}
 	}
 	protect(true)
-	got := v.post("/clones/"+failed+"/retry", "confirm", target.Database)
+	retry := "/clones/" + failed + "/retry"
+	got := v.post(retry, "confirm", target.Database, "shown", shown(t, v.get(retry)))
 	want(t, "protected", got, "422")
 	says(t, got, "This database is protected: it can never be a target.")
 	says(t, got, `value="`+target.Database+`"`)
@@ -220,4 +222,41 @@ func TestRestart(t *testing.T) {
 	page = v.get(path)
 	says(t, page, "Clean target and retry")
 	lacks(t, page, "Waiting for the old run to end")
+}
+
+// A refusal leads to what helps: the same again would be refused again.
+func TestWaysOutOfRefusal(t *testing.T) {
+	t.Parallel()
+	f := newCloneFixture(t)
+	v := f.as(f.owner)
+	again := `<button class="btn btn-primary">Try again</button>`
+	for _, tt := range []struct {
+		codes []cloner.ReasonCode
+		first string
+		lacks []string
+	}{
+		{[]cloner.ReasonCode{cloner.ReasonNotEmpty}, `/retry">Clean target and retry</a>`, []string{"Try again"}},
+		{[]cloner.ReasonCode{cloner.ReasonNotShown}, `/retry">Clean target and retry</a>`, []string{"Try again"}},
+		{[]cloner.ReasonCode{cloner.ReasonCredentials}, `">Edit the database target`, []string{again}},
+		{[]cloner.ReasonCode{cloner.ReasonNotEmpty, cloner.ReasonTLS}, `">Edit the database target`, []string{"Clean target and retry"}},
+		{[]cloner.ReasonCode{cloner.ReasonSameDatabase}, `>New clone</a>`, []string{"Try again", "Clean target and retry"}},
+		{[]cloner.ReasonCode{cloner.ReasonNotEmpty, runner.ReasonProtected}, `>New clone</a>`, []string{"Try again", "Clean target and retry"}},
+		{[]cloner.ReasonCode{cloner.ReasonNotEmpty, cloner.ReasonPermission}, again, []string{"Clean target and retry"}},
+		{[]cloner.ReasonCode{cloner.ReasonNoConnection}, again, nil},
+	} {
+		id := f.start()
+		var reasons []cloner.Reason
+		for _, code := range tt.codes {
+			reasons = append(reasons, cloner.Reason{Code: code, Side: cloner.Target, Text: "No.", Hint: "Then."})
+		}
+		f.finish(id, cloner.Report{Status: cloner.StatusRefused, Reasons: reasons})
+		page := v.get(clonePath(id))
+		at := strings.Index(page.body, `<div class="actions">`)
+		if first := strings.Index(page.body[max(at, 0):], tt.first); at < 0 || first < 0 || strings.Count(page.body[at:at+first], "btn ") > 1 {
+			t.Errorf("%v: %s is not first: %.900s", tt.codes, tt.first, page.body[max(at, 0):])
+		}
+		for _, text := range tt.lacks {
+			lacks(t, page, text)
+		}
+	}
 }

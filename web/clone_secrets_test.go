@@ -85,7 +85,7 @@ func TestSecretsOfClones(t *testing.T) {
 	task := c.awaitEnd(cut)
 	letGo()
 	look(task, state.Failed)
-	look(c.awaitEnd(c.create(func(n *state.NewTask) { n.Clean = true })), state.Completed)
+	look(c.awaitEnd(c.create(c.confirm)), state.Completed)
 	look(c.awaitEnd(c.create(into(away))), state.Refused)
 	look(c.awaitEnd(c.create(into(stranger))), state.Refused)
 }

@@ -112,7 +112,7 @@ func viewReasons(reasons []cloner.Reason) []views.CloneReason {
 }
 
 func viewPlace(p state.Place) views.ClonePlace {
-	return views.ClonePlace{Name: p.Name, Environment: string(p.Environment), Address: p.Address, Database: p.Database}
+	return views.ClonePlace{ID: p.ConnectionID, Name: p.Name, Environment: string(p.Environment), Address: p.Address, Database: p.Database}
 }
 
 func viewRow(t state.Task) views.CloneRow {

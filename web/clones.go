@@ -226,7 +226,15 @@ func (s *Server) tryAgain(c echo.Context) error {
 	case task.Clean:
 		return s.redirect(c, clonePath(task.ID)+"/retry", "")
 	}
-	return s.createRetry(c, task, false)
+	err = s.createRetry(c, task, nil)
+	field, text := createError(err)
+	if text == "" {
+		return err
+	}
+	form := parseCloneForm(formLike(task))
+	form.Errors[field] = text
+	form.AskFork = errors.Is(err, state.ErrFork)
+	return s.drawStart(c, http.StatusUnprocessableEntity, views.StartPageProps{Form: &form})
 }
 
 // showRetry is clean's confirmation before a job is tried again.
@@ -238,7 +246,7 @@ func (s *Server) showRetry(c echo.Context) error {
 	if task.Newest != "" {
 		return s.retriedAlready(c, task)
 	}
-	return s.drawRetry(c, http.StatusOK, task, nil)
+	return s.drawRetry(c, http.StatusOK, task, nil, "")
 }
 
 // retry cancels a job that goes on, and tries one again that has ended, on a cleaned target.
@@ -256,30 +264,30 @@ func (s *Server) retry(c echo.Context) error {
 	if task.Newest != "" {
 		return s.retriedAlready(c, task)
 	}
-	if c.FormValue("confirm") != task.Target.Database {
-		return s.drawRetry(c, http.StatusUnprocessableEntity, task, views.Errors{"confirm": "form.error.confirm"})
+	preview, confirmed, err := s.previewRetry(c, task)
+	if err != nil {
+		return err
 	}
-	return s.createRetry(c, task, true)
+	if !confirms(c, &preview) {
+		return s.drawRetry(c, http.StatusUnprocessableEntity, task, &preview, "")
+	}
+	err = s.createRetry(c, task, confirmed)
+	if _, text := createError(err); text != "" {
+		return s.drawRetry(c, http.StatusUnprocessableEntity, task, &preview, text)
+	}
+	return err
 }
 
-func (s *Server) createRetry(c echo.Context, task state.Task, clean bool) error {
+// createRetry makes a new job like an old one, which cleans what was confirmed, or nothing for nil, and leads to it.
+func (s *Server) createRetry(c echo.Context, task state.Task, confirmed *cloner.Confirmation) error {
 	id, err := s.tasks.CreateTask(c.Request().Context(), state.NewTask{
 		User: currentUser(c), SourceID: task.Source.ConnectionID, TargetID: task.Target.ConnectionID,
-		Schemas: task.Schemas, Clean: clean, RetryOf: task.ID, Fork: c.FormValue("fork") == "yes",
+		Schemas: task.Schemas, Clean: confirmed, RetryOf: task.ID, Fork: c.FormValue("fork") == "yes",
 	})
 	if errors.Is(err, state.ErrConflict) { // somebody was faster
 		return s.retriedAlready(c, task)
 	}
-	field, text := createError(err)
-	switch {
-	case text != "" && clean:
-		return s.drawRetry(c, http.StatusUnprocessableEntity, task, views.Errors{"": text})
-	case text != "":
-		form := parseCloneForm(formLike(task))
-		form.Errors[field] = text
-		form.AskFork = errors.Is(err, state.ErrFork)
-		return s.drawStart(c, http.StatusUnprocessableEntity, views.StartPageProps{Form: &form})
-	case err != nil:
+	if err != nil {
 		return err
 	}
 	return s.redirect(c, clonePath(id), "")
@@ -290,20 +298,22 @@ func (s *Server) retriedAlready(c echo.Context, task state.Task) error {
 	return s.redirect(c, clonePath(task.ID), "done.clone.retried")
 }
 
-// drawRetry shows the job, and what clean would drop once nothing of the old run is left.
-func (s *Server) drawRetry(c echo.Context, status int, task state.Task, errs views.Errors) error {
+// drawRetry shows the job, and what clean would drop once nothing of the old run is left: what was just looked at, or else
+// what is there now. The text whose id is problem says what is wrong with the whole.
+func (s *Server) drawRetry(c echo.Context, status int, task state.Task, preview *views.CleanPreviewProps, problem string) error {
 	props := views.RetryPageProps{
-		ID: task.ID, Source: viewPlace(task.Source), Target: viewPlace(task.Target), Schemas: task.Schemas, Error: errs[""],
+		ID: task.ID, Source: viewPlace(task.Source), Target: viewPlace(task.Target), Schemas: task.Schemas, Error: problem,
 		Fork: c.FormValue("fork") == "yes",
 	}
 	props.AskFork = props.Fork || props.Error == "form.error.fork"
 	switch {
+	case preview != nil:
+		props.Preview = *preview
 	case task.Status.Ended():
 		var err error
-		if props.Preview, err = s.previewRetry(c, task); err != nil {
+		if props.Preview, _, err = s.previewRetry(c, task); err != nil {
 			return err
 		}
-		props.Preview.Typed, props.Preview.Error = c.FormValue("confirm"), errs["confirm"]
 	case task.Cancelling:
 		props.Waiting = true
 	default:
@@ -313,21 +323,19 @@ func (s *Server) drawRetry(c echo.Context, status int, task state.Task, errs vie
 }
 
 // previewRetry is previewClean, only where the job went and where its reader may go now: nothing is told of another database.
-func (s *Server) previewRetry(c echo.Context, task state.Task) (views.CleanPreviewProps, error) {
+func (s *Server) previewRetry(c echo.Context, task state.Task) (props views.CleanPreviewProps, confirmed *cloner.Confirmation, err error) {
 	target, err := s.connections.Connection(c.Request().Context(), currentUser(c), task.Target.ConnectionID)
 	if err == nil && !task.Target.Same(target.Place()) {
 		err = state.ErrMoved
 	}
 	if _, text := createError(err); text != "" {
-		reason := views.CloneReason{Text: views.T(c.Request().Context(), text)}
-		return views.CleanPreviewProps{
-			Place: viewPlace(task.Target), Database: task.Target.Database, Schemas: task.Schemas, Reasons: []views.CloneReason{reason},
-		}, nil
+		props.Reasons = []views.CloneReason{{Text: views.T(c.Request().Context(), text)}}
+		return props, nil, nil
 	}
-	if err != nil {
-		return views.CleanPreviewProps{}, err
+	if err == nil {
+		confirmed, err = s.previewClean(c, task.Target, task.Schemas, &props)
 	}
-	return s.previewClean(c, task.Target, task.Schemas)
+	return props, confirmed, err
 }
 
 func clonePath(id string) string { return "/clones/" + url.PathEscape(id) }

@@ -81,6 +81,12 @@ func (c *clones) create(change ...func(*state.NewTask)) string {
 	return id
 }
 
+// confirm has a job drop what its target holds.
+func (c *clones) confirm(n *state.NewTask) {
+	c.t.Helper()
+	n.Clean = confirmation(c.t, c.targetURL)
+}
+
 // run has a job run to its end.
 func (c *clones) run(change ...func(*state.NewTask)) state.Task {
 	c.t.Helper()

@@ -236,8 +236,10 @@ func TestFlowRefused(t *testing.T) {
 	p.WaitText("One thing to fix first")
 	p.WaitText("Nothing was dropped or copied.")
 	p.Look("clones/refused")
-	dbtest.Exec(t, c.targetURL, `DROP TABLE old`)
-	p.Follow("button", "Try again")
+	p.Follow("a", "Clean target and retry")
+	p.WaitText("table public.old")
+	p.Type("#confirm", c.target.Database)
+	p.Follow("button", "Clean target and retry")
 	p.WaitText("The target agrees with the source")
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -61,8 +62,28 @@ func (f *cloneFixture) startBetween(source, target state.Connection, change ...f
 	return id
 }
 
+// confirmation is for all that a database holds.
+func confirmation(t testing.TB, url string) *cloner.Confirmation {
+	t.Helper()
+	p, err := cloner.PreviewClean(t.Context(), cloner.Spec{Target: cloner.URL(url), Clean: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &p.Confirmation
+}
+
+// shown is the digest of what a page says that clean would drop.
+func shown(t *testing.T, page answer) string {
+	t.Helper()
+	found := regexp.MustCompile(`name="shown" value="([0-9a-f]{64})"`).FindStringSubmatch(page.body)
+	if found == nil {
+		t.Fatalf("the page shows nothing to confirm: %.3000s", page.body)
+	}
+	return found[1]
+}
+
 // cleaning asks for clean.
-func cleaning(n *state.NewTask) { n.Clean = true }
+func cleaning(n *state.NewTask) { n.Clean = &cloner.Confirmation{} }
 
 // claim has a job run, until the test says more of it.
 func (f *cloneFixture) claim(id string) runner.Run {

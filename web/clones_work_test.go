@@ -1,9 +1,12 @@
 package web
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"calco/cloner"
+	"calco/db/dbtest"
 	"calco/db/state"
 )
 
@@ -27,7 +30,7 @@ func TestRetryToTheEnd(t *testing.T) {
 	says(t, wrong, `value="another"`)
 	says(t, wrong, "Type the name of the database exactly as it is shown.")
 
-	got := v.post(clonePath(id)+"/retry", "confirm", a.target.Database)
+	got := v.post(clonePath(id)+"/retry", "confirm", a.target.Database, "shown", shown(t, wrong))
 	newest := a.task(id).Newest
 	want(t, "the right name", got, "303 "+clonePath(newest))
 	if next := a.task(newest); next.RetryOf != id || !next.Clean || next.UserID != a.owner.ID {
@@ -79,4 +82,77 @@ func TestCancelRunning(t *testing.T) {
 	says(t, page, "The clone was cancelled.")
 	says(t, page, "Clean target and retry")
 	says(t, page, "New clone")
+}
+
+// What was confirmed is dropped, and nothing that came later: neither before the form was posted, nor while the job was
+// queued. It was dropped unseen.
+func TestCleansOnlyWhatWasShown(t *testing.T) {
+	t.Parallel()
+	c := newClones(t, library)
+	dbtest.Exec(t, c.targetURL, `CREATE TABLE old (id int)`)
+	v := c.as(c.owner)
+	form := []string{"source", idOf(c.source), "target", idOf(c.target), "clean", "yes"}
+	page := v.post("/clones", form...)
+	want(t, "before a confirmation", page, "422")
+	dbtest.Exec(t, c.targetURL, `CREATE TABLE late (id int)`)
+	now := v.post("/clones", append(form, "confirm", c.target.Database, "shown", shown(t, page))...)
+	want(t, "a table more", now, "422")
+	for _, text := range []string{"What would be dropped has changed.", "public.<wbr>late", `id="confirm-error"`} {
+		says(t, now, text)
+	}
+	lacks(t, now, `value="`+c.target.Database+`"`) // it is typed for what is shown now
+	got := v.post("/clones", append(form, "confirm", c.target.Database, "shown", shown(t, now))...)
+	first := c.query(`SELECT id FROM background_tasks`)[0][0]
+	want(t, "confirmed", got, "303 "+clonePath(first))
+	dbtest.Exec(t, c.targetURL, `CREATE TABLE later AS SELECT 1 AS n`)
+	c.work()
+	c.refusedFor(first, cloner.ReasonNotShown, "table public.later")
+
+	page = v.get(clonePath(first))
+	says(t, page, `<a class="btn btn-primary" href="`+clonePath(first)+`/retry">Clean target and retry</a>`)
+	lacks(t, page, "Try again")
+	retry := v.get(clonePath(first) + "/retry")
+	says(t, retry, "public.<wbr>later")
+	want(t, "confirmed again", v.post(clonePath(first)+"/retry", "confirm", c.target.Database, "shown", shown(t, retry)), "303 "+clonePath(c.task(first).Newest))
+	if done := c.awaitEnd(c.task(first).Newest); done.Status != state.Completed {
+		t.Errorf("%s: %s", done.Status, done.Error)
+	}
+}
+
+// refusedFor waits until a job is refused for one reason, about one object, and wants the tables of the target as they
+// were made.
+func (c *clones) refusedFor(id string, code cloner.ReasonCode, object string) {
+	c.t.Helper()
+	before := dbtest.Query(c.t, c.targetURL, `SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1`)
+	task := c.awaitEnd(id)
+	if task.Status != state.Refused || len(task.Report.Reasons) != 1 || task.Report.Reasons[0].Code != code || fmt.Sprint(task.Report.Reasons[0].Objects) != "["+object+"]" {
+		c.t.Errorf("%s: %s %+v, want it refused for %s", task.Status, task.Error, task.Report, object)
+	}
+	if after := dbtest.Query(c.t, c.targetURL, `SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1`); fmt.Sprint(after) != fmt.Sprint(before) {
+		c.t.Errorf("the target had %v and has %v", before, after)
+	}
+}
+
+// A clone that was cancelled while it cleaned, and is resumed days later, drops nothing of what came meanwhile. It cleaned
+// anew, whatever was there.
+func TestResumeOfCleanDropsNothingNew(t *testing.T) {
+	t.Parallel()
+	c := newClones(t, library)
+	dbtest.Exec(t, c.targetURL, `CREATE TABLE old (id int)`)
+	letGo := c.holding(c.targetURL, `BEGIN; LOCK TABLE old IN ACCESS SHARE MODE`)
+	c.work()
+	id := c.create(c.confirm)
+	c.eventually("it waits for the table", func() bool {
+		return dbtest.Query(t, c.targetURL, `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'old'::regclass`)[0][0] != "0"
+	})
+	v := c.as(c.owner)
+	want(t, "cancel", v.post(clonePath(id)+"/cancel"), "303 "+clonePath(id))
+	if task := c.awaitEnd(id); task.Status != state.Cancelled || !task.Resumable {
+		t.Fatalf("%s, resumable %t", task.Status, task.Resumable)
+	}
+	letGo()
+	dbtest.Exec(t, c.targetURL, `CREATE TABLE newdata AS SELECT 1 AS n`)
+	want(t, "resume", v.post(clonePath(id)+"/resume"), "303 "+clonePath(id))
+	c.refusedFor(id, cloner.ReasonNotShown, "table public.newdata")
+	says(t, v.get(clonePath(id)), `<a class="btn btn-primary" href="`+clonePath(id)+`/retry">Clean target and retry</a>`)
 }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -56,12 +57,13 @@ func (s *Server) startClone(c echo.Context) error {
 	if values.Get("do") == "schemas" {
 		return s.drawStart(c, http.StatusOK, views.StartPageProps{Form: &form})
 	}
-	if err := s.checkCloneForm(ctx, currentUser(c), &form); err != nil {
+	confirmed, err := s.checkCloneForm(c, &form)
+	if err != nil {
 		return err
 	}
 	if len(form.Errors) == 0 {
 		id, err := s.tasks.CreateTask(ctx, state.NewTask{
-			User: currentUser(c), SourceID: form.Source, TargetID: form.Target, Schemas: chosenSchemas(form), Clean: form.Clean, Fork: form.Fork,
+			User: currentUser(c), SourceID: form.Source, TargetID: form.Target, Schemas: chosenSchemas(form), Clean: confirmed, Fork: form.Fork,
 		})
 		if err == nil {
 			return s.redirect(c, clonePath(id), "")
@@ -121,8 +123,10 @@ func chosenNames(schemas []views.SchemaOption) []string {
 	return names
 }
 
-// checkCloneForm adds what is missing to the form's errors. With clean, the name of the target's database must be typed.
-func (s *Server) checkCloneForm(ctx context.Context, u state.User, form *views.CloneForm) error {
+// checkCloneForm adds what is missing to the form's errors. With clean, it looks again at what that would drop, and returns
+// it once it was confirmed.
+func (s *Server) checkCloneForm(c echo.Context, form *views.CloneForm) (*cloner.Confirmation, error) {
+	ctx, u := c.Request().Context(), currentUser(c)
 	chosen := func(field string, id int64) (c state.Connection, err error) {
 		if id == 0 {
 			form.Errors[field] = "form.error." + field
@@ -136,19 +140,38 @@ func (s *Server) checkCloneForm(ctx context.Context, u state.User, form *views.C
 		return c, err
 	}
 	if _, err := chosen("source", form.Source); err != nil {
-		return err
+		return nil, err
 	}
 	target, err := chosen("target", form.Target)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if form.Schemas.Chosen && len(chosenSchemas(*form)) == 0 {
 		form.Errors["schemas"] = "form.error.schemas"
 	}
-	if form.Clean && form.Errors["target"] == "" && form.Preview.Typed != target.Database {
-		form.Errors["confirm"] = "form.error.confirm"
+	if !form.Clean || form.Errors["target"] != "" {
+		return nil, nil //nolint:nilnil // there is nothing to confirm
 	}
-	return nil
+	now, err := s.previewClean(c, target.Place(), chosenSchemas(*form), &form.Preview)
+	if err == nil && !confirms(c, &form.Preview) {
+		form.Errors["confirm"] = cmp.Or(form.Preview.Error, "drop.unread")
+	}
+	return now, err
+}
+
+// confirms tells whether the answer to an earlier preview confirms this one too.
+func confirms(c echo.Context, p *views.CleanPreviewProps) bool {
+	p.Typed = c.FormValue("confirm")
+	switch {
+	case !p.Ready: // it says why
+	case p.Typed != p.Database:
+		p.Error = "form.error.confirm"
+	case p.Shown != c.FormValue("shown"):
+		p.Typed, p.Error = "", "form.error.changed"
+	default:
+		return true
+	}
+	return false
 }
 
 // createErrors are the fields that the reasons not to make a job belong to, and their texts.
@@ -218,12 +241,10 @@ func (s *Server) fillCloneForm(c echo.Context, form *views.CloneForm) error {
 		form.Schemas.Error = form.Errors["schemas"]
 	}
 	i := slices.IndexFunc(connections, func(d state.Connection) bool { return d.ID == form.Target })
-	if form.Clean && i >= 0 {
-		typed := form.Preview.Typed
-		if form.Preview, err = s.previewClean(c, connections[i].Place(), chosenSchemas(*form)); err != nil {
+	if form.Clean && i >= 0 && !form.Preview.Ready && len(form.Preview.Reasons) == 0 {
+		if _, err = s.previewClean(c, connections[i].Place(), chosenSchemas(*form), &form.Preview); err != nil {
 			return err
 		}
-		form.Preview.Typed, form.Preview.Error = typed, form.Errors["confirm"]
 	}
 	return nil
 }
@@ -273,7 +294,7 @@ func (s *Server) showClean(c echo.Context) error {
 	case err != nil:
 		return err
 	default:
-		if preview, err = s.previewClean(c, target.Place(), chosenSchemas(form)); err != nil {
+		if _, err = s.previewClean(c, target.Place(), chosenSchemas(form), &preview); err != nil {
 			return err
 		}
 		preview.Typed = form.Preview.Typed
@@ -281,9 +302,10 @@ func (s *Server) showClean(c echo.Context) error {
 	return s.render(c, http.StatusOK, views.CleanPreview(preview))
 }
 
-// previewClean looks at what clean would drop from a target.
-func (s *Server) previewClean(c echo.Context, target state.Place, schemas []string) (views.CleanPreviewProps, error) {
-	props := views.CleanPreviewProps{Place: viewPlace(target), Database: target.Database, Schemas: schemas}
+// previewClean looks at what clean would drop from a target. Without reasons against it, it returns what its user can
+// confirm.
+func (s *Server) previewClean(c echo.Context, target state.Place, schemas []string, props *views.CleanPreviewProps) (*cloner.Confirmation, error) {
+	props.Place, props.Database, props.Schemas = viewPlace(target), target.Database, schemas
 	var p cloner.CleanPreview
 	var err error
 	props.Reasons, err = s.look(c, target.ConnectionID, "drop.unread", func(ctx context.Context, u cloner.URL) (err error) {
@@ -291,12 +313,12 @@ func (s *Server) previewClean(c echo.Context, target state.Place, schemas []stri
 		return err
 	})
 	if err != nil || len(props.Reasons) > 0 {
-		return props, err
+		return nil, err
 	}
-	props.Ready = true
+	props.Ready, props.Shown = true, p.Confirmation.Digest()
 	props.Objects, props.Tables, props.Rows, props.Bytes, props.LargeObjects = p.Objects, p.Tables, p.Rows, p.Bytes, p.LargeObjects
 	props.Names = p.Names
-	return props, nil
+	return &p.Confirmation, nil
 }
 
 // look asks a saved database something for a page, as often and as long as a test may. That it does not answer is for the

@@ -39,7 +39,7 @@ func TestHome(t *testing.T) {
 		{"failed", "1 hour 59 minutes", true, []string{"the disk of the target is full", "Clean target and retry"}},
 		{"interrupted", "1 hour 59 minutes", true, []string{"The clone was interrupted when the server stopped.", "Clean target and retry"}},
 		{"cancelled", "1 hour 59 minutes", true, []string{"Clean target and retry"}},
-		{"refused", "1 hour 59 minutes", true, []string{"The target is not empty.", "Choose clean.", "Try again"}},
+		{"refused", "1 hour 59 minutes", true, []string{"The target is not empty.", "Choose clean.", "Clean target and retry"}},
 		{"failed", "2 hours 1 minute", false, nil},
 		{"interrupted", "2 hours 1 minute", false, nil},
 		{"cancelled", "2 hours 1 minute", false, nil},
@@ -218,9 +218,13 @@ var formHeader = map[string][]string{"Content-Type": {"application/x-www-form-ur
 func TestStart(t *testing.T) {
 	t.Parallel()
 	f := newCloneFixture(t)
-	source, target := f.pair(f.owner)
+	source, _ := f.pair(f.owner)
+	target, _ := f.real("Staging", shop)
 	v := f.as(f.owner)
-	got := v.post("/clones", "source", idOf(source), "target", idOf(target), "scope", "chosen", "schema", "app", "schema", "odd 'one'", "clean", "yes", "confirm", target.Database)
+	form := []string{"source", idOf(source), "target", idOf(target), "scope", "chosen", "schema", "app", "schema", "odd 'one'", "clean", "yes"}
+	page := v.post("/clones", form...)
+	want(t, "without a confirmation", page, "422")
+	got := v.post("/clones", append(form, "confirm", target.Database, "shown", shown(t, page))...)
 	id := f.newest()
 	want(t, "start", got, "303 /clones/"+id)
 	task := f.task(id)
@@ -367,13 +371,14 @@ func TestForkIsConfirmed(t *testing.T) {
 	lacks(t, v.get(retry), `name="fork"`)
 
 	form := []string{"source", idOf(source), "target", idOf(target)}
-	for what, got := range map[string]answer{"start": v.post("/clones", form...), "retry": v.post(retry, "confirm", target.Database)} {
+	confirm := []string{"confirm", target.Database, "shown", shown(t, v.get(retry))}
+	for what, got := range map[string]answer{"start": v.post("/clones", form...), "retry": v.post(retry, confirm...)} {
 		want(t, what, got, "422")
 		says(t, got, "The target has the identity of a protected database.")
 		says(t, got, `name="fork"`)
 		lacks(t, got, "Eve&#39;s own")
 	}
-	got := v.post(retry, "confirm", target.Database, "fork", "yes")
+	got := v.post(retry, append(confirm, "fork", "yes")...)
 	want(t, "confirmed retry", got, "303 /clones/"+f.newest())
 	f.end(f.newest(), "failed")
 	got = v.post("/clones", append(form, "fork", "yes")...)

@@ -70,7 +70,11 @@ func TestKillBeforeBegin(t *testing.T) {
 	dbtest.Exec(t, f.targetURL, `CREATE TABLE old (id int)`)
 	letGo := f.hold("book")
 	child := f.child()
-	id := f.create(func(n *state.NewTask) { n.Clean = true })
+	p, err := cloner.PreviewClean(t.Context(), cloner.Spec{Target: cloner.URL(f.targetURL), Clean: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := f.create(func(n *state.NewTask) { n.Clean = &p.Confirmation })
 	f.awaitWaiting()
 	if err := child.Process.Kill(); err != nil {
 		t.Fatal(err)

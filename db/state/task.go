@@ -140,9 +140,9 @@ type NewTask struct {
 	SourceID int64 // of saved databases
 	TargetID int64
 	Schemas  []string
-	Clean    bool
-	Fork     bool   // the user says that the target is a fork of a protected database
-	RetryOf  string // whoever may act on that job may use its databases; empty for a new one
+	Clean    *cloner.Confirmation // what the user has agreed to have dropped first; nil is that nothing is cleaned
+	Fork     bool                 // the user says that the target is a fork of a protected database
+	RetryOf  string               // whoever may act on that job may use its databases; empty for a new one
 }
 
 // TableFilter chooses rows of a job's table list.

@@ -126,6 +126,21 @@ func (b *browser) look(job string) (page, error) {
 	return readPage(body)
 }
 
+// shown is the digest of what a page says that clean would drop.
+func (b *browser) shown(path string) (string, error) {
+	status, _, body, err := b.do(http.MethodGet, path, nil)
+	if err != nil {
+		return "", err
+	}
+	found := shownDigest.FindStringSubmatch(body)
+	if found == nil {
+		return "", fmt.Errorf("GET %s: %d, with nothing to confirm: %.300s", path, status, words(body))
+	}
+	return found[1], nil
+}
+
+var shownDigest = regexp.MustCompile(`name="shown" value="([0-9a-f]+)"`)
+
 // press sends a form, and returns where it leads.
 func (b *browser) press(path string, form url.Values) (location string, err error) {
 	if form == nil {

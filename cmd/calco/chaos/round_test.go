@@ -139,8 +139,17 @@ func (w *world) run(p plan, tally *tally) {
 func (w *world) create(clean bool) (id string) {
 	w.Helper()
 	eventually(w, promised, "the clone is started", func() bool {
+		n := state.NewTask{User: w.user, SourceID: w.sourceID, TargetID: w.targetID}
+		if clean {
+			p, err := cloner.PreviewClean(w.Context(), cloner.Spec{Target: w.targetURL, Clean: true})
+			if err != nil {
+				w.Logf("look at the target: %v", err)
+				return false
+			}
+			n.Clean = &p.Confirmation
+		}
 		var err error
-		if id, err = w.store.CreateTask(w.Context(), state.NewTask{User: w.user, SourceID: w.sourceID, TargetID: w.targetID, Clean: clean}); err != nil {
+		if id, err = w.store.CreateTask(w.Context(), n); err != nil {
 			w.Logf("start a clone: %v", err)
 		}
 		return err == nil
@@ -309,7 +318,12 @@ func (r *round) goOn(p page) error {
 		r.tally.resumed(err == nil)
 		return err
 	}
-	return r.follow(r.browser.press("/clones/"+r.job()+"/retry", url.Values{"confirm": {targetDatabase}}))
+	retry := "/clones/" + r.job() + "/retry"
+	shown, err := r.browser.shown(retry)
+	if err != nil {
+		return err
+	}
+	return r.follow(r.browser.press(retry, url.Values{"shown": {shown}, "confirm": {targetDatabase}}))
 }
 
 // errBegun is the error of a job that was refused though it had begun to write.
