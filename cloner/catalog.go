@@ -33,6 +33,8 @@ const (
 	pgClass      = 1259
 	pgConstraint = 2606
 	pgExtension  = 3079
+
+	pgSubscription = 6100
 )
 
 // table is one table whose rows are copied.
@@ -167,6 +169,10 @@ func readCatalog(ctx context.Context, s *session) (*catalog, error) {
 		WHERE c.relkind = 'c' AND c.relnamespace::regnamespace::text !~ '^pg_|^information_schema$'`)
 	if err != nil {
 		return nil, fmt.Errorf("read composite types of the source: %w", err)
+	}
+	for _, t := range c.tables {
+		// The root may send rows into a foreign table: what the target sorts otherwise fails instead.
+		t.ThroughRoot = t.ThroughRoot && !c.foreign[t.RootOID]
 	}
 	return c, nil
 }

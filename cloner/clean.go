@@ -12,6 +12,19 @@ import (
 //go:embed sql/contents.sql
 var contentsSQL string
 
+//go:embed sql/changes.sql
+var changesSQL string
+
+const subscriptionsSQL = `
+	SELECT oid, quote_ident(subname) AS identity, pg_has_role(subowner, 'USAGE') AS permitted
+	FROM pg_subscription
+	WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())`
+
+// readsSubscriptions tells whether the target's role may read the OID of a subscription.
+func (r *run) readsSubscriptions() bool {
+	return r.targetFacts.Superuser || r.targetFacts.major() >= 14
+}
+
 //go:embed sql/dependents.sql
 var dependentsSQL string
 
@@ -114,6 +127,30 @@ func (r *run) contents(ctx context.Context) (contents, error) {
 	if c.objects, err = collect[targetObject](ctx, r.control, contentsSQL, r.schemasOrAll()); err != nil {
 		return c, fmt.Errorf("read what the target holds: %w", err)
 	}
+	if r.spec.Clean {
+		changes, err := collect[struct{ Type, Identity string }](ctx, r.control, changesSQL, r.schemasOrAll())
+		if err != nil {
+			return c, fmt.Errorf("read what is set on the target: %w", err)
+		}
+		for _, o := range changes {
+			c.objects = append(c.objects, targetObject{Type: o.Type, Identity: o.Identity, Permitted: true})
+		}
+	}
+	if r.spec.whole() && r.readsSubscriptions() {
+		subscriptions, err := collect[struct {
+			OID       uint32
+			Identity  string
+			Permitted bool
+		}](ctx, r.control, subscriptionsSQL)
+		if err != nil {
+			return c, fmt.Errorf("read subscriptions of the target: %w", err)
+		}
+		for _, o := range subscriptions { // first of all
+			c.objects = slices.Insert(c.objects, 0, targetObject{
+				Class: pgSubscription, OID: o.OID, Type: "subscription", Identity: o.Identity, Permitted: o.Permitted,
+			})
+		}
+	}
 	if r.spec.whole() {
 		if c.large, err = readLargeRuns(ctx, r.control); err != nil {
 			return c, err
@@ -207,22 +244,12 @@ func (c contents) holds() bool {
 
 func (r *run) checkClean(ctx context.Context, c contents) ([]Reason, error) {
 	reasons := r.unconfirmed(c)
-	subscriptions, err := collect[struct{ Name string }](ctx, r.control, `
-		SELECT subname::text AS name FROM pg_subscription
-		WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())`)
-	if err != nil {
-		return nil, fmt.Errorf("read subscriptions of the target: %w", err)
-	}
-	if len(subscriptions) > 0 {
-		var names []string
-		for _, s := range subscriptions {
-			names = append(names, s.Name)
+	if !r.spec.whole() || !r.readsSubscriptions() {
+		found, err := r.checkSubscriptions(ctx)
+		if err != nil {
+			return nil, err
 		}
-		reasons = append(reasons, Reason{
-			Code: ReasonSubscription, Side: Target, Objects: names,
-			Text: fmt.Sprintf("The target %s receives data through the subscription %s.", r.spec.Target, listed(names)),
-			Hint: "Cleaning would cut it off from its publisher. Drop the subscription there first, if you are sure.",
-		})
+		reasons = append(reasons, found...)
 	}
 	var foreign []string
 	for _, o := range c.objects {
@@ -252,6 +279,31 @@ func (r *run) checkClean(ctx context.Context, c contents) ([]Reason, error) {
 		reasons = append(reasons, dependentsReason(r.spec, dependents))
 	}
 	return reasons, nil
+}
+
+// checkSubscriptions refuses to clean a target with subscriptions that are not dropped with it.
+func (r *run) checkSubscriptions(ctx context.Context) ([]Reason, error) {
+	names, err := collect[struct{ Name string }](ctx, r.control, `
+		SELECT subname::text AS name FROM pg_subscription
+		WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())`)
+	if err != nil {
+		return nil, fmt.Errorf("read subscriptions of the target: %w", err)
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	list := make([]string, len(names))
+	for i, n := range names {
+		list[i] = n.Name
+	}
+	hint := "Connect as a superuser, who can drop it."
+	if !r.spec.whole() {
+		hint = "Cleaning some of its schemas would break it. Clone the whole database: then it is dropped too, once you have seen and confirmed that."
+	}
+	return []Reason{{
+		Code: ReasonSubscription, Side: Target, Objects: list, Hint: hint,
+		Text: fmt.Sprintf("The target %s receives data through the subscription %s.", r.spec.Target, listed(list)),
+	}}, nil
 }
 
 func dependentsReason(spec Spec, names []string) Reason {

@@ -158,8 +158,8 @@ func TestClean(t *testing.T) {
 	}
 }
 
-// TestCleanKeepsExtensionConfiguration: rows that belong to the extension stay, those that
-// people added are replaced. Contrib has no such extension, so one is made of hstore.
+// TestCleanKeepsExtensionConfiguration: the rows of an extension's table stay, those that people added too. Contrib has no
+// such extension, so one is made of hstore.
 func TestCleanKeepsExtensionConfiguration(t *testing.T) {
 	t.Parallel()
 	const extension = `
@@ -175,7 +175,9 @@ func TestCleanKeepsExtensionConfiguration(t *testing.T) {
 	spec := Spec{Source: URL(source), Target: URL(target), Clean: true}
 	for range 2 {
 		mustComplete(t, spec)
-		mustEqual(t, source, target, "SELECT * FROM config WHERE NOT builtin ORDER BY k")
+		if got := dbtest.Query(t, target, "SELECT k, v FROM config WHERE NOT builtin ORDER BY k"); !reflect.DeepEqual(got, [][]string{{"a", "target"}, {"c", "target"}}) {
+			t.Errorf("people's own rows are %q", got)
+		}
 		mustEqual(t, source, target, "SELECT last_value, is_called FROM config_seq")
 		if got := dbtest.Query(t, target, "SELECT v FROM config WHERE builtin"); got[0][0] != "of the target's" {
 			t.Errorf("the extension's own row is %q", got)
@@ -219,8 +221,8 @@ func TestCleanManyObjects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if preview.Tables != 3501 || preview.Objects != 3531 {
-		t.Errorf("preview: %d tables, %d objects, want 3501 and 3531", preview.Tables, preview.Objects)
+	if preview.Tables != 3501 || preview.Objects != 3532 { // with the comment that initdb gives to the database postgres
+		t.Errorf("preview: %d tables, %d objects, want 3501 and 3532", preview.Tables, preview.Objects)
 	}
 	mustComplete(t, spec)
 	if got := dbtest.Query(t, target, relationNames); !reflect.DeepEqual(got, [][]string{{"new"}}) {

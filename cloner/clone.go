@@ -107,11 +107,13 @@ type run struct {
 	filledViews              map[int64]bool // materialized views of the source, by OID
 	largeObjectCount         int64
 
-	mu        sync.Mutex
-	report    Report
-	failed    map[int]bool   // entries that could not be made, or were not to be
-	leftAlone map[int64]bool // tables that were on the target already and are not ours to fill
-	largeLost bool           // large objects were given up
+	mu            sync.Mutex
+	report        Report
+	failed        map[int]bool // entries that could not be made, or were not to be
+	defaultGrants []defaultGrant
+	kept          map[keptEntry]bool // what was on the target before and stays
+	leftAlone     map[int64]bool     // tables that were on the target already and are not ours to fill
+	largeLost     bool               // large objects were given up
 }
 
 // conclude turns what happened into a report, and leaves both servers tidy.
@@ -289,19 +291,24 @@ func (r *run) markFailed(entry int) {
 // markKept: the entry's object was there before, and stays as it is.
 func (r *run) markKept(e *archive.Entry) {
 	r.markFailed(e.ID)
+	if e.CatalogOID == pgClass {
+		r.leaveTable(int64(e.OID))
+	}
+	for _, t := range r.plan.tables {
+		if e.CatalogOID == pgExtension && t.Extension == int64(e.OID) {
+			r.leaveTable(t.OID)
+		}
+	}
+}
+
+// leaveTable: its rows are not ours to bring.
+func (r *run) leaveTable(oid int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.leftAlone == nil {
 		r.leftAlone = map[int64]bool{}
 	}
-	if e.CatalogOID == pgClass {
-		r.leftAlone[int64(e.OID)] = true
-	}
-	for _, t := range r.plan.tables {
-		if e.CatalogOID == pgExtension && t.Extension == int64(e.OID) {
-			r.leftAlone[t.OID] = true
-		}
-	}
+	r.leftAlone[oid] = true
 }
 
 func (r *run) isLeftAlone(table int64) bool {

@@ -56,6 +56,11 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 		if t.Extension != 0 {
 			maker = object{pgExtension, uint32(t.Extension)}
 		}
+		if r.isLeftAlone(t.OID) {
+			t.lost = true
+			g.open(t.OID)
+			continue
+		}
 		if !made[maker] {
 			r.meter.spoil(t.OID)
 			t.lost = true
@@ -219,8 +224,9 @@ func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *grap
 		err = f
 	}
 	p.flight = p.flight.again()
-	if t := p.table; t != nil && sqlState(err) == "23514" && t.RootOID != t.OID && !p.through {
-		// The target sorts these rows into another partition: another collation, say.
+	if t := p.table; t != nil && sqlState(err) == "23514" && t.RootOID != t.OID && !p.through && !r.plan.catalog.foreign[t.RootOID] {
+		// The target sorts these rows into another partition: another collation, say. Not where that may be a foreign
+		// table, which leads to somebody's server.
 		q.again(r.throughRoot(t, p.number))
 		return nil
 	}

@@ -198,6 +198,9 @@ func (o targetObject) drop() string {
 	switch o.Type {
 	case "function", "procedure", "aggregate":
 		return "DROP ROUTINE " + o.Identity + restrict
+	case "subscription":
+		// It leaves its slot to whoever has it: without that the DROP would take it from the publisher.
+		return fmt.Sprintf("ALTER SUBSCRIPTION %s DISABLE; ALTER SUBSCRIPTION %[1]s SET (slot_name = NONE); DROP SUBSCRIPTION %[1]s", o.Identity) + restrict
 	case "statistics object":
 		return "DROP STATISTICS " + o.Identity
 	case "foreign-data wrapper":

@@ -287,8 +287,8 @@ func TestUnusualTables(t *testing.T) {
 	compareFidelity(t, source, target)
 }
 
-// TestDatabaseProperties gives the target's database what the source's has, and takes from it
-// what it had beside.
+// TestDatabaseProperties gives the database of a target that is cleaned what the source's has, and takes from it what it
+// had beside. See TestWhatIsSetStays.
 func TestDatabaseProperties(t *testing.T) {
 	t.Parallel()
 	server := dbtest.Cluster(t, nil)
@@ -302,7 +302,7 @@ func TestDatabaseProperties(t *testing.T) {
 	dbtest.Exec(t, target, `ALTER DATABASE t SET work_mem = '1MB'; ALTER DATABASE t SET app.beside = 'x'; ALTER ROLE other IN DATABASE t SET work_mem = '2MB'; ALTER ROLE ALL IN DATABASE t SET app.every = 'x';
 		COMMENT ON DATABASE t IS 'old'; GRANT CREATE, CONNECT ON DATABASE t TO other; GRANT CREATE ON DATABASE t TO "a=b 'c'"; ALTER DATABASE t SET default_transaction_isolation = 'serializable';
 		ALTER DATABASE t SET row_security = on; ALTER DATABASE t SET statement_timeout = '10s'; ALTER DATABASE t SET default_transaction_read_only = on; ALTER DATABASE t SET session_replication_role = replica`)
-	mustComplete(t, Spec{Source: URL(source), Target: URL(target)})
+	mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
 	compareFidelity(t, source, target)
 	mustEqual(t, source, target, "SELECT * FROM t")
 }

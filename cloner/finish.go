@@ -108,11 +108,11 @@ func readSequenceBatch(ctx context.Context, s *session, names []string) ([]seque
 // extensionSequences are those that an extension in the plan marked as configuration.
 func (r *run) extensionSequences(ctx context.Context) ([]string, error) {
 	type config struct {
-		Extension int64
-		Name      string
+		Extension       int64
+		Namespace, Name string
 	}
 	found, err := collect[config](ctx, r.source, `
-		SELECT e.oid::bigint AS extension, format('%I.%I', n.nspname, c.relname) AS name
+		SELECT e.oid::bigint AS extension, n.nspname::text AS namespace, c.relname::text AS name
 		FROM pg_extension e, unnest(e.extconfig) k
 		JOIN pg_class c ON c.oid = k
 		JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -124,8 +124,8 @@ func (r *run) extensionSequences(ctx context.Context) ([]string, error) {
 	for _, c := range found {
 		if slices.ContainsFunc(r.plan.entries, func(e *archive.Entry) bool {
 			return e.CatalogOID == pgExtension && int64(e.OID) == c.Extension && !r.hasFailed(e.ID)
-		}) {
-			names = append(names, c.Name)
+		}) && !r.keepsRows(c.Namespace, c.Name) {
+			names = append(names, quoteName(c.Namespace, c.Name))
 		}
 	}
 	return names, nil
@@ -145,6 +145,10 @@ func (r *run) views(ctx context.Context) error {
 	}
 	var todo []statement
 	for _, e := range r.viewsInOrder() {
+		if r.filledViews[int64(e.OID)] && !r.hasFailed(e.ID) && r.plan.readsForeign(e.ID) {
+			r.warn(title(e) + " was not filled: it reads a foreign table, which leads to another server. Refresh it yourself if the target may read there.")
+			continue
+		}
 		if r.filledViews[int64(e.OID)] && !r.hasFailed(e.ID) {
 			todo = append(todo, statement{
 				phase: PhaseViews, object: "DATA OF " + title(e),

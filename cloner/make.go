@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -138,8 +139,90 @@ func isNameError(err error) bool {
 
 // entryStatement is what makes an entry, as _printTocEntry in pg_backup_archiver.c does it.
 func (r *run) entryStatement(p Phase, e *archive.Entry) statement {
-	return statement{entry: e, phase: p, object: title(e), sql: r.placement(e) + e.Defn}
+	defn := e.Defn
+	switch e.Desc {
+	case "USER MAPPING":
+		defn = withoutOptions(defn)
+	case "SUBSCRIPTION":
+		// Who drops it later drops nothing on the publisher. https://www.postgresql.org/docs/current/sql-dropsubscription.html
+		defn += fmt.Sprintf("\nALTER SUBSCRIPTION %s SET (slot_name = NONE);", quoteName(e.Tag))
+	}
+	return statement{entry: e, phase: p, object: title(e), sql: r.placement(e) + defn + r.closing(e)}
 }
+
+var (
+	slotName       = regexp.MustCompile(`( WITH \(connect = false, slot_name = )(?:'(?:[^']|'')*'|E'(?:[^'\\]|''|\\.)*')`)
+	mappingOptions = regexp.MustCompile(`(?s)^(CREATE USER MAPPING FOR (?:"(?:[^"]|"")*"|\S+) SERVER (?:"(?:[^"]|"")*"|\S+)) OPTIONS \(.*\);\n$`)
+)
+
+// withoutSlot is the definition of a subscription as pg_dump writes it of one without a slot.
+func withoutSlot(defn string) string {
+	return slotName.ReplaceAllString(defn, "${1}NONE")
+}
+
+// withoutOptions is the definition of a user mapping without its options.
+func withoutOptions(defn string) string {
+	return mappingOptions.ReplaceAllString(defn, "$1;\n")
+}
+
+// closing is SQL that takes from a new object, in the transaction that makes it, whatever default privileges of the target
+// have given to others, so that nobody else reads or writes it while it fills. It has then what PostgreSQL gives by itself,
+// on which the source's grants build. https://www.postgresql.org/docs/current/sql-alterdefaultprivileges.html
+func (r *run) closing(e *archive.Entry) string {
+	kind, on, public := grantable(e)
+	if kind == "" {
+		return ""
+	}
+	var b strings.Builder
+	for _, d := range r.defaultGrants {
+		if d.Kind == kind && (d.Schema == "" || d.Schema == e.Namespace) {
+			if d.Grantees != "" {
+				fmt.Fprintf(&b, "\nREVOKE ALL ON %s FROM %s;", on, d.Grantees)
+			}
+			fmt.Fprintf(&b, "\nGRANT ALL ON %s TO CURRENT_USER;", on)
+			if public {
+				fmt.Fprintf(&b, "\nGRANT ALL ON %s TO PUBLIC;", on)
+			}
+		}
+	}
+	return b.String()
+}
+
+// grantable tells what default privileges are for an entry (pg_default_acl.defaclobjtype), how GRANT calls it, and whether
+// PostgreSQL itself opens it to everybody.
+func grantable(e *archive.Entry) (kind, on string, public bool) {
+	switch e.Desc {
+	case "TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE":
+		return "r", "TABLE " + quoteName(e.Namespace, e.Tag), false
+	case "SEQUENCE":
+		return "S", "SEQUENCE " + quoteName(e.Namespace, e.Tag), false
+	case "FUNCTION", "PROCEDURE", "AGGREGATE":
+		_, signature, ok := strings.Cut(strings.TrimRight(e.DropStmt, ";\n "), e.Desc+" ")
+		signature = strings.NewReplacer("(*)", "()", "(ORDER BY ", "(", " ORDER BY ", ", ").Replace(signature)
+		return word(ok, "f", ""), "ROUTINE " + signature, true
+	case "TYPE", "DOMAIN":
+		return "T", "TYPE " + quoteName(e.Namespace, e.Tag), true
+	case "SCHEMA":
+		return "n", "SCHEMA " + quoteName(e.Tag), false
+	}
+	return "", "", false
+}
+
+// defaultGrant is what default privileges of the target give on objects that this role makes there.
+type defaultGrant struct {
+	Kind     string // pg_default_acl.defaclobjtype
+	Schema   string // "" for all
+	Grantees string // but the role itself, quoted; "" for none
+}
+
+const defaultGrantsSQL = `
+	SELECT d.defaclobjtype::text AS kind, coalesce(n.nspname::text, '') AS schema,
+	       coalesce((SELECT string_agg(DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, ', ')
+	                 FROM aclexplode(d.defaclacl) a WHERE a.grantee <> d.defaclrole), '') AS grantees
+	FROM pg_default_acl d
+	LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
+	WHERE pg_get_userbyid(d.defaclrole) = current_user
+	ORDER BY 1, 2`
 
 // placement sets where and how a relation is stored before it is made.
 func (r *run) placement(e *archive.Entry) string {
@@ -225,6 +308,9 @@ func (r *run) readPlaces(ctx context.Context) error {
 		have[p.Kind][p.Name] = true
 	}
 	r.targetTablespaces, r.accessMethods = have["tablespace"], have["access method"]
+	if r.defaultGrants, err = collect[defaultGrant](ctx, r.control, defaultGrantsSQL); err != nil {
+		return fmt.Errorf("read default privileges of the target: %w", err)
+	}
 	missing := map[string]bool{}
 	for _, e := range r.plan.entries {
 		if e.Desc == "ACCESS METHOD" {
@@ -254,6 +340,9 @@ func (r *run) owners(ctx context.Context) error {
 func (r *run) grants(ctx context.Context) error {
 	statements := make([]statement, 0, len(r.plan.acls))
 	for _, e := range r.plan.acls {
+		if r.hasFailed(e.ID) {
+			continue // it is not to be made
+		}
 		statements = append(statements, statement{phase: PhasePostData, object: title(e), sql: e.Defn})
 	}
 	return r.make(ctx, r.control, statements)

@@ -57,10 +57,6 @@ func (r *run) tablePart(t *table, number int) *part {
 		p.out = fmt.Sprintf("COPY %s %s TO STDOUT", t.relation(), columns)
 		p.in = fmt.Sprintf("COPY %s %s FROM STDIN", t.destination(), columns)
 	}
-	if t.Extension != 0 && (r.spec.Clean || r.spec.Resume) {
-		// Extensions survive a clean, and with them the configuration of an earlier clone.
-		p.in = fmt.Sprintf("DELETE FROM %s %s; ", t.relation(), t.Condition) + p.in
-	}
 	return p
 }
 

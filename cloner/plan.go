@@ -238,6 +238,25 @@ func unquoteName(s string) string {
 	return s
 }
 
+// readsForeign tells whether a view reads a foreign table, by the dependencies that PostgreSQL knows.
+func (p *plan) readsForeign(id int) bool {
+	bodies := viewBodies(p.entries)
+	seen := map[int]bool{}
+	var reads func(id int) bool
+	reads = func(id int) bool {
+		e := p.byID[id]
+		if e == nil || seen[id] {
+			return false
+		}
+		seen[id] = true
+		if e.Desc == "FOREIGN TABLE" || e.CatalogOID == pgClass && p.catalog.foreign[p.catalog.root(int64(e.OID))] {
+			return true
+		}
+		return slices.ContainsFunc(append(slices.Clone(e.Deps), bodies[id]...), reads)
+	}
+	return reads(id)
+}
+
 // title names an entry for people: TABLE app.orders.
 func title(e *archive.Entry) string {
 	if e.Namespace != "" {

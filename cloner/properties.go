@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"strings"
 )
 
 //go:embed sql/properties.sql
@@ -17,8 +18,8 @@ type property struct {
 	Unmake   string
 }
 
-// properties gives the target's database what the source's has, and takes from it what
-// the source's has not, if the whole database is cloned. Owners are each server's own affair.
+// properties gives the target's database what the source's has, if the whole database is cloned. After a clean it also takes
+// from it what the source's has not; else what somebody has set there stays. Owners are each server's own affair.
 func (r *run) properties(ctx context.Context) error {
 	if !r.spec.whole() {
 		return nil
@@ -29,12 +30,12 @@ func (r *run) properties(ctx context.Context) error {
 	}
 	var statements []statement
 	for name, p := range target {
-		if _, ok := source[name]; !ok {
+		if _, ok := source[name]; !ok && !r.keepsProperty(name) {
 			statements = append(statements, statement{phase: PhasePostData, object: "DATABASE " + name, sql: p.Unmake})
 		}
 	}
 	for name, p := range source {
-		if target[name].Value != p.Value || target[name].Property == "" {
+		if (target[name].Value != p.Value || target[name].Property == "") && !r.keepsProperty(name) {
 			statements = append(statements, statement{phase: PhasePostData, object: "DATABASE " + name, sql: p.Make})
 		}
 	}
@@ -70,17 +71,31 @@ func (r *run) compareProperties(ctx context.Context) ([]Difference, error) {
 		return nil, err
 	}
 	var found []Difference
+	differ := func(name, source, target string, open bool) {
+		d := Difference{Kind: "database", Object: "DATABASE " + name, Source: source, Target: target}
+		if r.keepsProperty(name) && !open {
+			d.Harmless = stayedText
+		}
+		found = append(found, d)
+	}
 	for name, p := range source {
 		if t, ok := target[name]; !ok || t.Value != p.Value {
-			found = append(found, Difference{Kind: "database", Object: "DATABASE " + name, Source: "set", Target: word(ok, "set to another value", "not set")})
+			differ(name, "set", word(ok, "set to another value", "not set"), ok && isGrant(name) && t.Value != "")
 		}
 	}
 	for name := range target {
 		if _, ok := source[name]; !ok {
-			found = append(found, Difference{Kind: "database", Object: "DATABASE " + name, Source: "not set", Target: "set"})
+			_, everybody := source[toPublic(name)]
+			differ(name, "not set", "set", isGrant(name) && !everybody)
 		}
 	}
 	return found, nil
+}
+
+// toPublic is the grant of the same privilege to everybody.
+func toPublic(grant string) string {
+	privilege, _, _ := strings.Cut(grant, " TO ")
+	return privilege + " TO PUBLIC"
 }
 
 func word(yes bool, then, otherwise string) string {

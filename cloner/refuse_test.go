@@ -757,7 +757,7 @@ func TestRefuseTarget(t *testing.T) {
 			dbtest.Exec(t, target, fmt.Sprintf("ALTER SUBSCRIPTION %s SET (slot_name = NONE)", name))
 			dbtest.Exec(t, target, "DROP SUBSCRIPTION "+name)
 		})
-		refusesUntouched(t, Spec{Source: URL(source), Target: URL(target), Clean: true}, target, want{
+		refusesUntouched(t, Spec{Source: URL(source), Target: URL(target), Clean: true, Schemas: []string{"public"}}, target, want{
 			code: ReasonSubscription, side: Target, objects: []string{name},
 			text: fmt.Sprintf("The target %s receives data through the subscription %s.", URL(target), name),
 		})

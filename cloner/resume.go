@@ -284,6 +284,10 @@ func (p *plan) definitions(v pgtools.Version) string {
 func (r *run) beginFilling(ctx context.Context) error {
 	const first = 1
 	statements := []string{r.epochSQL(first)}
+	kept, err := r.keep(ctx)
+	if err != nil {
+		return err
+	}
 	if len(r.plan.pulled)+len(r.plan.last) > 0 || r.staying {
 		there, err := r.takeInventory(ctx)
 		if err != nil {
@@ -291,11 +295,14 @@ func (r *run) beginFilling(ctx context.Context) error {
 		}
 		for _, e := range r.plan.entries {
 			if (r.plan.pulled[e.ID] || e.Desc == "EVENT TRIGGER") && there.has(e) || r.staying && mayStay(e) && there.same(e) {
-				r.leave(e)
-				statements = append(statements, fmt.Sprintf("INSERT INTO _calco.kept VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-					quoteLiteral(e.Desc), quoteLiteral(e.Namespace), quoteLiteral(e.Tag)))
+				kept = append(kept, keptEntry{e.Desc, e.Namespace, e.Tag})
 			}
 		}
+	}
+	r.leaveKept(kept)
+	for _, k := range kept {
+		statements = append(statements, fmt.Sprintf("INSERT INTO _calco.kept VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+			quoteLiteral(k.Kind), quoteLiteral(k.Namespace), quoteLiteral(k.Name)))
 	}
 	statements = append(statements, "INSERT INTO _calco.stage (name, epoch) VALUES ('filling', 1)")
 	if err := r.control.write(ctx, join(statements...)); err != nil {
@@ -363,11 +370,7 @@ func (r *run) readThere(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("read what was on the target before: %w", err)
 	}
-	for _, e := range r.plan.entries {
-		if slices.Contains(kept, keptEntry{e.Desc, e.Namespace, e.Tag}) {
-			r.leave(e)
-		}
-	}
+	r.leaveKept(kept)
 	return nil
 }
 
@@ -391,8 +394,6 @@ func (r *run) leave(e *archive.Entry) {
 		r.warn(title(e) + " was on the target already and was left as it is.")
 	}
 }
-
-type keptEntry struct{ Kind, Namespace, Name string }
 
 // checkTarget wants the tables that have marks, and nothing that this job has not made.
 func (r *run) checkTarget(marks []mark) error {

@@ -149,7 +149,8 @@ func (r *run) compareArchives(ctx context.Context) ([]Difference, error) {
 	chosen, pulled := selectEntries(a.Entries, r.spec.Schemas)
 	// What was pulled may be on the target for other reasons, and needed by nothing there.
 	chosen = slices.DeleteFunc(chosen, func(e *archive.Entry) bool { return pulled[e.ID] })
-	return compareEntries(r.plan.entries, a.Entries, chosen, r.targetTablespaces), nil
+	found := compareEntries(r.plan.entries, a.Entries, chosen, r.targetTablespaces)
+	return found, r.excuseKept(ctx, found)
 }
 
 // entryKey is what makes an entry of one archive the same as one of another. Numbers
@@ -192,7 +193,12 @@ func compareEntry(s, t *archive.Entry, tablespaces map[string]bool) []Difference
 	var found []Difference
 	if s.Defn != t.Defn {
 		d := Difference{Kind: "definition", Object: title(s), Source: quotable(s), Target: quotable(t)}
-		if sameButColumnOrder(s, t) {
+		switch {
+		case s.Desc == "SUBSCRIPTION" && withoutSlot(s.Defn) == t.Defn:
+			d.Harmless = "It is disabled and has no slot: that of the source stays the source's."
+		case s.Desc == "USER MAPPING" && withoutOptions(s.Defn) == t.Defn:
+			d.Harmless = "Its options, which can hold a password for another server, are not copied."
+		case sameButColumnOrder(s, t):
 			d.Harmless = "The columns of a table that inherits stand in another order; every one is there."
 		}
 		found = append(found, d)
@@ -283,10 +289,14 @@ func (r *run) compareViews(ctx context.Context) ([]Difference, error) {
 		want := r.filledViews[int64(e.OID)]
 		i := slices.IndexFunc(target, func(v view) bool { return v.Schema == e.Namespace && v.Name == e.Tag })
 		if i >= 0 && target[i].Filled != want {
-			found = append(found, Difference{
+			d := Difference{
 				Kind: "materialized view", Object: title(e),
 				Source: word(want, "filled", "not filled"), Target: word(want, "not filled", "filled"),
-			})
+			}
+			if want && r.plan.readsForeign(e.ID) {
+				d.Harmless = "It reads a foreign table, which leads to another server, and was not refreshed."
+			}
+			found = append(found, d)
 		}
 	}
 	return found, nil

@@ -41,5 +41,7 @@ FROM (SELECT CASE l.locktype WHEN 'relation' THEN 'pg_class'::regclass::oid ELSE
              CASE l.locktype WHEN 'relation' THEN l.relation ELSE l.objid END                   AS objid
       FROM pg_locks l
       WHERE l.pid = pg_backend_pid() AND l.granted AND l.mode = 'AccessExclusiveLock' AND l.locktype IN ('relation', 'object')
+        -- A subscription's position goes with it.
+        AND (l.locktype = 'relation' OR l.classid <> 'pg_replication_origin'::regclass)
         -- A table that had a foreign key to the dropped one, or was its parent, is locked and stays.
         AND (l.locktype = 'object' OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = l.relation))) t

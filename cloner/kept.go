@@ -1,0 +1,194 @@
+package cloner
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"strings"
+
+	"calco/cloner/archive"
+)
+
+//go:embed sql/kept.sql
+var keptSQL string
+
+// keptEntry is something that was on the target before this job and stays as it is, by what pg_dump calls it. Beside entries
+// of the archive these are properties of the database (DATABASE) and the rows of an extension's table (ROWS).
+type keptEntry struct{ Kind, Namespace, Name string }
+
+const (
+	keptDatabase = "DATABASE" // Name is that of a property, or keptGrants for all of its grants
+	keptGrants   = "GRANTS"
+	keptRows     = "ROWS"
+)
+
+// keep reads what this clone leaves on the target as it is, before it has made anything there.
+func (r *run) keep(ctx context.Context) ([]keptEntry, error) {
+	kept, err := r.keepRows(ctx)
+	if err != nil || r.spec.Clean { // what clean has reset takes the source's
+		return kept, err
+	}
+	entries, err := collect[keptEntry](ctx, r.control, keptSQL)
+	if err != nil {
+		return nil, fmt.Errorf("read what is set on the target: %w", err)
+	}
+	kept = append(kept, entries...)
+	if !r.spec.whole() {
+		return kept, nil
+	}
+	_, target, err := r.readProperties(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for name := range target {
+		if !isGrant(name) {
+			kept = append(kept, keptEntry{Kind: keptDatabase, Name: name})
+		}
+	}
+	granted, err := one[bool](ctx, r.control, `SELECT datacl IS NOT NULL FROM pg_database WHERE datname = current_database()`)
+	if err != nil {
+		return nil, fmt.Errorf("read grants on the target's database: %w", err)
+	}
+	if granted {
+		kept = append(kept, keptEntry{Kind: keptDatabase, Name: keptGrants})
+	}
+	return kept, nil
+}
+
+// keepRows are the configuration tables and sequences of extensions that are not new on the target: what they hold is the
+// target's own, such as the jobs of pg_cron.
+func (r *run) keepRows(ctx context.Context) ([]keptEntry, error) {
+	relations, err := collect[struct {
+		Namespace, Name, Condition string
+		IsSequence                 bool
+	}](ctx, r.control, `
+		SELECT n.nspname::text AS namespace, c.relname::text AS name, k.condition, c.relkind = 'S' AS is_sequence
+		FROM pg_extension e, unnest(e.extconfig, e.extcondition) k (relation, condition)
+		JOIN pg_class c ON c.oid = k.relation
+		JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind IN ('r', 'S')`)
+	if err != nil {
+		return nil, fmt.Errorf("read tables of the target's extensions: %w", err)
+	}
+	var kept []keptEntry
+	for _, c := range relations {
+		if c.IsSequence {
+			c.Condition = "WHERE is_called"
+		}
+		used, err := one[bool](ctx, r.control, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s %s)", quoteName(c.Namespace, c.Name), c.Condition))
+		if err != nil {
+			return nil, fmt.Errorf("look for rows of the target's extensions: %w", err)
+		}
+		if used {
+			kept = append(kept, keptEntry{keptRows, c.Namespace, c.Name})
+		}
+	}
+	return kept, nil
+}
+
+// leaveKept leaves as they are what is kept, on this attempt.
+func (r *run) leaveKept(kept []keptEntry) {
+	r.kept = map[keptEntry]bool{}
+	for _, k := range kept {
+		r.kept[k] = true
+	}
+	for _, e := range r.plan.entries {
+		if r.kept[keptEntry{e.Desc, e.Namespace, e.Tag}] {
+			r.leave(e)
+		}
+	}
+	for _, t := range r.plan.tables {
+		if r.keepsRows(t.Schema, t.Name) && !r.isLeftAlone(t.OID) {
+			r.leaveTable(t.OID)
+			r.warn(fmt.Sprintf("The rows of %s, which belongs to an extension, are the target's own and stay.", t))
+		}
+	}
+}
+
+func (r *run) keepsRows(schema, name string) bool { return r.kept[keptEntry{keptRows, schema, name}] }
+
+// keepsProperty tells whether a property of the target's database stays as it is.
+func (r *run) keepsProperty(name string) bool {
+	if isGrant(name) {
+		name = keptGrants
+	}
+	return r.kept[keptEntry{Kind: keptDatabase, Name: name}]
+}
+
+func isGrant(property string) bool { return strings.HasPrefix(property, "GRANT ") }
+
+// keepTitles are the objects of differences that come of what was kept.
+func (r *run) keepTitles() map[string]bool {
+	titles := map[string]bool{}
+	for k := range r.kept {
+		titles[title(&archive.Entry{Desc: k.Kind, Namespace: k.Namespace, Tag: k.Name})] = true
+	}
+	return titles
+}
+
+// excuseKept says of differences that come of what was kept that they are harmless, unless the target is more open by
+// them than the source.
+func (r *run) excuseKept(ctx context.Context, found []Difference) error {
+	titles := r.keepTitles()
+	if len(titles) == 0 || len(found) == 0 {
+		return nil
+	}
+	open, err := r.openSchemas(ctx)
+	if err != nil {
+		return err
+	}
+	for i, d := range found {
+		switch {
+		case d.Kind == "owner" && titles["SCHEMA "+unquoteName(ofSchema(d.Object))]: // the schema's
+			found[i].Harmless = stayedText
+		case !titles[d.Object] || strings.HasPrefix(d.Object, "DEFAULT ACL "): // which opens what is made later
+		case strings.HasPrefix(d.Object, "ACL ") && open[ofSchema(d.Object)]:
+		default:
+			found[i].Harmless = stayedText
+		}
+	}
+	return nil
+}
+
+// ofSchema is the schema, as quoted, that a grant or a comment is about.
+func ofSchema(object string) string {
+	_, schema, _ := strings.Cut(object, " SCHEMA ")
+	return schema
+}
+
+const stayedText = "It was set on the target before, and stays."
+
+// openSchemas are the schemas of the target, quoted, on which somebody has a privilege that nobody gave him on the source.
+func (r *run) openSchemas(ctx context.Context) (map[string]bool, error) {
+	type grant struct{ Schema, Grantee, Privilege string }
+	read := func(s *session, which string) ([]grant, error) {
+		grants, err := collect[grant](ctx, s, `
+			SELECT quote_ident(n.nspname) AS schema, CASE a.grantee WHEN 0 THEN '' ELSE pg_get_userbyid(a.grantee)::text END AS grantee,
+			       a.privilege_type AS privilege
+			FROM pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
+			WHERE `+which)
+		if err != nil {
+			return nil, fmt.Errorf("read grants on schemas of the %s: %w", s.side, err)
+		}
+		return grants, nil
+	}
+	source, err := read(r.source, "true")
+	if err != nil {
+		return nil, err
+	}
+	target, err := read(r.control, "a.grantee <> n.nspowner")
+	if err != nil {
+		return nil, err
+	}
+	given := map[grant]bool{}
+	for _, g := range source {
+		given[g] = true
+	}
+	open := map[string]bool{}
+	for _, g := range target {
+		if !given[g] && !given[grant{g.Schema, "", g.Privilege}] {
+			open[g.Schema] = true
+		}
+	}
+	return open, nil
+}
