@@ -27,43 +27,48 @@ type lock struct {
 }
 
 // graph hands out nodes when all they need is done, the heaviest first, and never two
-// at a time that would wait for each other's locks. Gates stand for the rows of a table.
+// at a time that would wait for each other's locks. Gates stand for all rows of a
+// partition tree, or of a plain table: one a tree, which counts the tables whose rows are
+// still to come, because a node for each index of each of n partitions would wait for n.
 type graph struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	ready   []*node // heaviest first
 	held    map[int64]int
-	left    int // nodes not done
-	gates   map[int64][]*node
+	left    int               // nodes not done
+	gates   map[int64][]*node // by the root of the tree
+	coming  map[int64]int64   // tables whose rows are to come, with their roots
+	closed  map[int64]int     // how many of those each tree has
 }
 
 // exclusively marks, in graph.held, a lock that is not shared.
 const exclusively = -1
 
 func newGraph() *graph {
-	g := &graph{held: map[int64]int{}, gates: map[int64][]*node{}}
+	g := &graph{held: map[int64]int{}, gates: map[int64][]*node{}, closed: map[int64]int{}}
 	g.changed = sync.NewCond(&g.mu)
 	return g
 }
 
 // add enters a node that needs the given nodes, all added before it (so that there is
-// no circle), and the rows of the given tables.
-func (g *graph) add(n *node, after []*node, tables []int64) {
+// no circle), and the rows of the trees with the given roots.
+func (g *graph) add(n *node, after []*node, roots []int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, m := range after {
 		m.next = append(m.next, n)
 		n.needs++
 	}
-	for _, t := range tables {
-		g.gates[t] = append(g.gates[t], n)
+	for _, root := range roots {
+		g.gates[root] = append(g.gates[root], n)
 		n.needs++
 	}
 	g.left++
 }
 
-// start releases what needs nothing, and the gates of tables that no part will open.
-func (g *graph) start(all []*node, coming map[int64]bool) {
+// start releases what needs nothing, and the gates of trees of which no table has rows to come. It keeps coming: those that
+// have, with their roots.
+func (g *graph) start(all []*node, coming map[int64]int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, n := range all {
@@ -71,9 +76,13 @@ func (g *graph) start(all []*node, coming map[int64]bool) {
 			g.push(n)
 		}
 	}
-	for t := range g.gates {
-		if !coming[t] {
-			g.release(t)
+	g.coming = coming
+	for _, root := range coming {
+		g.closed[root]++
+	}
+	for root := range g.gates {
+		if g.closed[root] == 0 {
+			g.release(root)
 		}
 	}
 	g.changed.Broadcast()
@@ -83,16 +92,24 @@ func (g *graph) start(all []*node, coming map[int64]bool) {
 func (g *graph) open(table int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.release(table)
-	g.changed.Broadcast()
+	root, isComing := g.coming[table]
+	if !isComing {
+		return
+	}
+	delete(g.coming, table)
+	g.closed[root]--
+	if g.closed[root] == 0 {
+		g.release(root)
+		g.changed.Broadcast()
+	}
 }
 
 // release, satisfy and push must be called with mu held.
-func (g *graph) release(table int64) {
-	for _, n := range g.gates[table] {
+func (g *graph) release(root int64) {
+	for _, n := range g.gates[root] {
 		g.satisfy(n)
 	}
-	delete(g.gates, table)
+	delete(g.gates, root)
 }
 
 // satisfy counts one thing that n needed as done.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -33,7 +34,7 @@ func TestGraphOrder(t *testing.T) {
 	g.add(a, nil, []int64{10})
 	g.add(b, []*node{a}, nil)
 	g.add(c, []*node{a, b}, []int64{10, 20})
-	g.start([]*node{a, b, c}, map[int64]bool{10: true}) // no part will open 20
+	g.start([]*node{a, b, c}, map[int64]int64{10: 10}) // no part will open 20
 	if got := g.pick(); got != nil {
 		t.Fatalf("before the rows are there: %v", objects(got))
 	}
@@ -102,7 +103,8 @@ func TestGraphAtRandom(t *testing.T) {
 			var all []*node
 			needs := map[*node][]*node{}
 			rows := map[*node][]int64{}
-			coming := map[int64]bool{}
+			coming := map[int64]int64{} // three tables a tree
+			leaf := func(root int64, i int) int64 { return 100*root + int64(i) }
 			for i := range 1 + rnd.IntN(300) {
 				n := labelled(fmt.Sprint(i), rnd.Int64N(2*batchWeight))
 				for range rnd.IntN(4) {
@@ -112,14 +114,18 @@ func TestGraphAtRandom(t *testing.T) {
 					needs[n] = append(needs[n], all[rnd.IntN(i)])
 				}
 				for range rnd.IntN(3) {
-					table := rnd.Int64N(15)
-					rows[n] = append(rows[n], table)
-					coming[table] = table%5 != 0
+					root := rnd.Int64N(15)
+					rows[n] = append(rows[n], root)
+					for i := range 3 {
+						if root%5 != 0 {
+							coming[leaf(root, i)] = root
+						}
+					}
 				}
 				g.add(n, needs[n], rows[n])
 				all = append(all, n)
 			}
-			g.start(all, coming)
+			g.start(all, maps.Clone(coming))
 
 			var mu sync.Mutex // guards what the builders see
 			done := map[*node]int{}
@@ -139,9 +145,11 @@ func TestGraphAtRandom(t *testing.T) {
 								t.Errorf("%s began before %s was done", n.object, m.object)
 							}
 						}
-						for _, table := range rows[n] {
-							if coming[table] && !opened[table] {
-								t.Errorf("%s began before the rows of %d were there", n.object, table)
+						for _, root := range rows[n] {
+							for i := range 3 {
+								if table := leaf(root, i); coming[table] == root && root%5 != 0 && !opened[table] {
+									t.Errorf("%s began before the rows of %d were there", n.object, table)
+								}
 							}
 						}
 					}
@@ -209,7 +217,7 @@ func TestGraphEndsWithContext(t *testing.T) {
 	g := newGraph()
 	n := labelled("a", 1)
 	g.add(n, nil, []int64{1})
-	g.start([]*node{n}, map[int64]bool{1: true})
+	g.start([]*node{n}, map[int64]int64{1: 1})
 	defer context.AfterFunc(ctx, g.wake)()
 	var wait sync.WaitGroup
 	for range 8 {
@@ -416,5 +424,43 @@ func TestSelectEntries(t *testing.T) {
 				t.Errorf("pulled %v, want %v", gotPulled, tt.pulled)
 			}
 		})
+	}
+}
+
+// A tree of many partitions is planned with as many edges as it has indexes: each index of each partition waited for each
+// partition, so that 20,000 took gigabytes and the better part of an hour.
+func TestGraphOfManyPartitions(t *testing.T) {
+	t.Parallel()
+	const partitions, root = 20_000, 1
+	c := &catalog{indexes: map[object]*index{}, roots: map[int64]int64{root: root}}
+	p := &plan{byID: map[int]*archive.Entry{}, keys: map[entryKey]int{}, catalog: c}
+	for i := range partitions {
+		oid := int64(10 + i)
+		c.roots[oid] = root
+		p.tables = append(p.tables, &table{OID: oid, RootOID: root, split: split{Parts: 1}, left: 1})
+		for k := range 2 {
+			e := &archive.Entry{ID: 2*i + k, CatalogOID: pgClass, OID: uint32(100_000 + 2*i + k), Desc: "INDEX", Tag: fmt.Sprintf("i%d_%d", i, k), Defn: "CREATE INDEX;\n"}
+			c.indexes[object{e.CatalogOID, e.OID}] = &index{Definition: "CREATE INDEX", TableOID: oid}
+			p.byID[e.ID], p.post = e, append(p.post, e)
+		}
+	}
+	r := &run{plan: p, meter: &Meter{}}
+	r.meter.start(nil)
+	g := r.buildGraph()
+	edges := 0
+	for _, waiting := range g.gates {
+		edges += len(waiting)
+	}
+	if g.left != 2*partitions || edges != 2*partitions {
+		t.Fatalf("%d nodes with %d edges", g.left, edges)
+	}
+	for _, table := range p.tables {
+		if len(g.ready) > 0 {
+			t.Fatal("an index may be built before all rows are there")
+		}
+		g.open(table.OID)
+	}
+	if len(g.ready) != 2*partitions {
+		t.Errorf("%d nodes are ready", len(g.ready))
 	}
 }

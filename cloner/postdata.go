@@ -17,10 +17,9 @@ type graphBuilder struct {
 	r       *run
 	g       *graph
 	all     []*node
-	byEntry map[int]*node     // the node that completes an entry
-	leaves  map[int64][]int64 // the tables with rows of a partition tree, by its root
-	sizes   map[int64]int64   // of their rows
-	toBuild map[int64]int     // how many indexes and constraints each has
+	byEntry map[int]*node   // the node that completes an entry
+	sizes   map[int64]int64 // of their rows
+	toBuild map[int64]int   // how many indexes and constraints each has
 	// standing is how many of those are on the target already.
 	standing map[int64]int
 }
@@ -28,12 +27,13 @@ type graphBuilder struct {
 // buildGraph plans what is made once rows are there: indexes and constraints of a table
 // as soon as its own are, foreign keys when both sides' are.
 func (r *run) buildGraph() *graph {
-	b := &graphBuilder{r: r, g: newGraph(), byEntry: map[int]*node{}, leaves: map[int64][]int64{}, sizes: map[int64]int64{}, toBuild: map[int64]int{}, standing: map[int64]int{}}
-	coming := map[int64]bool{}
+	b := &graphBuilder{r: r, g: newGraph(), byEntry: map[int]*node{}, sizes: map[int64]int64{}, toBuild: map[int64]int{}, standing: map[int64]int{}}
+	coming := map[int64]int64{}
 	for _, t := range r.plan.tables {
-		b.leaves[t.RootOID] = append(b.leaves[t.RootOID], t.OID)
 		b.sizes[t.OID] = t.Size
-		coming[t.OID] = t.left > 0
+		if t.left > 0 {
+			coming[t.OID] = t.RootOID
+		}
 	}
 	var work float64
 	for _, e := range r.plan.post {
@@ -168,12 +168,10 @@ func (b *graphBuilder) enter(e *archive.Entry, x *index, n *node) {
 			after = append(after, m)
 		}
 	}
-	var tables []int64
+	var roots []int64
 	for _, t := range b.r.plan.relations(e, x) {
-		for _, leaf := range b.leaves[b.r.plan.catalog.root(t)] {
-			if !slices.Contains(tables, leaf) {
-				tables = append(tables, leaf)
-			}
+		if root := b.r.plan.catalog.root(t); !slices.Contains(roots, root) {
+			roots = append(roots, root)
 		}
 	}
 	n.last = true
@@ -181,7 +179,7 @@ func (b *graphBuilder) enter(e *archive.Entry, x *index, n *node) {
 	if n.table = b.owner(e, x); n.table != 0 {
 		b.toBuild[n.table]++
 	}
-	b.g.add(n, after, tables)
+	b.g.add(n, after, roots)
 	b.all = append(b.all, n)
 	b.byEntry[e.ID] = n
 }
