@@ -99,13 +99,7 @@ func (r *run) snapshotLargeObjects(ctx context.Context) ([]*part, error) {
 	if r.largeObjectCount, err = one[int64](ctx, r.source, `SELECT count(*) FROM pg_largeobject_metadata`); err != nil {
 		return nil, fmt.Errorf("count large objects: %w", err)
 	}
-	size, err := one[int64](ctx, r.source, `SELECT pg_table_size('pg_catalog.pg_largeobject')`)
-	if err != nil {
-		return nil, fmt.Errorf("read the size of large objects: %w", err)
-	}
 	for _, p := range parts {
-		p.flight.size = size / int64(len(parts))
-		p.flight.work = tableWork + float64(p.flight.size)
 		r.meter.add(p.flight.work)
 	}
 	return parts, r.source.exec(ctx, "COMMIT")

@@ -60,14 +60,24 @@ func (r *run) tablePart(t *table, number int) *part {
 	return p
 }
 
-// largeObjects is a range of them by OID, both ends included.
-type largeObjects struct{ First, Last int64 }
+// largeObjects is a range of them by OID, both ends included, or a range of the bytes of one.
+type largeObjects struct {
+	First, Last             int64
+	IsPiece                 bool // of one that has more parts
+	FromByte, ToByte, Bytes int64
+}
 
 // largeObjectsRelation is what their marks have in place of a table. No table has a name like that.
 const largeObjectsRelation = "large objects"
 
-// largeObjectsAPart is how many large objects go in one transaction.
-const largeObjectsAPart = 500
+const (
+	largeObjectsAPart = 500     // at most, about, in one transaction
+	largeObjectPiece  = 1 << 20 // bytes that are read at a time; see large_objects.sql
+)
+
+// largeObjectLock is the first key of the advisory lock under which the parts of one large object find out which of them
+// makes it.
+const largeObjectLock = 0x6c61726f // laro
 
 //go:embed sql/large_object_parts.sql
 var largeObjectPartsSQL string
@@ -81,19 +91,25 @@ var largeObjectPropertiesSQL string
 // largeObjectParts divides the large objects of the source. They belong to no schema,
 // so only a clone of the whole database has them.
 func (r *run) largeObjectParts(ctx context.Context, s *session) ([]*part, error) {
-	ranges, err := collect[largeObjects](ctx, s, largeObjectPartsSQL, largeObjectsAPart)
+	size := max(r.spec.PartSize/largeObjectPiece, 1) * largeObjectPiece
+	ranges, err := collect[largeObjects](ctx, s, largeObjectPartsSQL, size, largeObjectsAPart)
 	if err != nil {
 		return nil, fmt.Errorf("list large objects: %w", err)
 	}
 	parts := make([]*part, len(ranges))
 	for i, lo := range ranges {
+		create := "SELECT count(lo_create(oid)) FROM (SELECT DISTINCT oid FROM pg_temp.calco_large_object) o; "
+		if lo.IsPiece { // others may come first, or at the same time
+			create = fmt.Sprintf("SELECT pg_advisory_xact_lock(%d, '%d'::oid::int); SELECT lo_create('%[2]d') WHERE NOT EXISTS (SELECT FROM pg_largeobject_metadata WHERE oid = '%[2]d'); ",
+				largeObjectLock, lo.First)
+		}
 		parts[i] = &part{
-			relation: largeObjectsRelation, number: i, large: lo, flight: &flight{relation: largeObjectsRelation},
-			out: fmt.Sprintf("COPY (%s) TO STDOUT", fmt.Sprintf(largeObjectsSQL, lo.First, lo.Last)),
+			relation: largeObjectsRelation, number: i, large: lo,
+			flight: &flight{relation: largeObjectsRelation, size: lo.Bytes, work: tableWork + float64(lo.Bytes)},
+			out:    fmt.Sprintf("COPY (%s) TO STDOUT", fmt.Sprintf(largeObjectsSQL, lo.First, lo.Last, lo.FromByte, lo.ToByte)),
 			in: "CREATE TEMP TABLE IF NOT EXISTS calco_large_object (oid oid, pos bigint, data bytea) ON COMMIT DELETE ROWS; " +
 				"COPY pg_temp.calco_large_object FROM STDIN",
-			then: "SELECT count(lo_create(oid)) FROM (SELECT DISTINCT oid FROM pg_temp.calco_large_object) o; " +
-				"SELECT count(*) FROM (SELECT lo_put(oid, pos, data) FROM pg_temp.calco_large_object OFFSET 0) p; ",
+			then: create + "SELECT count(*) FROM (SELECT lo_put(oid, pos, data) FROM pg_temp.calco_large_object OFFSET 0) p; ",
 		}
 	}
 	return parts, nil
