@@ -220,15 +220,15 @@ func (r *run) sweep(ctx context.Context) {
 	var both sync.WaitGroup
 	for _, side := range []Side{Source, Target} {
 		reached := r.report.Source
-		u := r.spec.Source
+		u, hosts := r.spec.Source, r.spec.SourceHosts
 		if side == Target {
-			reached, u = r.report.Target, r.spec.Target
+			reached, u, hosts = r.report.Target, r.spec.Target, r.spec.TargetHosts
 		}
 		if reached.Address == "" {
 			continue // never got in, so nothing runs there
 		}
 		both.Go(func() {
-			if err := r.sweepSide(ctx, side, u); err != nil {
+			if err := r.sweepSide(ctx, side, u, hosts); err != nil {
 				r.warn(fmt.Sprintf("Something may still be running on the %s for a while: look for %s in pg_stat_activity (%v).",
 					side, r.spec.applicationName(), err))
 			}
@@ -237,8 +237,8 @@ func (r *run) sweep(ctx context.Context) {
 	both.Wait()
 }
 
-func (r *run) sweepSide(ctx context.Context, side Side, u URL) error {
-	s, err := sweeper(ctx, side, u)
+func (r *run) sweepSide(ctx context.Context, side Side, u URL, hosts *Hosts) error {
+	s, err := sweeper(ctx, side, u, hosts)
 	if err != nil {
 		return err
 	}
@@ -252,10 +252,10 @@ func (r *run) sweepSide(ctx context.Context, side Side, u URL) error {
 	return err
 }
 
-func sweeper(ctx context.Context, side Side, u URL) (*session, error) {
+func sweeper(ctx context.Context, side Side, u URL, hosts *Hosts) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, sweepReach)
 	defer cancel()
-	return dial(ctx, side, u, "calco sweep")
+	return dial(ctx, side, u, hosts, "calco sweep")
 }
 
 func (r *run) closeSessions() {

@@ -247,7 +247,7 @@ func TestDropIsGuarded(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, test.sql)
-			s, err := open(t.Context(), Target, URL(target), "calco test")
+			s, err := open(t.Context(), Target, URL(target), nil, "calco test")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -292,7 +292,7 @@ func TestDropTakesNoMoreThanIsNoted(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, test.sql)
-			s, err := open(t.Context(), Target, URL(target), "calco test")
+			s, err := open(t.Context(), Target, URL(target), nil, "calco test")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -375,7 +375,7 @@ func TestDropOfLargeObjectsIsGuarded(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, "SELECT lo_create((100000 + 2 * n)::oid) FROM generate_series(1, 700) n")
-			s, err := open(t.Context(), Target, URL(target), "calco test")
+			s, err := open(t.Context(), Target, URL(target), nil, "calco test")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -32,11 +32,14 @@ func connectReason(ctx context.Context, side Side, u URL, err error) (*Reason, e
 		return serverReason(r, u, info, pg), nil
 	}
 	// Errors are looked for by what the reader can do about them; the first that fits.
+	var forbidden *forbiddenError
 	var dns *net.DNSError
 	var timeout net.Error
 	switch {
 	case errors.Is(err, errSettings):
 		return urlReason(side, err), nil
+	case errors.As(err, &forbidden):
+		return forbiddenReason(side, forbidden.host), nil
 	case isTLSError(err):
 		r.Code = ReasonTLS
 		r.Text = fmt.Sprintf("No encrypted connection to the %s at %s can be made: %v.", side, at, tlsCause(err))
@@ -56,6 +59,17 @@ func connectReason(ctx context.Context, side Side, u URL, err error) (*Reason, e
 	}
 	return &r, nil
 }
+
+// forbiddenReason is for a host that nobody has asked anything, since saved databases may not lead there.
+func forbiddenReason(side Side, host string) *Reason {
+	return &Reason{
+		Code: ReasonHostForbidden, Side: side,
+		Text: fmt.Sprintf("The host of the %s, %s, may not be connected to: the operator of this Calco has forbidden it, or it belongs to Calco's own machine or network.", side, host),
+		Hint: forbiddenHint,
+	}
+}
+
+const forbiddenHint = "Use another host, or ask the operator to allow this one with --allow-host."
 
 // urlReason is for a URL that leads nowhere by itself.
 func urlReason(side Side, err error) *Reason {

@@ -135,7 +135,7 @@ func (r *run) openLaneTarget(ctx context.Context) (*session, error) {
 }
 
 func (r *run) openLaneSource(ctx context.Context) (*session, error) {
-	s, err := open(ctx, Source, r.spec.Source, r.spec.applicationName())
+	s, err := r.open(ctx, Source)
 	if err != nil {
 		return nil, err
 	}

@@ -18,12 +18,19 @@ import (
 // empty. Both sides are dumped by the same program with the same options, so that the
 // results can be compared.
 func (r *run) dump(ctx context.Context, side Side, snapshot string) (*archive.Archive, error) {
-	u := r.spec.Source
+	u, hosts := r.spec.Source, r.spec.SourceHosts
 	if side == Target {
-		u = r.spec.Target
+		u, hosts = r.spec.Target, r.spec.TargetHosts
 	}
 	info, err := parseConninfo(string(u))
 	if err != nil {
+		return nil, err
+	}
+	if info, err = hosts.pin(ctx, info); err != nil {
+		err = fmt.Errorf("connect pg_dump to the %s: %w", side, err)
+		if ctx.Err() == nil && isLoss(err) {
+			err = &lostError{side: side, err: err}
+		}
 		return nil, err
 	}
 	// --schema-only rather than --section: the latter reads every sequence and runs out
@@ -155,7 +162,7 @@ func (r *run) readSchema(ctx context.Context) error {
 	}
 	r.plan = nil // another snapshot has another one
 	snap, err := takeSnapshot(ctx, func(ctx context.Context) (*session, error) {
-		return open(ctx, Source, r.spec.Source, r.spec.applicationName())
+		return r.open(ctx, Source)
 	})
 	if err != nil {
 		return err

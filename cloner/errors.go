@@ -92,6 +92,7 @@ type ReasonCode string
 const (
 	ReasonURL            ReasonCode = "url"             // the connection URL cannot be used
 	ReasonHost           ReasonCode = "host"            // no server answers there
+	ReasonHostForbidden  ReasonCode = "host_forbidden"  // saved databases may not lead there
 	ReasonCredentials    ReasonCode = "credentials"     // the server does not let this user in
 	ReasonTLS            ReasonCode = "tls"             // no encrypted connection can be made
 	ReasonNoDatabase     ReasonCode = "no_database"     // there is no such database
@@ -173,6 +174,9 @@ func endsClone(err error) bool {
 func hintFor(err error) string {
 	if errors.Is(err, errTermLost) {
 		return "Open the newer run of this clone; this one has stopped."
+	}
+	if _, ok := errors.AsType[*forbiddenError](err); ok {
+		return forbiddenHint
 	}
 	if errors.Is(err, errRewritten) {
 		return "Clone again when what truncates or rewrites it is over."

@@ -94,7 +94,7 @@ func TestBackendsGoneAtEnd(t *testing.T) {
 	spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
 	report, err := Clone(t.Context(), spec, Options{Record: func(ctx context.Context, _ Report) error {
 		for _, u := range []URL{spec.Source, spec.Target} {
-			s, err := dial(ctx, Source, u, fmt.Sprintf("calco/%s/1", spec.Job))
+			s, err := dial(ctx, Source, u, nil, fmt.Sprintf("calco/%s/1", spec.Job))
 			if err != nil {
 				return err
 			}

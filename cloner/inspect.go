@@ -41,9 +41,9 @@ const (
 )
 
 // Inspect looks at a database without changing it, on one connection. It blocks for some seconds where nothing
-// answers. A database that cannot be reached is a *RefusedError, whose reasons are of no side.
-func Inspect(ctx context.Context, u URL) (Inspection, error) {
-	spec, err := Spec{Source: u, Target: u}.normalize()
+// answers. Hosts are those that the URL may lead to, nil any. A database that cannot be reached is a *RefusedError, whose reasons are of no side.
+func Inspect(ctx context.Context, u URL, hosts *Hosts) (Inspection, error) {
+	spec, err := Spec{Source: u, Target: u, SourceHosts: hosts, TargetHosts: hosts}.normalize()
 	if err != nil {
 		return Inspection{}, err
 	}

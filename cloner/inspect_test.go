@@ -21,7 +21,7 @@ func mustInspect(t *testing.T, u string) Inspection {
 	var i Inspection
 	var err error
 	before := dbtest.Query(t, u, everything)
-	noGoroutines(t, func() { i, err = Inspect(t.Context(), URL(u)) })
+	noGoroutines(t, func() { i, err = Inspect(t.Context(), URL(u), nil) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func TestInspectUnreachable(t *testing.T) {
 func isUnreachable(t *testing.T, u string, code ReasonCode, text string) {
 	t.Helper()
 	var err error
-	noGoroutines(t, func() { _, err = Inspect(t.Context(), URL(u)) })
+	noGoroutines(t, func() { _, err = Inspect(t.Context(), URL(u), nil) })
 	var refused *RefusedError
 	if !errors.As(err, &refused) || len(refused.Reasons) != 1 {
 		t.Fatalf("error %v, want a refusal", err)

@@ -26,7 +26,9 @@ type testLane struct {
 func newTestLane(t *testing.T, source, target string) *testLane {
 	t.Helper()
 	dbtest.Exec(t, target, createMarks+"; "+jobRow("lane", 7))
-	dial := func(ctx context.Context) (*session, error) { return open(ctx, Source, URL(source), "calco/lane/7") }
+	dial := func(ctx context.Context) (*session, error) {
+		return open(ctx, Source, URL(source), nil, "calco/lane/7")
+	}
 	snap, err := takeSnapshot(t.Context(), dial)
 	if err != nil {
 		t.Fatal(err)
@@ -46,10 +48,10 @@ func (l *testLane) reconnect(t *testing.T) {
 	t.Helper()
 	closeAll(l.lane.source, l.lane.target)
 	var err error
-	if l.lane.source, err = open(t.Context(), Source, URL(l.source), "calco/lane/7"); err != nil {
+	if l.lane.source, err = open(t.Context(), Source, URL(l.source), nil, "calco/lane/7"); err != nil {
 		t.Fatal(err)
 	}
-	if l.lane.target, err = open(t.Context(), Target, URL(l.target), "calco/lane/7"); err != nil {
+	if l.lane.target, err = open(t.Context(), Target, URL(l.target), nil, "calco/lane/7"); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -194,7 +196,7 @@ func TestLaneFailures(t *testing.T) {
 				}
 			} else {
 				l.lane.source.close() // as carry's comment wants it
-				if l.lane.source, err = open(t.Context(), Source, URL(source), "calco/lane/7"); err != nil {
+				if l.lane.source, err = open(t.Context(), Source, URL(source), nil, "calco/lane/7"); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -20,7 +20,7 @@ func TestLargeObjectParts(t *testing.T) {
 		SELECT lo_from_bytea(30000 + n, convert_to(repeat('x', 300000), 'UTF8')) FROM generate_series(1, 10) n;
 		ALTER LARGE OBJECT 20601 OWNER TO %[1]s; GRANT SELECT ON LARGE OBJECT 20601 TO PUBLIC; COMMENT ON LARGE OBJECT 20601 IS 'large'`, owner))
 	const size = 1 << 20
-	s, err := open(t.Context(), Source, URL(source), "test")
+	s, err := open(t.Context(), Source, URL(source), nil, "test")
 	if err != nil {
 		t.Fatal(err)
 	}

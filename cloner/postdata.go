@@ -345,7 +345,7 @@ func (r *run) makeBatch(ctx context.Context, s *session, batch []*node) error {
 
 // openTarget opens a session that writes on the target.
 func (r *run) openTarget(ctx context.Context) (*session, error) {
-	s, err := open(ctx, Target, r.spec.Target, r.spec.applicationName())
+	s, err := r.open(ctx, Target)
 	if err != nil {
 		return nil, err
 	}

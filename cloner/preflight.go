@@ -96,14 +96,14 @@ func (r *run) preflight(ctx context.Context) error {
 // connect opens the first session of a side and reads its facts. What is on neither side yet is
 // opened as a source, which is only read.
 func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
-	u, f := r.spec.Source, &r.sourceFacts
+	u, hosts, f := r.spec.Source, r.spec.SourceHosts, &r.sourceFacts
 	if side == Target {
-		u, f = r.spec.Target, &r.targetFacts
+		u, hosts, f = r.spec.Target, r.spec.TargetHosts, &r.targetFacts
 	}
 	if err := u.Check(); err != nil {
 		return urlReason(side, err), nil
 	}
-	s, pooled, err := r.dialFirst(ctx, side, u)
+	s, pooled, err := r.dialFirst(ctx, side, u, hosts)
 	if err != nil {
 		return connectReason(ctx, side, u, err)
 	}
@@ -188,16 +188,16 @@ func (r *run) warnUnprovable(why string) {
 }
 
 // dialFirst connects, and tells whether that is through a transaction pooler.
-func (r *run) dialFirst(ctx context.Context, side Side, u URL) (s *session, pooled bool, err error) {
+func (r *run) dialFirst(ctx context.Context, side Side, u URL, hosts *Hosts) (s *session, pooled bool, err error) {
 	if r.patience > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, r.patience)
 		defer cancel()
 	}
-	if s, err = dial(ctx, side, u, r.spec.applicationName()); err != nil {
+	if s, err = dial(ctx, side, u, hosts, r.spec.applicationName()); err != nil {
 		return nil, false, err
 	}
-	if pooled, err = transactionPooled(ctx, s, u, r.spec.applicationName()); err != nil {
+	if pooled, err = transactionPooled(ctx, s, u, hosts, r.spec.applicationName()); err != nil {
 		s.close()
 		return nil, false, err
 	}
@@ -207,8 +207,8 @@ func (r *run) dialFirst(ctx context.Context, side Side, u URL) (s *session, pool
 // transactionPooled tells whether s goes through a pooler that gives each transaction
 // another backend. No session setting may be made before this is known: it would stay
 // with the backend and reach other clients.
-func transactionPooled(ctx context.Context, s *session, u URL, applicationName string) (bool, error) {
-	other, err := dial(ctx, s.side, u, applicationName)
+func transactionPooled(ctx context.Context, s *session, u URL, hosts *Hosts, applicationName string) (bool, error) {
+	other, err := dial(ctx, s.side, u, hosts, applicationName)
 	if err != nil {
 		return false, err
 	}

@@ -297,7 +297,7 @@ func TestPoolerWithANameOfItsOwn(t *testing.T) {
 	port, _ := bouncer(t, s, "pooled", "session\napplication_name_add_host = 1")
 	through := URL(fmt.Sprintf("postgres://postgres:x@127.0.0.1:%s/pooled?sslmode=disable", port))
 	const name = "calco/named/1"
-	lane, err := open(t.Context(), Target, through, name)
+	lane, err := open(t.Context(), Target, through, nil, name)
 	if err != nil {
 		t.Fatal(err)
 	}

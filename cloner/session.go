@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -96,16 +95,12 @@ const sourceSettings = commonSettings + `; SET lock_timeout = '60s'; SET default
 // On the target the last commit, not each, waits for the disk.
 const targetSettings = commonSettings + `; SET lock_timeout = 0; SET default_transaction_read_only = off; SET synchronous_commit = off`
 
-// dial connects without changing any setting of the session.
-func dial(ctx context.Context, side Side, u URL, applicationName string) (*session, error) {
-	cfg, err := u.Config(applicationName)
+// dial connects to a host of hosts without changing any setting of the session.
+func dial(ctx context.Context, side Side, u URL, hosts *Hosts, applicationName string) (*session, error) {
+	cfg, err := u.Config(applicationName, hosts)
 	if err != nil {
 		return nil, err
 	}
-	// Whoever waits for an answer learns from the keepalive that nobody is there, and whoever sends from the user timeout.
-	cfg.DialFunc = (&net.Dialer{Control: setUserTimeout, KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3,
-	}}).DialContext
 	cfg.BuildContextWatcherHandler = func(pc *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: pc, DeadlineDelay: cancelPatience}
 	}
@@ -122,9 +117,16 @@ func setName(applicationName string) string {
 	return "SET application_name = " + quoteLiteral(applicationName)
 }
 
-// open connects and pins the session's settings.
-func open(ctx context.Context, side Side, u URL, applicationName string) (*session, error) {
-	s, err := dial(ctx, side, u, applicationName)
+// open connects to one side as this run, and pins the session's settings.
+func (r *run) open(ctx context.Context, side Side) (*session, error) {
+	if side == Target {
+		return open(ctx, side, r.spec.Target, r.spec.TargetHosts, r.spec.applicationName())
+	}
+	return open(ctx, side, r.spec.Source, r.spec.SourceHosts, r.spec.applicationName())
+}
+
+func open(ctx context.Context, side Side, u URL, hosts *Hosts, applicationName string) (*session, error) {
+	s, err := dial(ctx, side, u, hosts, applicationName)
 	if err != nil {
 		err = fmt.Errorf("connect to the %s: %w", side, err)
 		if ctx.Err() == nil && isLoss(err) {

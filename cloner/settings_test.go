@@ -38,7 +38,7 @@ func TestEverySettingIsPinned(t *testing.T) {
 	database := dbtest.Database(t)
 	dbtest.Exec(t, database, hostile(superuserSettings))
 	for _, side := range []Side{Source, Target} {
-		s, err := open(t.Context(), side, URL(database), "calco/test/1")
+		s, err := open(t.Context(), side, URL(database), nil, "calco/test/1")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,6 +20,9 @@ type Spec struct {
 	Source URL
 	Target URL
 
+	// SourceHosts and TargetHosts are the hosts that the URLs may lead to. Nil is any.
+	SourceHosts, TargetHosts *Hosts
+
 	// Schemas are the chosen schemas; none means the whole database. What the
 	// chosen schemas depend on is copied too (see Report.Pulled).
 	Schemas []string

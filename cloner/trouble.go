@@ -175,11 +175,11 @@ type held struct {
 // no connection: only this tells a dead peer from one that is busy, in less than 30 s. By the way it has the target know
 // when the snapshot is durable. The returned func ends it.
 func (r *run) feelPulse(ctx context.Context, lose context.CancelCauseFunc) (stop func(), err error) {
-	source, err := open(ctx, Source, r.spec.Source, r.spec.applicationName())
+	source, err := r.open(ctx, Source)
 	if err != nil {
 		return nil, err
 	}
-	target, err := open(ctx, Target, r.spec.Target, r.spec.applicationName())
+	target, err := r.open(ctx, Target)
 	if err != nil {
 		source.close()
 		return nil, err

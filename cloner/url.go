@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -49,8 +50,8 @@ func (u URL) Check() error {
 	return err
 }
 
-// CheckRemote is Check for a URL that came through the web: neither may it name a file of the machine that Calco runs on,
-// which is not its user's to have read, nor a socket there, whose server takes Calco's own system user for the one who asks.
+// CheckRemote is Check for a URL that came through the web: it may not name a file of the machine that Calco runs on, which
+// is not its user's to have read. Which hosts it may lead to, Hosts say.
 func (u URL) CheckRemote() error {
 	c, err := parseConninfo(string(u))
 	if err != nil {
@@ -62,8 +63,8 @@ func (u URL) CheckRemote() error {
 		}
 	}
 	for host := range strings.SplitSeq(c["host"], ",") {
-		if host == "" || host[0] == '/' || host[0] == '@' {
-			return errors.New("it leads to a socket of the machine that Calco runs on; give the name or the address of a host")
+		if host == "" || host[0] == '@' { // pg_dump would take it for a socket
+			return errors.New("it leaves out a host; give the name or the address of each")
 		}
 	}
 	return nil
@@ -84,9 +85,9 @@ func (u URL) Endpoint() Endpoint {
 	return Endpoint{Address: c.address(), Database: c["dbname"], User: c["user"]}
 }
 
-// Config is what pgx needs to connect as the URL says. Nothing is taken from elsewhere, and the error quotes nothing.
-// Queries through it prepare nothing, which poolers may not take.
-func (u URL) Config(applicationName string) (*pgx.ConnConfig, error) {
+// Config is what pgx needs to connect as the URL says, to a host of hosts. Nothing is taken from elsewhere, and the error
+// quotes nothing. Queries through it prepare nothing, which poolers may not take.
+func (u URL) Config(applicationName string, hosts *Hosts) (*pgx.ConnConfig, error) {
 	c, err := parseConninfo(string(u))
 	if err != nil {
 		return nil, err
@@ -95,6 +96,12 @@ func (u URL) Config(applicationName string) (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Whoever waits for an answer learns from the keepalive that nobody is there, and whoever sends from the user timeout.
+	dialer := &net.Dialer{Control: setUserTimeout, KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3,
+	}}
+	config.DialFunc = dialer.DialContext
+	hosts.guard(&config.Config)
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	return config, nil
 }

@@ -125,16 +125,22 @@ func (s *Store) RemoveConnection(ctx context.Context, id int64) error {
 	}))
 }
 
-// ConnectionURL returns what leads to a saved database. It is for a clone or a look at the database, and for nobody's
-// eyes.
-func (s *Store) ConnectionURL(ctx context.Context, id int64) (cloner.URL, error) {
+// ConnectionURL returns what leads to a saved database, and the hosts that it may lead to. It is for a clone or a look at
+// the database, and for nobody's eyes.
+func (s *Store) ConnectionURL(ctx context.Context, id int64) (cloner.URL, *cloner.Hosts, error) {
 	var sealed []byte
-	err := s.pool.QueryRow(ctx, `SELECT url_sealed FROM connections WHERE id = $1`, id).Scan(&sealed)
+	var byAdmin bool
+	err := s.pool.QueryRow(ctx, `SELECT c.url_sealed, `+savedByAdmin("c")+` FROM connections c WHERE c.id = $1`, id).Scan(&sealed, &byAdmin)
 	if err != nil {
-		return "", explain("find the saved database", err)
+		return "", nil, explain("find the saved database", err)
 	}
 	url, err := s.key.open(placeOfURL(id), sealed)
-	return cloner.URL(url), explain("read the URL of the saved database", err)
+	return cloner.URL(url), s.hosts.Of(byAdmin), explain("read the URL of the saved database", err)
+}
+
+// savedByAdmin asks whether the owner of a connection is an admin now.
+func savedByAdmin(connection string) string {
+	return `EXISTS (SELECT FROM users u WHERE u.id = ` + connection + `.owner_id AND u.role = 'admin')`
 }
 
 // placeOfURL is where the URL of a saved database may be read, and nowhere else.

@@ -86,7 +86,7 @@ func TestConnections(t *testing.T) {
 	if private.Address != "db.example.org:6543" || private.Database != "shop" || private.User != "app" || !private.Protected || private.Owner != ana.Email {
 		t.Errorf("saved: %+v", private)
 	}
-	if got, err := store.ConnectionURL(t.Context(), private.ID); err != nil || got != secret {
+	if got, _, err := store.ConnectionURL(t.Context(), private.ID); err != nil || got != secret {
 		t.Errorf("its URL: %v, %v", got, err)
 	}
 	for _, c := range []struct {
@@ -117,7 +117,7 @@ func TestConnections(t *testing.T) {
 	if err := store.ChangeConnection(t.Context(), private, ""); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := store.ConnectionURL(t.Context(), private.ID); err != nil || got != secret {
+	if got, _, err := store.ConnectionURL(t.Context(), private.ID); err != nil || got != secret {
 		t.Errorf("the URL after a change without one: %v, %v", got, err)
 	}
 	if err := store.ChangeConnection(t.Context(), private, "host=other user=me dbname=elsewhere"); err != nil {
@@ -141,7 +141,7 @@ func TestConnections(t *testing.T) {
 	}
 	// A sealed URL that is moved to another row is worthless.
 	dbtest.Exec(t, url, fmt.Sprintf(`UPDATE connections SET url_sealed = (SELECT url_sealed FROM connections WHERE id = %d) WHERE id = %d`, private.ID, team.ID))
-	if got, err := store.ConnectionURL(t.Context(), team.ID); err == nil {
+	if got, _, err := store.ConnectionURL(t.Context(), team.ID); err == nil {
 		t.Errorf("the moved URL was opened: %v", got)
 	}
 	if err := store.RemoveConnection(t.Context(), private.ID); err != nil {
@@ -161,7 +161,7 @@ func TestConnectionsOfRemovedUser(t *testing.T) {
 	if err := store.RemoveUser(t.Context(), ana.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.ConnectionURL(t.Context(), private.ID); !errors.Is(err, state.ErrNotFound) {
+	if _, _, err := store.ConnectionURL(t.Context(), private.ID); !errors.Is(err, state.ErrNotFound) {
 		t.Errorf("the private one: %v", err)
 	}
 	got, err := store.Connection(t.Context(), admin, team.ID)
@@ -186,7 +186,7 @@ func TestOwnsDatabase(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			if got, err := store.OwnsDatabase(t.Context(), cloner.URL(c.url)); err != nil || got != c.want {
+			if got, err := store.OwnsDatabase(t.Context(), cloner.URL(c.url), nil); err != nil || got != c.want {
 				t.Errorf("OwnsDatabase = %v, %v, want %v", got, err, c.want)
 			}
 		})
@@ -214,7 +214,7 @@ func TestURLInheritsNothing(t *testing.T) {
 	if err := url.Check(); err != nil {
 		t.Fatal(err)
 	}
-	config, err := url.Config("calco")
+	config, err := url.Config("calco", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,6 +46,7 @@ func openKey(t *testing.T, url string, key db.Key) *db.Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
+	store.Limit(cloner.LoopbackPolicy())
 	return store
 }
 

@@ -77,14 +77,15 @@ func (s *Store) admit(ctx context.Context, r runner.Run, source, target cloner.I
 	var sourceID, targetID int64
 	var sealed []byte
 	var place state.Place
-	var fork bool
+	var fork, byAdmin bool
 	err := s.pool.QueryRow(ctx, `
-		SELECT t.fork, coalesce(t.source_id, 0), c.id, c.url_sealed, c.address, c.database
+		SELECT t.fork, coalesce(t.source_id, 0), c.id, c.url_sealed, c.address, c.database, `+savedByAdmin("c")+`
 		FROM   background_tasks t
 		JOIN   connections c ON c.id = t.target_id
 		WHERE  t.id = $1
 		AND    t.term = $2
-		AND    t.status = 'running'`, r.Task, r.Term).Scan(&fork, &sourceID, &targetID, &sealed, &place.Address, &place.Database)
+		AND    t.status = 'running'`, r.Task, r.Term).
+		Scan(&fork, &sourceID, &targetID, &sealed, &place.Address, &place.Database, &byAdmin)
 	if err != nil {
 		return runner.Admitted, lostIfNone(err)
 	}
@@ -95,14 +96,15 @@ func (s *Store) admit(ctx context.Context, r runner.Run, source, target cloner.I
 	if err != nil {
 		return runner.Admitted, err
 	}
-	if answer, err := s.admitBesideState(ctx, url, target); err != nil || answer != runner.Admitted {
+	to := destination{url, s.hosts.Of(byAdmin)}
+	if answer, err := s.admitBesideState(ctx, to, target); err != nil || answer != runner.Admitted {
 		return answer, err
 	}
-	return s.admitBesideProtected(ctx, url, target, place, fork)
+	return s.admitBesideProtected(ctx, to, target, place, fork)
 }
 
 // admitBesideState refuses the state database, and what cannot be told from it.
-func (s *Store) admitBesideState(ctx context.Context, url cloner.URL, target cloner.Identity) (runner.Admission, error) {
+func (s *Store) admitBesideState(ctx context.Context, to destination, target cloner.Identity) (runner.Admission, error) {
 	var own cloner.Identity
 	err := s.pool.QueryRow(ctx, identitySQL).Scan(&own.System, &own.Database)
 	if err != nil || own.System != target.System || own.Database != target.Database {
@@ -110,7 +112,7 @@ func (s *Store) admitBesideState(ctx context.Context, url cloner.URL, target clo
 	}
 	probing, cancel := context.WithTimeout(ctx, probePatience)
 	defer cancel()
-	there, err := dial(probing, url)
+	there, err := to.dial(probing)
 	if err != nil {
 		return runner.MayBeState, nil //nolint:nilerr // in doubt it is
 	}
@@ -130,24 +132,25 @@ func (s *Store) admitBesideState(ctx context.Context, url cloner.URL, target clo
 
 // protectedConnection is a protected database with the identity of a target.
 type protectedConnection struct {
-	ID     int64
-	URL    []byte
-	Place  state.Place
-	Equals bool
+	ID      int64
+	URL     []byte
+	ByAdmin bool
+	Place   state.Place
+	Equals  bool
 }
 
 // admitBesideProtected refuses what is protected under whatever name, what cannot be told from it, and a fork that the job's
 // user has not called one.
-func (s *Store) admitBesideProtected(ctx context.Context, url cloner.URL, target cloner.Identity, place state.Place, fork bool) (runner.Admission, error) {
+func (s *Store) admitBesideProtected(ctx context.Context, to destination, target cloner.Identity, place state.Place, fork bool) (runner.Admission, error) {
 	if err := s.learn(ctx); err != nil {
 		return runner.Admitted, err
 	}
 	rows, _ := s.pool.Query(ctx, `
-		SELECT id, url_sealed, address, database, coalesce((system_identifier, database_oid) = ($1, $2), false)
-		FROM   connections
+		SELECT c.id, c.url_sealed, `+savedByAdmin("c")+`, c.address, c.database, coalesce((c.system_identifier, c.database_oid) = ($1, $2), false)
+		FROM   connections c
 		WHERE  protected`, target.System, target.Database)
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p protectedConnection, err error) {
-		err = row.Scan(&p.ID, &p.URL, &p.Place.Address, &p.Place.Database, &p.Equals)
+		err = row.Scan(&p.ID, &p.URL, &p.ByAdmin, &p.Place.Address, &p.Place.Database, &p.Equals)
 		return p, err
 	})
 	if err != nil {
@@ -164,7 +167,7 @@ func (s *Store) admitBesideProtected(ctx context.Context, url cloner.URL, target
 		if err != nil {
 			return runner.Admitted, err
 		}
-		if answer := besideProtected(ctx, guarded, url); answer != runner.IsFork || !fork {
+		if answer := besideProtected(ctx, destination{guarded, s.hosts.Of(p.ByAdmin)}, to); answer != runner.IsFork || !fork {
 			return answer, nil
 		}
 	}
@@ -174,9 +177,9 @@ func (s *Store) admitBesideProtected(ctx context.Context, url cloner.URL, target
 // learn asks the protected databases what they are of which nobody knows it yet. One that does not answer soon is known by
 // its address alone: a clone that has nothing to do with it must not wait for it.
 func (s *Store) learn(ctx context.Context) error {
-	rows, _ := s.pool.Query(ctx, `SELECT id, url_sealed FROM connections WHERE protected AND system_identifier IS NULL`)
+	rows, _ := s.pool.Query(ctx, `SELECT c.id, c.url_sealed, `+savedByAdmin("c")+` FROM connections c WHERE c.protected AND c.system_identifier IS NULL`)
 	unknown, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p protectedConnection, err error) {
-		err = row.Scan(&p.ID, &p.URL)
+		err = row.Scan(&p.ID, &p.URL, &p.ByAdmin)
 		return p, err
 	})
 	if err != nil {
@@ -191,7 +194,7 @@ func (s *Store) learn(ctx context.Context) error {
 				errs[i] = err
 				return
 			}
-			if is, err := ask(ctx, url); err == nil {
+			if is, err := ask(ctx, destination{url, s.hosts.Of(p.ByAdmin)}); err == nil {
 				errs[i] = s.KeepIdentity(ctx, p.ID, is)
 			}
 		})
@@ -201,29 +204,29 @@ func (s *Store) learn(ctx context.Context) error {
 }
 
 // ask connects to a database and asks what it is.
-func ask(ctx context.Context, url cloner.URL) (is cloner.Identity, err error) {
+func ask(ctx context.Context, to destination) (is cloner.Identity, err error) {
 	ctx, cancel := context.WithTimeout(ctx, learnPatience)
 	defer cancel()
-	there, err := dial(ctx, url)
+	there, err := to.dial(ctx)
 	if err != nil {
 		return is, err
 	}
 	defer there.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only asked
-	at := url.Endpoint()
+	at := to.url.Endpoint()
 	is.Address = at.Address + "/" + at.Database
 	return is, there.QueryRow(ctx, identitySQL).Scan(&is.System, &is.Database)
 }
 
 // besideProtected tells a target from a protected database with its identity.
-func besideProtected(ctx context.Context, guarded, target cloner.URL) runner.Admission {
+func besideProtected(ctx context.Context, guarded, target destination) runner.Admission {
 	ctx, cancel := context.WithTimeout(ctx, probePatience)
 	defer cancel()
-	here, err := dial(ctx, guarded)
+	here, err := guarded.dial(ctx)
 	if err != nil {
 		return runner.MayBeProtected
 	}
 	defer here.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only asked
-	there, err := dial(ctx, target)
+	there, err := target.dial(ctx)
 	if err != nil {
 		return runner.MayBeProtected
 	}
@@ -283,8 +286,14 @@ func meets(ctx context.Context, here pgx.Tx, there *pgx.Conn) (bool, error) {
 	return !free, err
 }
 
-func dial(ctx context.Context, url cloner.URL) (*pgx.Conn, error) {
-	config, err := url.Config("calco")
+// destination is where a saved database leads, and may lead.
+type destination struct {
+	url   cloner.URL
+	hosts *cloner.Hosts
+}
+
+func (d destination) dial(ctx context.Context) (*pgx.Conn, error) {
+	config, err := d.url.Config("calco", d.hosts)
 	if err != nil {
 		return nil, err
 	}
@@ -294,13 +303,13 @@ func dial(ctx context.Context, url cloner.URL) (*pgx.Conn, error) {
 // OwnsDatabase tells whether a URL leads to the state database itself, under whatever name. It is for people and for an
 // early refusal: a database that does not answer soon is not found to be, since a clone waits for that. What holds back
 // the first write is Admit.
-func (s *Store) OwnsDatabase(ctx context.Context, url cloner.URL) (owns bool, err error) {
+func (s *Store) OwnsDatabase(ctx context.Context, url cloner.URL, hosts *cloner.Hosts) (owns bool, err error) {
 	if err := url.Check(); err != nil {
 		return false, fmt.Errorf("look whether it is the state database: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, ownPatience)
 	defer cancel()
-	there, err := dial(ctx, url)
+	there, err := destination{url, hosts}.dial(ctx)
 	if err != nil {
 		return false, nil //nolint:nilerr // whoever uses the database will be told
 	}

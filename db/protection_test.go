@@ -165,3 +165,24 @@ func TestAdmit(t *testing.T) {
 		t.Errorf("the identities of %v were not kept", kept)
 	}
 }
+
+// What a member has saved is not dialed on this machine, also where a job or a page asks what it is.
+func TestMembersDatabasesAreNotDialed(t *testing.T) {
+	t.Parallel()
+	store, at := openAt(t)
+	store.Limit(cloner.HostPolicy{})
+	ana, bob := addUser(t, store, state.RoleAdmin), addUser(t, store, state.RoleMember)
+	for _, c := range []struct {
+		owner state.User
+		want  bool
+	}{{ana, true}, {bob, false}} {
+		saved := saveURL(t, store, c.owner, "own", cloner.URL(at))
+		own, hosts, err := store.ConnectionURL(t.Context(), saved.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if owns, err := store.OwnsDatabase(t.Context(), own, hosts); err != nil || owns != c.want {
+			t.Errorf("%s: %v, %v, want it asked: %v", c.owner.Role, owns, err, c.want)
+		}
+	}
+}

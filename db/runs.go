@@ -32,6 +32,7 @@ func (s *Store) Claim(ctx context.Context, r runner.Run, worker string) (job run
 		var sourceID, targetID int64
 		var sourceURL, targetURL []byte
 		var source, target jobEnd
+		var sourceByAdmin, targetByAdmin bool
 		var confirmed []byte
 		err := tx.QueryRow(ctx, `
 			UPDATE background_tasks t
@@ -50,14 +51,17 @@ func (s *Store) Claim(ctx context.Context, r runner.Run, worker string) (job run
 			          t.user_id IS NOT NULL AND coalesce(source.shared OR source.owner_id = t.user_id, false),
 			          t.target, coalesce(target.address, ''), coalesce(target.database, ''),
 			          t.user_id IS NOT NULL AND coalesce(target.shared OR target.owner_id = t.user_id, false),
+			          `+savedByAdmin("source")+`, `+savedByAdmin("target")+`,
 			          coalesce((SELECT max(number) FROM task_events WHERE task_id = t.id), 0)`, r.Task, r.Term, worker).
 			Scan(&job.Spec.Schemas, &job.Spec.Clean, &confirmed, &sourceID, &sourceURL, &targetID, &targetURL, &job.Protected, &job.Touched,
 				&source.kept, &source.now.Address, &source.now.Database, &source.seen,
-				&target.kept, &target.now.Address, &target.now.Database, &target.seen, &job.Events)
+				&target.kept, &target.now.Address, &target.now.Database, &target.seen,
+				&sourceByAdmin, &targetByAdmin, &job.Events)
 		if err != nil {
 			return lostIfNone(err)
 		}
 		job.Spec.Confirmed = readConfirmation(confirmed)
+		job.Spec.SourceHosts, job.Spec.TargetHosts = s.hosts.Of(sourceByAdmin), s.hosts.Of(targetByAdmin)
 		job.SourceStands, job.TargetStands = source.stands(), target.stands()
 		// Nothing is on its way any more; what the table still lacks, the new life will say.
 		if _, err := tx.Exec(ctx, `UPDATE task_tables SET status = 'waiting' WHERE task_id = $1 AND status = 'copying'`, r.Task); err != nil {

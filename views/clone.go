@@ -1,6 +1,9 @@
 package views
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // ClonePageProps are what the page of a job shows, and the panel of the current job on the start page.
 type ClonePageProps struct {
@@ -152,6 +155,22 @@ type CloneReason struct {
 	Text    string
 	Hint    string
 	Objects []string
+}
+
+// text and hint are the engine's, in English, unless the pages have their own.
+func (r CloneReason) text(ctx context.Context) string {
+	return reasonText(ctx, "reason."+r.Code, r.Text)
+}
+
+func (r CloneReason) hint(ctx context.Context) string {
+	return reasonText(ctx, "reason."+r.Code+".hint", r.Hint)
+}
+
+func reasonText(ctx context.Context, id, english string) string {
+	if HasText(id) {
+		return T(ctx, id)
+	}
+	return english
 }
 
 // CloneByHand are command lines that do the same. They name the databases $SOURCE and $TARGET, never by a URL.

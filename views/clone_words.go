@@ -214,7 +214,7 @@ func (c CloneProps) remains(ctx context.Context) string {
 // others. What is not listed may have passed when it is tried again.
 var helps = map[string]string{
 	"not_empty": "clean", "not_confirmed": "clean", "not_shown": "clean", "other_target": "clean",
-	"url": "edit", "host": "edit", "credentials": "edit", "tls": "edit", "no_database": "edit", "pooler": "edit",
+	"url": "edit", "host": "edit", "host_forbidden": "edit", "credentials": "edit", "tls": "edit", "no_database": "edit", "pooler": "edit",
 	"same_database": "new", "state_database": "new", "protected": "new", "gone": "new", "withdrawn": "new", "moved": "new",
 }
 

@@ -153,7 +153,7 @@ func (t DatabaseTest) labels(ctx context.Context) string {
 
 // DatabaseReason is one cause of a refusal.
 type DatabaseReason struct {
-	ID      string // of a text, for what Calco itself forbids; or
+	ID      string // of a text, for what Calco itself forbids, whose hint has .hint after it; or
 	Text    string // the engine's sentence, in English
 	Hint    string
 	Objects []string

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"testing"
 
+	"calco/cloner"
 	"calco/db"
 	"calco/db/dbtest"
 	"calco/db/state"
@@ -87,6 +88,7 @@ func (a *app) openStore() *db.Store {
 		a.t.Fatal(err)
 	}
 	a.t.Cleanup(store.Close)
+	store.Limit(cloner.LoopbackPolicy())
 	return store
 }
 

@@ -152,6 +152,13 @@ func (f databaseForm) check(saved state.Connection) {
 	}
 }
 
+// limit adds an error for a URL that shows where it leads, and may not lead there.
+func (f databaseForm) limit(hosts *cloner.Hosts) {
+	if f.url != "" && hosts.Check(f.url) != nil {
+		f.seen.Errors[f.missing()] = "databases.host.forbidden"
+	}
+}
+
 // missing is the field to begin with when neither a URL nor fields were typed.
 func (f databaseForm) missing() string {
 	if f.seen.Way == views.WayFields {

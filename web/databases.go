@@ -19,9 +19,10 @@ type Connections interface {
 	AddConnection(context.Context, state.Connection, cloner.URL) (int64, error)
 	ChangeConnection(context.Context, state.Connection, cloner.URL) error
 	RemoveConnection(ctx context.Context, id int64) error
-	ConnectionURL(ctx context.Context, id int64) (cloner.URL, error)
+	ConnectionURL(ctx context.Context, id int64) (cloner.URL, *cloner.Hosts, error)
+	HostsOf(state.User) *cloner.Hosts
 	KeepIdentity(context.Context, int64, cloner.Identity) error
-	OwnsDatabase(context.Context, cloner.URL) (bool, error)
+	OwnsDatabase(context.Context, cloner.URL, *cloner.Hosts) (bool, error)
 }
 
 func (s *Server) showDatabases(c echo.Context) error {
@@ -48,6 +49,7 @@ func (s *Server) addDatabase(c echo.Context) error {
 	}
 	added := state.Connection{OwnerID: currentUser(c).ID}
 	f.check(added)
+	f.limit(s.connections.HostsOf(currentUser(c)))
 	if added, err = f.fill(added, currentUser(c)); err != nil {
 		return err
 	}
@@ -81,6 +83,11 @@ func (s *Server) changeDatabase(c echo.Context) error {
 		return err
 	}
 	f.check(saved)
+	_, hosts, err := s.connections.ConnectionURL(c.Request().Context(), saved.ID)
+	if err != nil {
+		return err
+	}
+	f.limit(hosts)
 	changed, err := f.fill(saved, currentUser(c))
 	if err != nil {
 		return err

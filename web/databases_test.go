@@ -151,7 +151,7 @@ func TestDatabaseSecrets(t *testing.T) {
 	if strings.Contains(a.log.String(), secret) {
 		t.Error("the log has the password")
 	}
-	if u, err := a.store.ConnectionURL(t.Context(), a.savedAs("Second", member)); err != nil || string(u) != elsewhere {
+	if u, _, err := a.store.ConnectionURL(t.Context(), a.savedAs("Second", member)); err != nil || string(u) != elsewhere {
 		t.Errorf("the URL was not saved: %v", err)
 	}
 }
@@ -218,7 +218,7 @@ func TestChangeDatabase(t *testing.T) {
 	c := a.save(state.Connection{OwnerID: u.ID, Name: "Old"}, elsewhere)
 	leadsTo := func() string {
 		t.Helper()
-		u, err := a.store.ConnectionURL(t.Context(), c.ID)
+		u, _, err := a.store.ConnectionURL(t.Context(), c.ID)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,7 +26,7 @@ func (s *Server) testNewDatabase(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	test, status, err := s.testTyped(c, f, false)
+	test, status, err := s.testTyped(c, f, s.connections.HostsOf(currentUser(c)), false)
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (s *Server) testDatabase(c echo.Context) error {
 	var test views.DatabaseTest
 	var status int
 	if typed && !f.empty {
-		test, status, err = s.testTyped(c, f, saved.Protected)
+		test, status, err = s.testTypedFor(c, f, saved)
 	} else {
 		test, status, err = s.testSaved(c, saved)
 	}
@@ -71,14 +71,23 @@ func (s *Server) testDatabase(c echo.Context) error {
 func isFragment(c echo.Context) bool { return c.Request().Header.Get("HX-Request") == "true" }
 
 func (s *Server) testSaved(c echo.Context, saved state.Connection) (views.DatabaseTest, int, error) {
-	url, err := s.connections.ConnectionURL(c.Request().Context(), saved.ID)
+	url, hosts, err := s.connections.ConnectionURL(c.Request().Context(), saved.ID)
 	if err != nil {
 		return views.DatabaseTest{}, 0, err
 	}
-	return s.inspect(c, url, saved.ID, saved.Protected)
+	return s.inspect(c, url, hosts, saved.ID, saved.Protected)
 }
 
-func (s *Server) testTyped(c echo.Context, f databaseForm, protected bool) (views.DatabaseTest, int, error) {
+// testTypedFor tests what is typed for a saved database: it may lead where that may, whoever types it.
+func (s *Server) testTypedFor(c echo.Context, f databaseForm, saved state.Connection) (views.DatabaseTest, int, error) {
+	_, hosts, err := s.connections.ConnectionURL(c.Request().Context(), saved.ID)
+	if err != nil {
+		return views.DatabaseTest{}, 0, err
+	}
+	return s.testTyped(c, f, hosts, saved.Protected)
+}
+
+func (s *Server) testTyped(c echo.Context, f databaseForm, hosts *cloner.Hosts, protected bool) (views.DatabaseTest, int, error) {
 	switch {
 	case f.seen.BadURL != "":
 		return views.DatabaseTest{Problem: "databases.url.unusable", Why: f.seen.BadURL + "."}, http.StatusUnprocessableEntity, nil
@@ -87,12 +96,12 @@ func (s *Server) testTyped(c echo.Context, f databaseForm, protected bool) (view
 	case f.url == "":
 		return views.DatabaseTest{Problem: "databases.test.form", Fields: slices.Sorted(maps.Keys(f.seen.Errors))}, http.StatusUnprocessableEntity, nil
 	}
-	return s.inspect(c, f.url, 0, protected)
+	return s.inspect(c, f.url, hosts, 0, protected)
 }
 
 // inspect connects, and says what came of it with the status of the answer. That a database cannot be reached is an
 // answer too. What a saved database is found to be is kept with it; one that is not saved has the id 0.
-func (s *Server) inspect(c echo.Context, url cloner.URL, id int64, protected bool) (views.DatabaseTest, int, error) {
+func (s *Server) inspect(c echo.Context, url cloner.URL, hosts *cloner.Hosts, id int64, protected bool) (views.DatabaseTest, int, error) {
 	if err := url.CheckRemote(); err != nil { // it was saved before such URLs were refused
 		return views.DatabaseTest{Problem: "databases.url.unusable", Why: err.Error() + "."}, http.StatusUnprocessableEntity, nil
 	}
@@ -104,7 +113,7 @@ func (s *Server) inspect(c echo.Context, url cloner.URL, id int64, protected boo
 	ctx, cancel := context.WithTimeout(c.Request().Context(), testPatience)
 	defer cancel()
 
-	found, err := cloner.Inspect(ctx, url)
+	found, err := cloner.Inspect(ctx, url, hosts)
 	var refused *cloner.RefusedError
 	switch {
 	case errors.As(err, &refused):
@@ -125,7 +134,7 @@ func (s *Server) inspect(c echo.Context, url cloner.URL, id int64, protected boo
 	if protected {
 		shown.AsTarget = append([]views.DatabaseReason{{ID: "databases.target.protected"}}, shown.AsTarget...)
 	}
-	own, err := s.connections.OwnsDatabase(ctx, url)
+	own, err := s.connections.OwnsDatabase(ctx, url, hosts)
 	if err != nil {
 		return views.DatabaseTest{}, 0, err
 	}
@@ -151,6 +160,9 @@ func reasons(found []cloner.Reason) []views.DatabaseReason {
 	shown := make([]views.DatabaseReason, len(found))
 	for i, r := range found {
 		shown[i] = views.DatabaseReason{Text: r.Text, Hint: r.Hint, Objects: r.Objects}
+		if id := "reason." + string(r.Code); views.HasText(id) {
+			shown[i] = views.DatabaseReason{ID: id}
+		}
 	}
 	return shown
 }

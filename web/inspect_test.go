@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner"
 	"calco/db/dbtest"
 	"calco/db/state"
 )
@@ -138,4 +139,40 @@ func TestTesters(t *testing.T) {
 	if problem != "databases.test.often" {
 		t.Errorf("after many in a row: got %q", problem)
 	}
+}
+
+// A member's databases led to Calco's own machine, where the answers told open ports from closed ones.
+func TestHostsOfMembers(t *testing.T) {
+	t.Parallel()
+	a := newApp(t)
+	a.store.Limit(cloner.HostPolicy{})
+	admin, member := a.add("ana@example.org", state.RoleAdmin), a.add(bob, state.RoleMember)
+	v := a.as(member)
+	const forbidden = "This host may not be connected to"
+	there := dbtest.Database(t)
+	own := a.save(state.Connection{OwnerID: member.ID, Name: "Own", Shared: true}, there)
+	theirs := a.save(state.Connection{OwnerID: admin.ID, Name: "Theirs", Shared: true}, there)
+	var first string
+	for _, leadsTo := range []string{there, "postgres://app:" + secret + "@127.0.0.1:1/shop", "postgres://postgres@%2Fvar%2Frun%2Fpostgresql/postgres"} {
+		a.server.testers = testers{}
+		got := v.fragment("/databases/test", "url", leadsTo)
+		want(t, "a member's", got, "200")
+		says(t, got, forbidden)
+		if first == "" {
+			first = got.body
+		}
+		if got.body != first {
+			t.Errorf("the answer tells what is there: %s\nand: %s", first, got.body)
+		}
+		want(t, "saved by a member", v.post("/databases", "name", "New", "environment", "staging", "url", leadsTo), "422")
+		want(t, "changed by a member", v.post(at(own, ""), "name", "Own", "environment", "staging", "shared", "yes", "url", leadsTo), "422")
+		want(t, "changed for a member", a.as(admin).post(at(own, ""), "name", "Own", "environment", "staging", "shared", "yes", "url", leadsTo), "422")
+	}
+	says(t, v.fragment(at(own, "/test")), forbidden)
+	says(t, v.fragment(at(theirs, "/test")), "Connected:")
+	says(t, v.get(fmt.Sprintf("/clones/new?source=%d&target=%d&clean=yes", theirs.ID, own.ID)), forbidden)
+	says(t, v.get(fmt.Sprintf("/clones/new?source=%d&target=%d&scope=chosen", own.ID, theirs.ID)), forbidden)
+	says(t, a.as(admin).fragment("/databases/test", "url", there), "Connected:")
+	v.header.Set("Accept-Language", "es")
+	says(t, v.fragment(at(own, "/test")), "No está permitido conectarse a este servidor")
 }

@@ -269,8 +269,8 @@ func (s *Server) schemaChoice(c echo.Context, from int64, choice views.SchemaCho
 		return choice, err
 	}
 	var found cloner.Inspection
-	choice.Reasons, err = s.look(c, source.ID, "form.error.unread", func(ctx context.Context, u cloner.URL) (err error) {
-		found, err = cloner.Inspect(ctx, u)
+	choice.Reasons, err = s.look(c, source.ID, "form.error.unread", func(ctx context.Context, u cloner.URL, hosts *cloner.Hosts) (err error) {
+		found, err = cloner.Inspect(ctx, u, hosts)
 		return err
 	})
 	if err != nil || len(choice.Reasons) > 0 {
@@ -308,8 +308,8 @@ func (s *Server) previewClean(c echo.Context, target state.Place, schemas []stri
 	props.Place, props.Database, props.Schemas = viewPlace(target), target.Database, schemas
 	var p cloner.CleanPreview
 	var err error
-	props.Reasons, err = s.look(c, target.ConnectionID, "drop.unread", func(ctx context.Context, u cloner.URL) (err error) {
-		p, err = cloner.PreviewClean(ctx, cloner.Spec{Target: u, Schemas: schemas, Clean: true})
+	props.Reasons, err = s.look(c, target.ConnectionID, "drop.unread", func(ctx context.Context, u cloner.URL, hosts *cloner.Hosts) (err error) {
+		p, err = cloner.PreviewClean(ctx, cloner.Spec{Target: u, TargetHosts: hosts, Schemas: schemas, Clean: true})
 		return err
 	})
 	if err != nil || len(props.Reasons) > 0 {
@@ -323,7 +323,7 @@ func (s *Server) previewClean(c echo.Context, target state.Place, schemas []stri
 
 // look asks a saved database something for a page, as often and as long as a test may. That it does not answer is for the
 // page too, which keeps what was typed there; fault is the text for what has no reason of its own.
-func (s *Server) look(c echo.Context, id int64, fault string, ask func(context.Context, cloner.URL) error) ([]views.CloneReason, error) {
+func (s *Server) look(c echo.Context, id int64, fault string, ask func(context.Context, cloner.URL, *cloner.Hosts) error) ([]views.CloneReason, error) {
 	request := c.Request().Context()
 	reason := func(text string) []views.CloneReason { return []views.CloneReason{{Text: views.T(request, text)}} }
 	end, problem := s.testers.begin(currentUser(c).ID)
@@ -331,7 +331,7 @@ func (s *Server) look(c echo.Context, id int64, fault string, ask func(context.C
 		return reason(problem), nil
 	}
 	defer end()
-	u, err := s.connections.ConnectionURL(request, id)
+	u, hosts, err := s.connections.ConnectionURL(request, id)
 	if errors.Is(err, state.ErrNotFound) {
 		return reason("form.error.gone"), nil
 	}
@@ -343,7 +343,7 @@ func (s *Server) look(c echo.Context, id int64, fault string, ask func(context.C
 	}
 	ctx, cancel := context.WithTimeout(request, testPatience)
 	defer cancel()
-	err = ask(ctx, u)
+	err = ask(ctx, u, hosts)
 	var refused *cloner.RefusedError
 	switch {
 	case errors.As(err, &refused):

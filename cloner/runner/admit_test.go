@@ -14,7 +14,9 @@ import (
 // blind is a store whose early look finds nothing, as when a target is away just then.
 type blind struct{ *db.Store }
 
-func (blind) OwnsDatabase(context.Context, cloner.URL) (bool, error) { return false, nil }
+func (blind) OwnsDatabase(context.Context, cloner.URL, *cloner.Hosts) (bool, error) {
+	return false, nil
+}
 
 // The early look may have failed. What holds back the first write is what the target says that it is.
 func TestStateDatabaseIsHeldBack(t *testing.T) {

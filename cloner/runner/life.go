@@ -182,7 +182,7 @@ func (l *life) refusal(ctx context.Context) (*cloner.Reason, error) {
 	if l.job.Protected {
 		return IsProtected.reason(), nil
 	}
-	owns, err := l.runner.store.OwnsDatabase(ctx, spec.Target)
+	owns, err := l.runner.store.OwnsDatabase(ctx, spec.Target, spec.TargetHosts)
 	if err != nil || !owns {
 		return nil, err
 	}

@@ -79,6 +79,12 @@ func TestOutcomes(t *testing.T) {
 			},
 		},
 		{
+			name: "the target's owner is no admin any more, and it is on this machine", source: library, want: state.Refused, reason: cloner.ReasonHostForbidden,
+			after: func(f *fixture) {
+				dbtest.Exec(f, f.url, `UPDATE users SET role = 'member'`)
+			},
+		},
+		{
 			name: "the target was saved with a file", source: library, want: state.Refused, reason: cloner.ReasonURL,
 			before: func(f *fixture) {
 				f.target = f.save("file", "postgres://u:pw@127.0.0.1:1/d?sslrootcert=/dev/zero")

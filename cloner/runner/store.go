@@ -100,8 +100,8 @@ type Store interface {
 	// Admit is asked right before the first write of a run, with what its databases really are. It keeps that.
 	Admit(ctx context.Context, r Run, source, target cloner.Identity) (Admission, error)
 
-	// OwnsDatabase tells whether a URL is known to lead to the state database.
-	OwnsDatabase(ctx context.Context, url cloner.URL) (bool, error)
+	// OwnsDatabase tells whether a URL, which may lead to hosts, is known to lead to the state database.
+	OwnsDatabase(ctx context.Context, url cloner.URL, hosts *cloner.Hosts) (bool, error)
 }
 
 // Args are what River carries to a worker.

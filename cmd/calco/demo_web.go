@@ -67,6 +67,7 @@ func (c *demoCommand) serve(ctx context.Context, dir string, tty terminal) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
+	store.Limit(cloner.LoopbackPolicy()) // whoever is invited may use the private server too
 	if err := fillDemo(ctx, server.URL(demoSource), tty); err != nil {
 		return err
 	}

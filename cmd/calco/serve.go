@@ -27,6 +27,7 @@ type serveCommand struct {
 	TrustedProxy []netip.Prefix `env:"CALCO_TRUSTED_PROXY" placeholder:"CIDR" help:"Believe the X-Forwarded-For of proxies in this range. May be given more than once."`
 	Workers      int            `env:"CALCO_WORKERS" default:"2" placeholder:"N" help:"How many clones to run at a time (${default}). With 0, they are left to calco worker."`
 	engineFlags
+	hostFlags
 }
 
 // Run serves the web app and runs its clones until Ctrl-C or SIGTERM.
@@ -51,6 +52,7 @@ func (c *serveCommand) Run(ctx context.Context, tty terminal) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
+	store.Limit(c.policy())
 	log := slog.New(slog.NewTextHandler(tty.err, nil))
 	app, err := newApp(store, web.Config{BaseURL: c.BaseURL, TrustedProxies: c.TrustedProxy, Log: log}, c.options(c.Workers))
 	if err != nil {

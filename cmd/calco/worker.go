@@ -17,6 +17,7 @@ type workerCommand struct {
 	stateFlags
 	Workers int `env:"CALCO_WORKERS" default:"2" placeholder:"N" help:"How many clones to run at a time (${default})."`
 	engineFlags
+	hostFlags
 }
 
 // Run runs clones that are started in the web app of another process, until Ctrl-C or SIGTERM.
@@ -35,6 +36,7 @@ func (c *workerCommand) Run(ctx context.Context, tty terminal) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
+	store.Limit(c.policy())
 	options := c.options(c.Workers)
 	options.Log = slog.New(slog.NewTextHandler(tty.err, nil))
 	fmt.Fprintf(tty.err, "Waiting for clones, to run %d at a time\n", c.Workers)
