@@ -53,6 +53,9 @@ type Progress struct {
 	Ledger  int             `json:"ledger"` // objects that could not be made so far
 	Elapsed time.Duration   `json:"elapsed"`
 
+	// Achieved is how many parts have arrived and things were made for good by this run itself, not by an earlier one.
+	Achieved int64 `json:"achieved"`
+
 	TablesTotal int     `json:"tables_total"`
 	RowsTotal   int64   `json:"rows_total"` // by the source's statistics; 0 while they are not known, or not gathered
 	Done        float64 `json:"done"`       // 0 to 1, by estimated work; never less than before, and 1 only at the end
@@ -148,7 +151,7 @@ func (f *flight) again() *flight {
 func (m *Meter) Progress() Progress {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p := Progress{Phases: []PhaseProgress{}, Active: []TableProgress{}, Tables: m.tables, TablesTotal: m.total, Rows: m.rows, Bytes: m.bytes, Ledger: len(m.ledger)}
+	p := Progress{Phases: []PhaseProgress{}, Active: []TableProgress{}, Tables: m.tables, TablesTotal: m.total, Rows: m.rows, Bytes: m.bytes, Ledger: len(m.ledger), Achieved: m.done}
 	p.RowsTotal, p.SourceVersion, p.TargetVersion = m.toRead, m.versions[Source], m.versions[Target]
 	if !m.started.IsZero() {
 		p.Elapsed = time.Since(m.started)

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river/riverdriver"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivertype"
 
 	"calco/cloner"
 	"calco/cloner/runner"
@@ -19,24 +23,42 @@ func (s *Store) Reap(ctx context.Context, mine []runner.Run) error {
 	}))
 }
 
+const (
+	// cancelPatience is how long a worker that is heard of may take to end a job that somebody wants cancelled.
+	cancelPatience = time.Minute
+	// fruitlessLives is how many workers in a row may die with a job before they got anything done: then it may be what
+	// kills them, and goes to no other one by itself.
+	fruitlessLives = 3
+)
+
 // dead are the running jobs that nobody has spoken for. While the state database was away nobody could, so that all have
 // a little time after its start.
 const dead = `
-	SELECT id, cancel_requested_at IS NOT NULL
+	SELECT id, term, cancel_requested_at IS NOT NULL,
+	       CASE WHEN coalesce((metadata #>> '{clone,progress,achieved}')::bigint, 0) > 0 THEN 0 ELSE fruitless + 1 END
 	FROM   background_tasks t
 	WHERE  status = 'running'
 	AND    updated_at < now() - $1::interval
 	AND    pg_postmaster_start_time() < now() - $2::interval `
 
-// reapRunning takes jobs from dead workers.
+// stuck are those that were to be cancelled long ago, and whose workers say that they live.
+const stuck = `
+	SELECT id, term, true, 0
+	FROM   background_tasks
+	WHERE  status = 'running'
+	AND    cancel_requested_at < now() - $1::interval
+	FOR    UPDATE SKIP LOCKED`
+
+// reapRunning takes jobs from dead workers, and from those that do not cancel.
 func (s *Store) reapRunning(ctx context.Context, tx pgx.Tx, mine []runner.Run) error {
 	ids, terms := make([]string, len(mine)), make([]int64, len(mine))
 	for i, r := range mine {
 		ids[i], terms[i] = r.Task, r.Term
 	}
-	return s.takeOver(ctx, tx, dead+`
+	return errors.Join(s.takeOver(ctx, tx, dead+`
 		AND    NOT EXISTS (SELECT FROM unnest($3::text[], $4::bigint[]) mine (id, term) WHERE mine.id = t.id AND mine.term = t.term)
-		FOR    UPDATE SKIP LOCKED`, lease, graceAfterStart, ids, terms)
+		FOR    UPDATE SKIP LOCKED`, lease, graceAfterStart, ids, terms),
+		s.takeOver(ctx, tx, stuck, cancelPatience))
 }
 
 // ReconnectTask takes a job from a worker that has been silent for so long that the job is shown as stalled, even if this
@@ -47,13 +69,15 @@ func (s *Store) ReconnectTask(ctx context.Context, id string) error {
 	}))
 }
 
-// takeOver puts those of the dead jobs that a query finds back into the queue, and ends those that somebody wants
-// cancelled. Their workers may only be cut off: with the term, or the end, they lose the right to write here, and on the
-// target as soon as another run has come there.
+// takeOver puts those of the dead jobs that a query finds back into the queue, unless too many workers have died with one,
+// and ends those that somebody wants cancelled. Their workers may only be cut off: with the term, or the end, they lose the
+// right to write here, and on the target as soon as another run has come there.
 func (s *Store) takeOver(ctx context.Context, tx pgx.Tx, which string, args ...any) error {
 	type job struct {
-		ID     string
-		Cancel bool
+		ID        string
+		Term      int64
+		Cancel    bool
+		Fruitless int
 	}
 	rows, _ := tx.Query(ctx, which, args...)
 	jobs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[job])
@@ -61,43 +85,74 @@ func (s *Store) takeOver(ctx context.Context, tx pgx.Tx, which string, args ...a
 		return err
 	}
 	for _, j := range jobs {
-		if j.Cancel {
-			err = endCancelled(ctx, tx, j.ID)
-		} else {
+		switch {
+		case j.Cancel:
+			err = endWithout(ctx, tx, j.ID, state.Cancelled,
+				cloner.ErrCancelled.Error()+"; its worker has not said that it stopped: should it live, it writes to the target until it hears of this")
+		case j.Fruitless >= fruitlessLives:
+			err = endWithout(ctx, tx, j.ID, state.Failed, fmt.Sprintf("%d workers in a row have died with this clone before they got anything done, so it may be what kills them: "+
+				"look into their logs, and at the memory they have, before it goes on", fruitlessLives))
+		default:
 			err = errors.Join(
 				logRetry(ctx, tx, j.ID, "The process that ran the clone was not heard of any more. The clone goes on in another one."),
-				s.queueAgain(ctx, tx, j.ID))
+				s.queueAgain(ctx, tx, j.ID, j.Fruitless))
 		}
-		if err != nil {
+		if err = errors.Join(err, discard(ctx, tx, j.ID, j.Term)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// endCancelled ends a job, whose row the transaction has, without its worker.
-func endCancelled(ctx context.Context, tx pgx.Tx, id string) error {
+// endWithout ends a job, whose row the transaction has, without its worker.
+func endWithout(ctx context.Context, tx pgx.Tx, id string, status state.Status, text string) error {
 	_, err := tx.Exec(ctx, `
 		UPDATE background_tasks
-		SET    status = 'cancelled', error = $2, finished_at = now(), revision = revision + 1,
-		       cancel_requested_at = coalesce(cancel_requested_at, now())
-		WHERE  id = $1`, id, cloner.ErrCancelled.Error())
+		SET    status = $2, error = $3, finished_at = now(), revision = revision + 1,
+		       cancel_requested_at = CASE WHEN $2 = 'cancelled' THEN coalesce(cancel_requested_at, now()) END
+		WHERE  id = $1`, id, string(status), text)
 	if err != nil {
 		return err
 	}
 	return notify(ctx, tx, changedChannel, id)
 }
 
+// discard ends what River has of a life of a job that is over. Its worker cannot, and River's own rescuer waits for a time
+// limit, which a clone has not.
+func discard(ctx context.Context, tx pgx.Tx, id string, term int64) error {
+	rows, _ := tx.Query(ctx, `
+		SELECT id
+		FROM   river_job
+		WHERE  kind = $1
+		AND    args @> jsonb_build_object('task', $2::text, 'term', $3::bigint)
+		AND    state = 'running'`, runner.Args{}.Kind(), id, term)
+	carriers, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil || len(carriers) == 0 {
+		return err
+	}
+	now, n := time.Now(), len(carriers)
+	p := &riverdriver.JobSetStateIfRunningManyParams{
+		ID: carriers, Attempt: make([]*int, n), ErrData: make([][]byte, n), MetadataDoMerge: make([]bool, n), MetadataUpdates: make([][]byte, n),
+		ScheduledAt: make([]*time.Time, n),
+	}
+	for range carriers {
+		p.FinalizedAt, p.State = append(p.FinalizedAt, &now), append(p.State, rivertype.JobStateDiscarded)
+	}
+	_, err = riverpgxv5.New(nil).UnwrapExecutor(tx).JobSetStateIfRunningMany(ctx, p)
+	return err
+}
+
 // queueAgain puts a job, whose row the transaction has, into the queue as if it were new, except for what it has done,
-// and has a new River job carry it. The new term makes the old one void.
-func (s *Store) queueAgain(ctx context.Context, tx pgx.Tx, id string) error {
+// and has a new River job carry it. The new term makes the old one void. So many workers in a row have died with it before
+// they got anything done.
+func (s *Store) queueAgain(ctx context.Context, tx pgx.Tx, id string, fruitless int) error {
 	args := runner.Args{Task: id}
 	err := tx.QueryRow(ctx, `
 		UPDATE background_tasks
 		SET    status = 'queued', term = term + 1, worker = NULL, cancel_requested_at = NULL, finished_at = NULL,
-		       report = NULL, error = '', interrupted = false, updated_at = now(), revision = revision + 1
+		       report = NULL, error = '', interrupted = false, fruitless = $2, updated_at = now(), revision = revision + 1
 		WHERE  id = $1
-		RETURNING term`, id).Scan(&args.Term)
+		RETURNING term`, id, fruitless).Scan(&args.Term)
 	if err != nil {
 		return err
 	}
@@ -120,7 +175,7 @@ func logRetry(ctx context.Context, tx pgx.Tx, id, text string) error {
 // reapQueued finds River jobs for those that have none that will come: its worker died before it claimed the job.
 func (s *Store) reapQueued(ctx context.Context, tx pgx.Tx) error {
 	rows, _ := tx.Query(ctx, `
-		SELECT id
+		SELECT id, term, fruitless
 		FROM   background_tasks t
 		WHERE  status = 'queued'
 		AND    NOT EXISTS (
@@ -129,12 +184,17 @@ func (s *Store) reapQueued(ctx context.Context, tx pgx.Tx) error {
 		       AND    r.args @> jsonb_build_object('task', t.id, 'term', t.term)
 		       AND    (r.state IN ('available', 'pending', 'retryable', 'scheduled') OR r.state = 'running' AND r.attempted_at > now() - $2::interval))
 		FOR    UPDATE SKIP LOCKED`, runner.Args{}.Kind(), handOver)
-	stranded, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	type job struct {
+		ID        string
+		Term      int64
+		Fruitless int
+	}
+	stranded, err := pgx.CollectRows(rows, pgx.RowToStructByPos[job])
 	if err != nil {
 		return err
 	}
-	for _, id := range stranded {
-		if err := s.queueAgain(ctx, tx, id); err != nil {
+	for _, j := range stranded {
+		if err := errors.Join(s.queueAgain(ctx, tx, j.ID, j.Fruitless), discard(ctx, tx, j.ID, j.Term)); err != nil {
 			return err
 		}
 	}

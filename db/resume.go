@@ -34,7 +34,7 @@ func (s *Store) ResumeTask(ctx context.Context, u state.User, id string) error {
 		if !old.Source.Same(source.Place()) || !old.Target.Same(target.Place()) {
 			return state.ErrMoved
 		}
-		return s.queueAgain(ctx, tx, id)
+		return s.queueAgain(ctx, tx, id, 0)
 	}))
 }
 

@@ -37,6 +37,7 @@ func (s *Store) Claim(ctx context.Context, r runner.Run, worker string) (job run
 		err := tx.QueryRow(ctx, `
 			UPDATE background_tasks t
 			SET    status = 'running', worker = $3, started_at = coalesce(t.started_at, now()),
+			       metadata = t.metadata #- '{clone,progress,achieved}',
 			       updated_at = now(), revision = t.revision + 1
 			FROM   background_tasks b
 			LEFT   JOIN connections source ON source.id = b.source_id
@@ -180,7 +181,7 @@ func (s *Store) Requeue(ctx context.Context, b runner.Beat) (cancel bool, err er
 		if err := logRetry(ctx, tx, b.Task, "The server that ran the clone stopped. The clone goes on in the next one."); err != nil {
 			return err
 		}
-		return s.queueAgain(ctx, tx, b.Task)
+		return s.queueAgain(ctx, tx, b.Task, 0)
 	})
 	return cancel, explain("put the job back into the queue", err)
 }

@@ -180,7 +180,7 @@ func (s *Store) CancelTask(ctx context.Context, id string) error {
 			return fmt.Errorf("the job is %s: %w", status, state.ErrConflict)
 		}
 		if status == state.Queued {
-			return endCancelled(ctx, tx, id)
+			return endWithout(ctx, tx, id, state.Cancelled, cloner.ErrCancelled.Error())
 		}
 		_, err := tx.Exec(ctx, `
 			UPDATE background_tasks
