@@ -32,7 +32,8 @@ func TestDefaultPrivilegesOpenNothing(t *testing.T) {
 		CREATE FUNCTION app.f(int) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE FUNCTION app.closed() RETURNS int LANGUAGE sql AS 'SELECT 1'; REVOKE ALL ON FUNCTION app.closed() FROM PUBLIC;
 		CREATE PROCEDURE app.p() LANGUAGE sql AS ''; CREATE AGGREGATE app.counted(*) (SFUNC = int8inc, STYPE = int8, INITCOND = '0');
 		CREATE AGGREGATE app.last(float8 ORDER BY float8) (SFUNC = float8pl, STYPE = float8);
-		CREATE TYPE app.mood AS ENUM ('sad'); CREATE DOMAIN app.d AS int; CREATE TYPE app.pair AS (a int, b int)`, anon))
+		CREATE TYPE app.mood AS ENUM ('sad'); CREATE DOMAIN app.d AS int; CREATE TYPE app.pair AS (a int, b int);
+		CREATE FUNCTION reveal() RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT ''x''::text'; REVOKE ALL ON FUNCTION reveal() FROM PUBLIC`, anon))
 	dbtest.Exec(t, target, fmt.Sprintf(`
 		ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO %[1]s; ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO %[1]s WITH GRANT OPTION;
 		ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO %[1]s, PUBLIC; ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO %[1]s;
@@ -43,6 +44,7 @@ func TestDefaultPrivilegesOpenNothing(t *testing.T) {
 			SELECT relname FROM pg_class WHERE relnamespace IN ('public'::regnamespace, to_regnamespace('app')) AND relkind IN ('r', 'p', 'v', 'm')
 			  AND has_table_privilege('%[1]s', oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE')
 			UNION ALL SELECT relname FROM pg_class WHERE relnamespace IN ('public'::regnamespace, to_regnamespace('app')) AND CASE WHEN relkind = 'S' THEN has_sequence_privilege('%[1]s', oid, 'USAGE, SELECT, UPDATE') END
+			UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND has_function_privilege('%[1]s', oid, 'EXECUTE')
 			UNION ALL SELECT nspname FROM pg_namespace WHERE nspname = 'app' AND has_schema_privilege('%[1]s', oid, 'USAGE, CREATE')`, anon))
 	}
 	looked := false
@@ -79,6 +81,44 @@ func TestDefaultPrivilegesOpenNothing(t *testing.T) {
 	if got := dbtest.Query(t, target, "SELECT relname FROM pg_class WHERE relnamespace = 'app'::regnamespace AND relacl IS NOT NULL AND relkind IN ('r', 'v', 'm', 'p') AND relacl::text NOT LIKE '%postgres=arwdD%'"); len(got) > 0 {
 		t.Errorf("the owner may not use %v", got)
 	}
+}
+
+// A function that acts as its owner is nobody else's to call while the clone goes on, and a REVOKE is not lost for a role that
+// the target has not: everybody could call it there.
+func TestNoRevokeIsLost(t *testing.T) {
+	t.Parallel()
+	s := dbtest.Cluster(t, nil)
+	source, target := s.URL(""), dbtest.Database(t)
+	some := freshRole(t, target)
+	dbtest.Exec(t, source, fmt.Sprintf(`CREATE ROLE absent; CREATE ROLE "absent; too"; CREATE ROLE %[1]s; CREATE SCHEMA app;
+		CREATE TABLE app.t (id int, a int, b int); GRANT SELECT ON app.t TO absent, %[1]s; GRANT UPDATE (a) ON app.t TO %[1]s; GRANT UPDATE (b) ON app.t TO "absent; too";
+		CREATE FUNCTION app.reveal() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; REVOKE ALL ON FUNCTION app.reveal() FROM PUBLIC; GRANT EXECUTE ON FUNCTION app.reveal() TO "absent; too", %[1]s;
+		CREATE FUNCTION app.plain() RETURNS int LANGUAGE sql AS 'SELECT 1'; GRANT EXECUTE ON FUNCTION app.plain() TO absent WITH GRANT OPTION; GRANT USAGE ON SCHEMA app TO absent;
+		SET ROLE absent; GRANT EXECUTE ON FUNCTION app.plain() TO "absent; too"; RESET ROLE;
+		CREATE TYPE app.mood AS ENUM ('sad'); REVOKE ALL ON TYPE app.mood FROM PUBLIC; GRANT USAGE ON TYPE app.mood TO absent`, some))
+	callable := func() string {
+		return fmt.Sprint(dbtest.Query(t, target, "SELECT proname FROM pg_proc WHERE pronamespace = to_regnamespace('app') AND has_function_privilege('pg_monitor', oid, 'EXECUTE')"))
+	}
+	during := "not looked"
+	r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{notify: func(p Phase) {
+		if p == PhaseCopy {
+			during = callable()
+		}
+	}}, StatusDifferences)
+	if during != "[]" {
+		t.Errorf("while the clone goes on everybody may call %s", during)
+	}
+	if got := callable(); got != "[[plain]]" {
+		t.Errorf("everybody may call %s", got)
+	}
+	for _, object := range []string{"ACL app.TABLE t", "ACL app.COLUMN t.b", "ACL app.FUNCTION reveal()", "ACL app.FUNCTION plain()", "ACL app.TYPE mood"} {
+		if e := inLedger(t, r, object); e.SQLState != "42704" {
+			t.Errorf("%+v", e)
+		}
+	}
+	const granted = `SELECT has_table_privilege('%[1]s', 'app.t', 'SELECT'), has_column_privilege('%[1]s', 'app.t', 'a', 'UPDATE'), has_function_privilege('%[1]s', 'app.reveal()', 'EXECUTE'),
+		has_function_privilege('%[1]s', 'app.plain()', 'EXECUTE'), has_type_privilege('%[1]s', 'app.mood', 'USAGE')`
+	mustEqual(t, source, target, fmt.Sprintf(granted, some))
 }
 
 // Without clean what somebody has set on the target stays; what is as PostgreSQL made it takes the source's. The grants,

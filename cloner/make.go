@@ -165,22 +165,27 @@ func withoutOptions(defn string) string {
 	return mappingOptions.ReplaceAllString(defn, "$1;\n")
 }
 
-// closing is SQL that takes from a new object, in the transaction that makes it, whatever default privileges of the target
-// have given to others, so that nobody else reads or writes it while it fills. It has then what PostgreSQL gives by itself,
-// on which the source's grants build. https://www.postgresql.org/docs/current/sql-alterdefaultprivileges.html
+// closing is SQL that takes from a new object, in the transaction that makes it, every privilege of anybody but its owner,
+// so that nobody else reads, writes or calls it while the clone goes on: what default privileges of the target give, and the
+// right to call a function, which may act as its owner, that PostgreSQL gives to everybody. That one comes back with the
+// grants. Types hold nothing: everybody may use them, as PostgreSQL has it.
+// https://www.postgresql.org/docs/current/sql-alterdefaultprivileges.html
 func (r *run) closing(e *archive.Entry) string {
-	kind, on, public := grantable(e)
+	kind, on := grantable(e)
 	if kind == "" {
 		return ""
 	}
 	var b strings.Builder
+	if kind == functions {
+		fmt.Fprintf(&b, "\nREVOKE ALL ON %s FROM PUBLIC;", on)
+	}
 	for _, d := range r.defaultGrants {
 		if d.Kind == kind && (d.Schema == "" || d.Schema == e.Namespace) {
 			if d.Grantees != "" {
 				fmt.Fprintf(&b, "\nREVOKE ALL ON %s FROM %s;", on, d.Grantees)
 			}
 			fmt.Fprintf(&b, "\nGRANT ALL ON %s TO CURRENT_USER;", on)
-			if public {
+			if kind == types {
 				fmt.Fprintf(&b, "\nGRANT ALL ON %s TO PUBLIC;", on)
 			}
 		}
@@ -188,24 +193,26 @@ func (r *run) closing(e *archive.Entry) string {
 	return b.String()
 }
 
-// grantable tells what default privileges are for an entry (pg_default_acl.defaclobjtype), how GRANT calls it, and whether
-// PostgreSQL itself opens it to everybody.
-func grantable(e *archive.Entry) (kind, on string, public bool) {
+// Kinds of objects, as pg_default_acl.defaclobjtype has them, on which everybody has a privilege.
+const functions, types = "f", "T"
+
+// grantable tells which default privileges are for an entry, "" for none, and how GRANT calls it.
+func grantable(e *archive.Entry) (kind, on string) {
 	switch e.Desc {
 	case "TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE":
-		return "r", "TABLE " + quoteName(e.Namespace, e.Tag), false
+		return "r", "TABLE " + quoteName(e.Namespace, e.Tag)
 	case "SEQUENCE":
-		return "S", "SEQUENCE " + quoteName(e.Namespace, e.Tag), false
+		return "S", "SEQUENCE " + quoteName(e.Namespace, e.Tag)
 	case "FUNCTION", "PROCEDURE", "AGGREGATE":
 		_, signature, ok := strings.Cut(strings.TrimRight(e.DropStmt, ";\n "), e.Desc+" ")
 		signature = strings.NewReplacer("(*)", "()", "(ORDER BY ", "(", " ORDER BY ", ", ").Replace(signature)
-		return word(ok, "f", ""), "ROUTINE " + signature, true
+		return word(ok, functions, ""), "ROUTINE " + signature
 	case "TYPE", "DOMAIN":
-		return "T", "TYPE " + quoteName(e.Namespace, e.Tag), true
+		return types, "TYPE " + quoteName(e.Namespace, e.Tag)
 	case "SCHEMA":
-		return "n", "SCHEMA " + quoteName(e.Tag), false
+		return "n", "SCHEMA " + quoteName(e.Tag)
 	}
-	return "", "", false
+	return "", ""
 }
 
 // defaultGrant is what default privileges of the target give on objects that this role makes there.
@@ -332,18 +339,6 @@ func (r *run) owners(ctx context.Context) error {
 		if sql := ownerSQL(e); sql != "" && !r.hasFailed(e.ID) {
 			statements = append(statements, statement{phase: PhasePostData, object: "OWNER OF " + title(e), sql: sql})
 		}
-	}
-	return r.make(ctx, r.control, statements)
-}
-
-// grants comes after all objects and their owners.
-func (r *run) grants(ctx context.Context) error {
-	statements := make([]statement, 0, len(r.plan.acls))
-	for _, e := range r.plan.acls {
-		if r.hasFailed(e.ID) {
-			continue // it is not to be made
-		}
-		statements = append(statements, statement{phase: PhasePostData, object: title(e), sql: e.Defn})
 	}
 	return r.make(ctx, r.control, statements)
 }

@@ -1,0 +1,142 @@
+package cloner
+
+import (
+	"context"
+	"strings"
+
+	"calco/cloner/archive"
+)
+
+// grantGroup are the grants on one object, which are made in one transaction.
+type grantGroup struct {
+	object  string // for the ledger
+	opening string // what PostgreSQL itself gives to everybody, which closing took away, and what is taken away of that
+	grants  []grant
+}
+
+// grant is a grant on an object, or several that cannot be divided.
+type grant struct{ object, sql string }
+
+// sql makes the grants of a group.
+func (g grantGroup) sql() string {
+	var b strings.Builder
+	b.WriteString(g.opening)
+	for _, s := range g.grants {
+		b.WriteString(s.sql)
+	}
+	return b.String()
+}
+
+// grants comes after all objects and their owners. Each object is opened in one transaction, so that at no time it is more
+// open than the source's, and no REVOKE is lost for a role that the target has not: only the grants to that role are.
+func (r *run) grants(ctx context.Context) error {
+	groups := r.grantGroups()
+	queries := make([]string, len(groups))
+	for i, g := range groups {
+		queries[i] = g.sql()
+	}
+	errs, err := r.control.pipeline(ctx, queries)
+	if err != nil {
+		return err
+	}
+	for i, err := range errs {
+		if err == nil {
+			continue
+		}
+		if err := r.grantWhatCan(ctx, groups[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// grantWhatCan makes those grants on an object that can be made, and blames the others. What was made before is made again
+// with each that follows, in its transaction. An object whose opening fails stays closed.
+func (r *run) grantWhatCan(ctx context.Context, g grantGroup) error {
+	made := ""
+	blamed := map[string]bool{}
+	for _, s := range append([]grant{{g.object, g.opening}}, g.grants...) {
+		const tries = 5
+		err := r.control.write(ctx, made+s.sql)
+		for try := 0; try < tries && err != nil && worthRetrying(err); try++ {
+			err = r.control.write(ctx, made+s.sql)
+		}
+		switch {
+		case err == nil:
+			made += s.sql
+		case endsClone(err):
+			return err
+		case !blamed[s.object]:
+			r.meter.blame(PhasePostData, s.object, err)
+			blamed[s.object] = true
+		}
+	}
+	return nil
+}
+
+// grantGroups are the grants of the archive by the object they are on, and those that PostgreSQL itself makes.
+func (r *run) grantGroups() []grantGroup {
+	var groups []grantGroup
+	of := map[int]int{} // the group of an entry, by its ID
+	for _, list := range [][]*archive.Entry{r.plan.pre, r.plan.post} {
+		for _, e := range list {
+			if kind, on := grantable(e); kind == functions && !r.hasFailed(e.ID) {
+				of[e.ID] = len(groups)
+				groups = append(groups, grantGroup{object: "ACL " + title(e), opening: "GRANT ALL ON " + on + " TO PUBLIC;\n"})
+			}
+		}
+	}
+	for _, e := range r.plan.acls {
+		if r.hasFailed(e.ID) {
+			continue // it is not to be made
+		}
+		on := e.ID
+		for _, d := range e.Deps { // those of a column are also on the table's
+			if o := r.plan.byID[d]; o != nil && o.Desc != "ACL" && e.Desc == "ACL" {
+				on = d
+				break
+			}
+		}
+		n, ok := of[on]
+		if !ok {
+			n = len(groups)
+			of[on] = n
+			groups = append(groups, grantGroup{object: title(e)})
+		}
+		revokes, grants := divideGrants(e.Defn)
+		groups[n].opening += revokes
+		for _, sql := range grants {
+			groups[n].grants = append(groups[n].grants, grant{title(e), sql})
+		}
+	}
+	return groups
+}
+
+// divideGrants divides the definition of an ACL into what it takes away, which in pg_dump's comes first, and the grants. What
+// somebody else than the owner has granted stays together with the name that pg_dump takes on for it (buildACLCommands).
+func divideGrants(defn string) (revokes string, grants []string) {
+	var piece strings.Builder
+	other := false
+	for rest := defn; strings.TrimSpace(rest) != ""; {
+		var sql string
+		sql, rest = cutStatement(rest)
+		sql = strings.TrimSpace(sql)
+		switch {
+		case strings.HasPrefix(sql, "SET SESSION AUTHORIZATION "):
+			other = true
+		case strings.HasPrefix(sql, "RESET SESSION AUTHORIZATION"):
+			other = false
+		}
+		piece.WriteString(sql + ";\n")
+		switch {
+		case other:
+			continue
+		case strings.HasPrefix(sql, "REVOKE "):
+			revokes += piece.String()
+		default:
+			grants = append(grants, piece.String())
+		}
+		piece.Reset()
+	}
+	return revokes, grants
+}
