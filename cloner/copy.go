@@ -319,11 +319,17 @@ func (r *run) giveUp(p *part, err error, g *graph) {
 	case p.table == nil:
 		r.meter.blame(PhaseCopy, "LARGE OBJECTS", err)
 	case !r.isLost(p.table):
+		if sqlState(err) == "23514" && r.plan.catalog.foreign[p.table.RootOID] {
+			err = fmt.Errorf("%w: %w", errForeignPartition, err)
+		}
 		r.meter.blame(PhaseCopy, "ROWS OF "+p.table.String(), err)
 		r.meter.spoil(p.table.OID)
 	}
 	r.settlePart(p, 0, true, g)
 }
+
+// errForeignPartition is why rows that the target would sort into another partition are not sent to the root of their tree.
+var errForeignPartition = errors.New("a partition of this tree is a foreign table, which leads to another server")
 
 // isLost tells whether a part of a table was given up: then the others bring nothing.
 func (r *run) isLost(t *table) bool {

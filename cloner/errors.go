@@ -181,6 +181,9 @@ func hintFor(err error) string {
 	if errors.Is(err, errRewritten) {
 		return "Clone again when what truncates or rewrites it is over."
 	}
+	if errors.Is(err, errForeignPartition) {
+		return "The target sorts these rows into other partitions, and one of the tree is a foreign table, into which Calco writes nothing. Copy this table yourself, or detach the foreign partition on the source."
+	}
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
 		return ""
