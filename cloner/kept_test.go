@@ -266,6 +266,12 @@ func TestSubscriptionWithoutSlot(t *testing.T) {
 	if got := fmt.Sprint(dbtest.Query(t, target, slot)); got != "[[su b f none]]" {
 		t.Errorf("the target has %s", got)
 	}
+	// Of one that the source's role may not read it is said that it is not there.
+	dbtest.Exec(t, source, "CREATE ROLE reader LOGIN PASSWORD 'x' IN ROLE pg_read_all_data")
+	r = mustEnd(t, Spec{Source: URL(as(t, source, "reader", "x")), Target: URL(newDatabase(t, server, "t2", ""))}, Options{}, StatusDifferences)
+	if d := r.Differences; len(d) != 1 || d[0].Object != "SUBSCRIPTION su b" || d[0].Harmless != "" {
+		t.Errorf("differences %+v", d)
+	}
 	if got := dbtest.Query(t, publisher, "SELECT slot_name FROM pg_replication_slots"); len(got) != 1 {
 		t.Errorf("the publisher has the slots %v", got)
 	}
