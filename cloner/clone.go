@@ -107,13 +107,14 @@ type run struct {
 	filledViews              map[int64]bool // materialized views of the source, by OID
 	largeObjectCount         int64
 
-	mu            sync.Mutex
-	report        Report
-	failed        map[int]bool // entries that could not be made, or were not to be
-	defaultGrants []defaultGrant
-	kept          map[keptEntry]bool // what was on the target before and stays
-	leftAlone     map[int64]bool     // tables that were on the target already and are not ours to fill
-	largeLost     bool               // large objects were given up
+	mu              sync.Mutex
+	report          Report
+	failed          map[int]bool // entries that could not be made, or were not to be
+	defaultGrants   []defaultGrant
+	closedExtension closedExtension
+	kept            map[keptEntry]bool // what was on the target before and stays
+	leftAlone       map[int64]bool     // tables that were on the target already and are not ours to fill
+	largeLost       bool               // large objects were given up
 }
 
 // conclude turns what happened into a report, and leaves both servers tidy.

@@ -83,6 +83,30 @@ func TestDefaultPrivilegesOpenNothing(t *testing.T) {
 	}
 }
 
+// What an extension makes is no more open by default privileges of the target than what the clone makes itself, and they are
+// as before.
+func TestDefaultPrivilegesOpenNoExtension(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	anon := freshRole(t, target)
+	dbtest.Exec(t, source, "CREATE EXTENSION pg_buffercache; CREATE EXTENSION hstore")
+	dbtest.Exec(t, target, fmt.Sprintf(`ALTER DEFAULT PRIVILEGES GRANT SELECT, DELETE ON TABLES TO %[1]s WITH GRANT OPTION; ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO %[1]s;
+		ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC; ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO %[1]s`, anon))
+	const defaults = "SELECT defaclnamespace, defaclobjtype, a.* FROM pg_default_acl, aclexplode(defaclacl) a ORDER BY 1, 2, 3, 4, 5, 6"
+	before := fmt.Sprint(dbtest.Query(t, target, defaults))
+	r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, StatusDifferences)
+	for _, d := range r.Differences {
+		if !strings.HasPrefix(d.Object, "DEFAULT ACL ") {
+			t.Errorf("%+v", d)
+		}
+	}
+	mustEqual(t, source, target, `SELECT c.relname, a.grantee, a.privilege_type FROM pg_class c, aclexplode(coalesce(relacl, acldefault('r', relowner))) a WHERE relname = 'pg_buffercache' ORDER BY 2, 3`)
+	mustEqual(t, source, target, `SELECT p.oid::regprocedure::text, a.grantee, a.privilege_type FROM pg_proc p, aclexplode(coalesce(proacl, acldefault('f', proowner))) a WHERE pronamespace = 'public'::regnamespace ORDER BY 1, 2`)
+	if after := fmt.Sprint(dbtest.Query(t, target, defaults)); after != before {
+		t.Errorf("default privileges were\n%s\nand are\n%s", before, after)
+	}
+}
+
 // A function that acts as its owner is nobody else's to call while the clone goes on, and a REVOKE is not lost for a role that
 // the target has not: everybody could call it there.
 func TestNoRevokeIsLost(t *testing.T) {

@@ -2,6 +2,7 @@ package cloner
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"regexp"
@@ -146,6 +147,8 @@ func (r *run) entryStatement(p Phase, e *archive.Entry) statement {
 	case "SUBSCRIPTION":
 		// Who drops it later drops nothing on the publisher. https://www.postgresql.org/docs/current/sql-dropsubscription.html
 		defn += fmt.Sprintf("\nALTER SUBSCRIPTION %s SET (slot_name = NONE);", quoteName(e.Tag))
+	case "EXTENSION":
+		defn = r.closedExtension.Close + defn + r.closedExtension.Restore
 	}
 	return statement{entry: e, phase: p, object: title(e), sql: r.placement(e) + defn + r.closing(e)}
 }
@@ -221,6 +224,13 @@ type defaultGrant struct {
 	Schema   string // "" for all
 	Grantees string // but the role itself, quoted; "" for none
 }
+
+//go:embed sql/closed_extension.sql
+var closedExtensionSQL string
+
+// closedExtension are statements around the making of an extension, in its transaction, by which default privileges of the
+// target give nothing on its objects. They are as before after it.
+type closedExtension struct{ Close, Restore string }
 
 const defaultGrantsSQL = `
 	SELECT d.defaclobjtype::text AS kind, coalesce(n.nspname::text, '') AS schema,
@@ -318,6 +328,11 @@ func (r *run) readPlaces(ctx context.Context) error {
 	if r.defaultGrants, err = collect[defaultGrant](ctx, r.control, defaultGrantsSQL); err != nil {
 		return fmt.Errorf("read default privileges of the target: %w", err)
 	}
+	closed, err := collect[closedExtension](ctx, r.control, closedExtensionSQL)
+	if err != nil {
+		return fmt.Errorf("read default privileges of the target: %w", err)
+	}
+	r.closedExtension = closed[0]
 	missing := map[string]bool{}
 	for _, e := range r.plan.entries {
 		if e.Desc == "ACCESS METHOD" {
