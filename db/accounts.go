@@ -2,7 +2,10 @@ package db
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"time"
@@ -148,12 +151,14 @@ const (
 )
 
 // AttemptSignIn counts an attempt to sign in to an account, before the password is looked at, so that attempts at the
-// same time are counted too. It returns how long to wait where there were too many; then nothing may be tried.
-func (s *Store) AttemptSignIn(ctx context.Context, email string) (wait time.Duration, err error) {
+// same time are counted too. It returns how long to wait where there were too many; then nothing may be tried. Those from a
+// browser that is known to be the account's are counted by themselves (from is what tells it from others), so that strangers
+// do not lock out its owner; all others are counted together, with an empty from.
+func (s *Store) AttemptSignIn(ctx context.Context, email, from string) (wait time.Duration, err error) {
 	var seconds float64
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		// One at a time for an account, or the statement would not see what those beside it count.
-		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended(encode($1, 'hex'), $2))`, account(email), attemptsLock); err != nil {
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended(encode($1, 'hex'), $2))`, account(email, from), attemptsLock); err != nil {
 			return err
 		}
 		return tx.QueryRow(ctx, `
@@ -175,18 +180,40 @@ func (s *Store) AttemptSignIn(ctx context.Context, email string) (wait time.Dura
 			FROM   signin_attempts
 			WHERE  account = $1
 			AND    next_at > statement_timestamp()
-			LIMIT  1`, account(email), freeAttempts, longestWait, attemptsForgo).Scan(&seconds)
+			LIMIT  1`, account(email, from), freeAttempts, longestWait, attemptsForgo).Scan(&seconds)
 	})
 	return time.Duration(seconds * float64(time.Second)), explain("count the attempt to sign in", err)
 }
 
-// ForgiveSignIn forgets the attempts on an account, after one that was right.
-func (s *Store) ForgiveSignIn(ctx context.Context, email string) error {
-	_, err := s.pool.Exec(ctx, `DELETE FROM signin_attempts WHERE account = $1`, account(email))
+// ForgiveSignIn forgets the attempts on an account from there, after one that was right.
+func (s *Store) ForgiveSignIn(ctx context.Context, email, from string) error {
+	_, err := s.pool.Exec(ctx, `DELETE FROM signin_attempts WHERE account = $1`, account(email, from))
 	return explain("forget the attempts to sign in", err)
 }
 
-func account(email string) []byte {
-	sum := sha256.Sum256([]byte(strings.ToLower(email)))
+func account(email, from string) []byte {
+	of := strings.ToLower(email)
+	if from != "" {
+		of += "\x00" + from
+	}
+	sum := sha256.Sum256([]byte(of))
 	return sum[:]
+}
+
+// KnowBrowser returns a token by which IsKnown knows a browser again in which somebody has signed in to an account.
+func (s *Store) KnowBrowser(email string) string {
+	token := rand.Text()
+	return token + "." + s.browserSeal(email, token)
+}
+
+// IsKnown tells whether a token is of a browser in which somebody has signed in to the account.
+func (s *Store) IsKnown(email, browser string) bool {
+	token, seal, _ := strings.Cut(browser, ".")
+	return s.key != (Key{}) && hmac.Equal([]byte(seal), []byte(s.browserSeal(email, token)))
+}
+
+func (s *Store) browserSeal(email, token string) string {
+	sum := hmac.New(sha256.New, s.key[:])
+	fmt.Fprintf(sum, "browser\x00%s\x00%s", strings.ToLower(email), token)
+	return hex.EncodeToString(sum.Sum(nil))
 }

@@ -101,7 +101,7 @@ func TestAttemptsAtOnce(t *testing.T) {
 		var all sync.WaitGroup
 		for range 12 {
 			all.Go(func() {
-				wait, err := store.AttemptSignIn(ctx, "bob@example.org")
+				wait, err := store.AttemptSignIn(ctx, "bob@example.org", "")
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
@@ -120,7 +120,7 @@ func TestAttemptsAtOnce(t *testing.T) {
 		if tried != 5 || waits != 7 {
 			t.Fatalf("round %d: %d attempts and %d waits, want 5 and 7", round, tried, waits)
 		}
-		if err := store.ForgiveSignIn(ctx, "BOB@example.org"); err != nil {
+		if err := store.ForgiveSignIn(ctx, "BOB@example.org", ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -132,7 +132,7 @@ func TestAttemptsWait(t *testing.T) {
 	ctx := t.Context()
 	attempt := func() time.Duration {
 		t.Helper()
-		wait, err := store.AttemptSignIn(ctx, "bob@example.org")
+		wait, err := store.AttemptSignIn(ctx, "bob@example.org", "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -175,7 +175,7 @@ func TestSweep(t *testing.T) {
 		}
 	}
 	for _, email := range []string{"a@example.org", "b@example.org"} {
-		if _, err := store.AttemptSignIn(ctx, email); err != nil {
+		if _, err := store.AttemptSignIn(ctx, email, ""); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -97,7 +97,7 @@ func (s *Store) takeOver(ctx context.Context, tx pgx.Tx, which string, args ...a
 				logRetry(ctx, tx, j.ID, "The process that ran the clone was not heard of any more. The clone goes on in another one."),
 				s.queueAgain(ctx, tx, j.ID, j.Fruitless))
 		}
-		if err = errors.Join(err, discard(ctx, tx, j.ID, j.Term)); err != nil {
+		if err := errors.Join(err, discard(ctx, tx, j.ID, j.Term)); err != nil {
 			return err
 		}
 	}

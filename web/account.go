@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 
@@ -25,7 +26,7 @@ func (s *Server) changePassword(c echo.Context) error {
 	password, errs := c.FormValue("password"), views.Errors{}
 	checkPassword(errs, password, session.User.Email)
 	if len(errs) == 0 {
-		if err := s.checkCurrent(ctx, errs, session.User, c.FormValue("current")); err != nil {
+		if err := s.checkCurrent(ctx, errs, *session, c.FormValue("current")); err != nil {
 			return err
 		}
 	}
@@ -44,12 +45,12 @@ func (s *Server) changePassword(c echo.Context) error {
 }
 
 // checkCurrent adds an error if it is not the user's password. Whoever has none, having come by a link, needs none.
-func (s *Server) checkCurrent(ctx context.Context, errs views.Errors, u state.User, current string) error {
-	_, hash, err := s.accounts.Credentials(ctx, u.Email)
+func (s *Server) checkCurrent(ctx context.Context, errs views.Errors, session state.Session, current string) error {
+	_, hash, err := s.accounts.Credentials(ctx, session.User.Email)
 	if err != nil || hash == "" {
 		return err
 	}
-	_, wait, err := s.checkSignIn(ctx, u.Email, current)
+	_, wait, err := s.checkSignIn(ctx, session.User.Email, fmt.Sprint("session ", session.ID), current)
 	switch {
 	case errors.Is(err, errWrongPassword):
 		errs["current"] = "field.password.wrong"

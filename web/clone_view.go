@@ -30,7 +30,7 @@ type onlooker struct {
 }
 
 func (s *Server) onlooker(c echo.Context, id string) onlooker {
-	return onlooker{user: currentUser(c), link: s.address(c, clonePath(id))}
+	return onlooker{user: currentUser(c), link: s.address(clonePath(id))}
 }
 
 // viewTask is a job for somebody who looks at it.

@@ -97,7 +97,7 @@ func TestFlowColleague(t *testing.T) {
 	p.Click("button", "Copy link")
 	p.WaitFor("button", "Copied")
 	link := webtest.Eval[string](p, `document.querySelector("#job-copy [data-copy]").dataset.copy`)
-	if link != c.url+"/clones/"+id {
+	if link != "/clones/"+id { // the browser makes it whole
 		t.Errorf("the link is %s", link)
 	}
 	p.Close()

@@ -17,6 +17,7 @@ const (
 	languageCookie = "calco_language"
 	themeCookie    = "calco_theme"
 	flashCookie    = "calco_flash"
+	browserCookie  = "calco_browser" // in which somebody has signed in
 
 	choiceLife = 365 * 24 * time.Hour
 	flashLife  = time.Minute
@@ -26,7 +27,7 @@ const (
 func (s *Server) setCookie(c echo.Context, name, value string, until time.Time) {
 	cookie := &http.Cookie{
 		Name: name, Value: value, Path: "/", Expires: until,
-		HttpOnly: true, Secure: s.secure(), SameSite: http.SameSiteLaxMode,
+		HttpOnly: true, Secure: s.secure(c), SameSite: http.SameSiteLaxMode,
 	}
 	if value == "" {
 		cookie.MaxAge = -1
@@ -55,6 +56,9 @@ func (s *Server) signInAs(c echo.Context, u state.User) error {
 		return err
 	}
 	s.setCookie(c, sessionCookie, string(token), until)
+	if !s.accounts.IsKnown(u.Email, cookieValue(c, browserCookie)) {
+		s.setCookie(c, browserCookie, s.accounts.KnowBrowser(u.Email), time.Now().Add(choiceLife))
+	}
 	return nil
 }
 

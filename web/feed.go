@@ -3,7 +3,11 @@ package web
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"sync"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -21,6 +25,12 @@ func (s *Server) feedClone(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	leave, ok := s.streams.take(currentUser(c).ID)
+	if !ok {
+		return echo.NewHTTPError(http.StatusTooManyRequests, "too many event streams")
+	}
+	defer leave()
+	defer s.endWithSession(c)()
 	v := s.onlooker(c, id)
 	language := views.Language(c.Request().Context())
 	variant := fmt.Sprint(language, " ", task.MayAct(v.user), " ", task.UserID == v.user.ID, " ", v.link)
@@ -29,6 +39,64 @@ func (s *Server) feedClone(c echo.Context) error {
 		err := views.JobFrame(viewTask(t, v)).Render(views.WithLanguage(ctx, language), &frame)
 		return frame.Bytes(), err
 	})
+}
+
+const (
+	streamsAUser = 30
+	// sessionEvery is how often an open stream looks whether its session has ended.
+	sessionEvery = 5 * time.Second
+)
+
+// endWithSession ends the request when its session does: of a user who signs out or is removed, nothing more is shown.
+func (s *Server) endWithSession(c echo.Context) (stop func()) {
+	ctx, end := context.WithCancel(c.Request().Context())
+	c.SetRequest(c.Request().WithContext(ctx))
+	token := state.Token(cookieValue(c, sessionCookie))
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		tick := time.NewTicker(sessionEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if _, err := s.accounts.Session(ctx, token); errors.Is(err, state.ErrNotFound) {
+				end()
+			}
+		}
+	})
+	return func() {
+		end()
+		watching.Wait()
+	}
+}
+
+// streams counts the open event streams of each user. It is safe for concurrent use.
+type streams struct {
+	mu   sync.Mutex
+	open map[int64]int
+}
+
+// take counts one more until leave is called, unless the user has enough.
+func (s *streams) take(user int64) (leave func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[user] >= streamsAUser {
+		return nil, false
+	}
+	if s.open == nil {
+		s.open = map[int64]int{}
+	}
+	s.open[user]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.open[user]--; s.open[user] == 0 {
+			delete(s.open, user)
+		}
+	}, true
 }
 
 // readTask is what the hub shows.

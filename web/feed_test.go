@@ -15,6 +15,41 @@ import (
 	"calco/db/state"
 )
 
+// What a removed user watches ends, and so does what is watched in a session that was ended. It went on for half an hour.
+func TestFeedEndsWithSession(t *testing.T) {
+	t.Parallel()
+	f := newCloneFixture(t)
+	id := f.start()
+	f.claim(id)
+	v := f.as(f.other)
+	stream := v.watch(t, id)
+	if _, ok := stream.next(); !ok {
+		t.Fatal("no frame came")
+	}
+	if err := f.store.RemoveUser(t.Context(), f.other.ID); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, ok := stream.next(); !ok {
+			return
+		}
+	}
+}
+
+// A user has so many streams, and others have theirs.
+func TestStreamsAUser(t *testing.T) {
+	t.Parallel()
+	f := newCloneFixture(t)
+	id := f.start()
+	f.claim(id)
+	v := f.as(f.owner)
+	for range streamsAUser {
+		v.watch(t, id)
+	}
+	want(t, "one more", v.get(clonePath(id)+"/events"), "429")
+	f.as(f.other).watch(t, id)
+}
+
 // feedEvent is one event of a stream.
 type feedEvent struct{ name, data string }
 
@@ -133,7 +168,7 @@ func TestFeed(t *testing.T) {
 	}
 	for _, v := range viewers {
 		first, _ := v.stream.next()
-		if first.name != "" || !strings.Contains(first.data, v.says) || strings.Contains(first.data, v.lacks) || !strings.Contains(first.data, f.url+"/clones/"+id) {
+		if first.name != "" || !strings.Contains(first.data, v.says) || strings.Contains(first.data, v.lacks) || !strings.Contains(first.data, `data-copy="/clones/`+id) {
 			t.Errorf("%s is shown %s %.3000s", v.name, first.name, first.data)
 		}
 	}

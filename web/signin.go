@@ -18,8 +18,10 @@ import (
 type SignIns interface {
 	HasUsers(context.Context) (bool, error)
 	Credentials(ctx context.Context, email string) (u state.User, hash string, err error)
-	AttemptSignIn(ctx context.Context, email string) (wait time.Duration, err error)
-	ForgiveSignIn(ctx context.Context, email string) error
+	AttemptSignIn(ctx context.Context, email, from string) (wait time.Duration, err error)
+	ForgiveSignIn(ctx context.Context, email, from string) error
+	KnowBrowser(email string) (token string)
+	IsKnown(email, token string) bool
 	StartSession(ctx context.Context, userID int64, from state.Client) (state.Token, time.Time, error)
 	EndSession(ctx context.Context, userID, sessionID int64) error
 }
@@ -45,7 +47,11 @@ func (s *Server) showSignIn(c echo.Context) error {
 func (s *Server) signIn(c echo.Context) error {
 	form := views.SignInForm{Email: strings.TrimSpace(c.FormValue("email")), Return: localPath(c.FormValue("return"))}
 
-	user, wait, err := s.checkSignIn(c.Request().Context(), form.Email, c.FormValue("password"))
+	from := cookieValue(c, browserCookie)
+	if !s.accounts.IsKnown(form.Email, from) {
+		from = ""
+	}
+	user, wait, err := s.checkSignIn(c.Request().Context(), form.Email, from, c.FormValue("password"))
 	if errors.Is(err, errWrongPassword) {
 		form.Errors = views.Errors{"": "signin.wrong"}
 		return s.render(c, http.StatusUnprocessableEntity, views.SignInPage(s.page(c, "signin.title"), form))
@@ -66,13 +72,13 @@ func (s *Server) signIn(c echo.Context) error {
 
 var errWrongPassword = errors.New("wrong password")
 
-// checkSignIn tells whose password it is. A wait means that nothing was tried. Who is not there takes as long as a wrong
+// checkSignIn tells whose password it is; from is what AttemptSignIn has. A wait means that nothing was tried. Who is not there takes as long as a wrong
 // password, and is counted like one.
-func (s *Server) checkSignIn(ctx context.Context, email, password string) (u state.User, wait time.Duration, err error) {
+func (s *Server) checkSignIn(ctx context.Context, email, from, password string) (u state.User, wait time.Duration, err error) {
 	if len(password) > maxPassword || len(email) > 254 {
 		return u, 0, errWrongPassword
 	}
-	if wait, err = s.accounts.AttemptSignIn(ctx, email); err != nil || wait > 0 {
+	if wait, err = s.accounts.AttemptSignIn(ctx, email, from); err != nil || wait > 0 {
 		return u, wait, err
 	}
 	u, hash, err := s.accounts.Credentials(ctx, email)
@@ -86,7 +92,7 @@ func (s *Server) checkSignIn(ctx context.Context, email, password string) (u sta
 	if !right {
 		return u, 0, errWrongPassword
 	}
-	return u, 0, s.accounts.ForgiveSignIn(ctx, email)
+	return u, 0, s.accounts.ForgiveSignIn(ctx, email, from)
 }
 
 func (s *Server) signOut(c echo.Context) error {

@@ -92,8 +92,34 @@ func TestSignInWaits(t *testing.T) {
 		want(t, fmt.Sprintf("attempt %d", i+1), a.visitor().post("/signin", "email", bob, "password", "wrong"), "422")
 	}
 	// The change of password counts too: a browser left open must not be a way to guess.
-	v.post("/account/password", "current", "wrong", "password", "another password")
+	for range 5 {
+		v.post("/account/password", "current", "wrong", "password", "another password")
+	}
 	says(t, v.post("/account/password", "current", password, "password", "another password"), "Too many attempts.")
+}
+
+// Whoever has signed in before gets in, however often strangers try: anybody could lock an account, for as long as he wanted.
+// The owner's own browser is no way to guess either.
+func TestStrangersLockNobodyOut(t *testing.T) {
+	t.Parallel()
+	a := newApp(t)
+	a.add(bob, state.RoleMember)
+	a.add("eve@example.org", state.RoleMember)
+	owner, eve := a.visitor(), a.visitor()
+	want(t, "the owner", owner.post("/signin", "email", bob, "password", password), "303 /")
+	want(t, "out", owner.post("/signout"), "303 /signin")
+	want(t, "somebody else", eve.post("/signin", "email", "eve@example.org", "password", password), "303 /")
+	want(t, "out", eve.post("/signout"), "303 /signin")
+	want(t, "a wrong password", a.visitor().post("/signin", "email", bob, "password", "wrong"), "422")
+	a.query("UPDATE signin_attempts SET next_at = now() + interval '5 minutes'; SELECT 1")
+	want(t, "a stranger", a.visitor().post("/signin", "email", bob, "password", password), "429")
+	want(t, "whose browser is known for another account", eve.post("/signin", "email", bob, "password", password), "429")
+	want(t, "the owner", owner.post("/signin", "email", bob, "password", password), "303 /")
+	want(t, "changes the password", owner.post("/account/password", "current", password, "password", "another password"), "303 /account")
+	want(t, "out", owner.post("/signout"), "303 /signin")
+	want(t, "a wrong one", owner.post("/signin", "email", bob, "password", "wrong"), "422")
+	a.query("UPDATE signin_attempts SET next_at = now() + interval '5 minutes'; SELECT 1")
+	want(t, "too many of the owner's own", owner.post("/signin", "email", bob, "password", "another password"), "429")
 }
 
 // A statement that counted attempts made at the same time used to find no row, and the answer was 404.

@@ -93,7 +93,7 @@ func (s *Server) drawLink(c echo.Context, token state.Token) error {
 		return err
 	}
 	return s.drawUsers(c, http.StatusOK, views.UsersPageProps{New: &views.NewLink{
-		Email: link.Email, URL: s.address(c, LinkPath(link.Kind, token)), Reset: link.Kind == state.LinkReset, Expires: link.ExpiresAt,
+		Email: link.Email, URL: s.address(LinkPath(link.Kind, token)), Reset: link.Kind == state.LinkReset, Expires: link.ExpiresAt,
 	}})
 }
 

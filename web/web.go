@@ -49,6 +49,7 @@ type Server struct {
 	hub         *Hub[state.Task] // shows jobs, by their ids
 	log         *slog.Logger
 	passwords   *passwords
+	streams     streams
 	testers     testers
 	limits      limits
 	waiting     *waiting
@@ -158,13 +159,19 @@ func (s *Server) sweep(ctx context.Context) {
 	}
 }
 
-// address returns the URL of a path of this app, for a link that leaves the page.
-func (s *Server) address(c echo.Context, path string) string {
+// address returns the URL of a path of this app, for a link that leaves the page. Without a base URL it is the path alone, to
+// which the browser adds where it is: a request may say anything of that, and a link may be worth an account.
+func (s *Server) address(path string) string {
 	if base := s.config.BaseURL; base != nil {
 		return base.Scheme + "://" + base.Host + path
 	}
-	return c.Scheme() + "://" + c.Request().Host + path
+	return path
 }
 
-// secure tells whether cookies are for https only.
-func (s *Server) secure() bool { return s.config.BaseURL != nil && s.config.BaseURL.Scheme == "https" }
+// secure tells whether cookies are for https only. A proxy that ends TLS says so.
+func (s *Server) secure(c echo.Context) bool {
+	if base := s.config.BaseURL; base != nil {
+		return base.Scheme == "https"
+	}
+	return c.Scheme() == "https"
+}

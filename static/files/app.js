@@ -17,10 +17,14 @@
     chooseTheme(e.target, e.submitter).catch(() => {}); // the theme is on; it is only not kept
   });
 
+  // A link that the server knows only the path of is as long as the browser's own address makes it.
+  const whole = (text) => (text.startsWith("/") ? new URL(text, location.href).href : text);
+  for (const field of document.querySelectorAll("input[data-link]")) field.value = whole(field.value);
+
   // Copy buttons.
   const copy = async (button) => {
     try {
-      await navigator.clipboard.writeText(button.dataset.copy);
+      await navigator.clipboard.writeText(whole(button.dataset.copy));
     } catch {
       // Over plain http there is no clipboard: select the text beside the button for the hand to copy.
       const field = button.parentElement.querySelector("input");
