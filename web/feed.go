@@ -93,7 +93,8 @@ func (s *streams) take(user int64) (leave func(), ok bool) {
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.open[user]--; s.open[user] == 0 {
+		s.open[user]--
+		if s.open[user] == 0 {
 			delete(s.open, user)
 		}
 	}, true
