@@ -93,9 +93,10 @@ type run struct {
 	source                   *session // for questions, outside the snapshot; holds the lock that keeps clones from filling it
 	control                  *session // on the target: holds the lock of the job, and makes what lanes do not
 	sourceFacts, targetFacts facts
-	timeline                 int             // of the source; 0 where it cannot be told, or could be another than it seems
-	searchPath               string          // the source's, as its ordinary sessions have it; quoted
-	dumpOptions              map[Side]string // see dumpOptionsSQL
+	reached                  map[Side]reached // by the first session of a side; its host stays over the attempts
+	timeline                 int              // of the source; 0 where it cannot be told, or could be another than it seems
+	searchPath               string           // the source's, as its ordinary sessions have it; quoted
+	dumpOptions              map[Side]string  // see dumpOptionsSQL
 	left                     *leftover
 	there                    inventory // what was on the target when the attempt began
 	largeHere                map[int]bool
@@ -221,9 +222,9 @@ func (r *run) sweep(ctx context.Context) {
 	var both sync.WaitGroup
 	for _, side := range []Side{Source, Target} {
 		reached := r.report.Source
-		u, hosts := r.spec.Source, r.spec.SourceHosts
+		u, hosts := r.way(side, true)
 		if side == Target {
-			reached, u, hosts = r.report.Target, r.spec.Target, r.spec.TargetHosts
+			reached = r.report.Target
 		}
 		if reached.Address == "" {
 			continue // never got in, so nothing runs there

@@ -18,10 +18,7 @@ import (
 // empty. Both sides are dumped by the same program with the same options, so that the
 // results can be compared.
 func (r *run) dump(ctx context.Context, side Side, snapshot string) (*archive.Archive, error) {
-	u, hosts := r.spec.Source, r.spec.SourceHosts
-	if side == Target {
-		u, hosts = r.spec.Target, r.spec.TargetHosts
-	}
+	u, hosts := r.way(side, false)
 	info, err := parseConninfo(string(u))
 	if err != nil {
 		return nil, err

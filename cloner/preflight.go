@@ -96,14 +96,14 @@ func (r *run) preflight(ctx context.Context) error {
 // connect opens the first session of a side and reads its facts. What is on neither side yet is
 // opened as a source, which is only read.
 func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
-	u, hosts, f := r.spec.Source, r.spec.SourceHosts, &r.sourceFacts
+	u, f := r.spec.Source, &r.sourceFacts
 	if side == Target {
-		u, hosts, f = r.spec.Target, r.spec.TargetHosts, &r.targetFacts
+		u, f = r.spec.Target, &r.targetFacts
 	}
 	if err := u.Check(); err != nil {
 		return urlReason(side, err), nil
 	}
-	s, pooled, err := r.dialFirst(ctx, side, u, hosts)
+	s, pooled, err := r.dialFirst(ctx, side)
 	if err != nil {
 		return connectReason(ctx, side, u, err)
 	}
@@ -147,6 +147,9 @@ func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
 	if len(found) != 1 {
 		return nil, fmt.Errorf("read what the %s is: %d rows", side, len(found))
 	}
+	if before := f.SystemIdentifier; before != "" && before != found[0].SystemIdentifier {
+		return nil, &lostError{side: side, err: errOtherServer, text: fmt.Sprintf("The %s is not there: %v.", side, errOtherServer)}
+	}
 	*f = found[0]
 	if side == Source {
 		if err := r.readTimeline(ctx, s); err != nil {
@@ -188,15 +191,21 @@ func (r *run) warnUnprovable(why string) {
 }
 
 // dialFirst connects, and tells whether that is through a transaction pooler.
-func (r *run) dialFirst(ctx context.Context, side Side, u URL, hosts *Hosts) (s *session, pooled bool, err error) {
+func (r *run) dialFirst(ctx context.Context, side Side) (s *session, pooled bool, err error) {
 	if r.patience > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, r.patience)
 		defer cancel()
 	}
+	u, hosts := r.way(side, true)
 	if s, err = dial(ctx, side, u, hosts, r.spec.applicationName()); err != nil {
 		return nil, false, err
 	}
+	if r.reached == nil {
+		r.reached = map[Side]reached{}
+	}
+	r.reached[side] = s.at
+	u, hosts = r.way(side, false)
 	if pooled, err = transactionPooled(ctx, s, u, hosts, r.spec.applicationName()); err != nil {
 		s.close()
 		return nil, false, err

@@ -25,6 +25,7 @@ const cancelPatience = time.Second
 type session struct {
 	side Side
 	conn *pgx.Conn
+	at   reached
 	pid  int // of the backend, which a pooler may hide; 0 while it is not known
 
 	// fence, on the target, is run before each query of a pipeline, in its transaction.
@@ -104,11 +105,16 @@ func dial(ctx context.Context, side Side, u URL, hosts *Hosts, applicationName s
 	cfg.BuildContextWatcherHandler = func(pc *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: pc, DeadlineDelay: cancelPatience}
 	}
+	info, err := parseConninfo(string(u))
+	if err != nil {
+		return nil, err
+	}
+	where := note(cfg, info)
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &session{side: side, conn: conn}, nil
+	return &session{side: side, conn: conn, at: where()}, nil
 }
 
 // setName gives a session the name by which those who go on with the job find its backend. A pooler may have put its own
@@ -119,10 +125,8 @@ func setName(applicationName string) string {
 
 // open connects to one side as this run, and pins the session's settings.
 func (r *run) open(ctx context.Context, side Side) (*session, error) {
-	if side == Target {
-		return open(ctx, side, r.spec.Target, r.spec.TargetHosts, r.spec.applicationName())
-	}
-	return open(ctx, side, r.spec.Source, r.spec.SourceHosts, r.spec.applicationName())
+	u, hosts := r.way(side, false)
+	return open(ctx, side, u, hosts, r.spec.applicationName())
 }
 
 func open(ctx context.Context, side Side, u URL, hosts *Hosts, applicationName string) (*session, error) {

@@ -1,0 +1,105 @@
+package cloner
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"slices"
+	"sync"
+	"testing"
+
+	"calco/db/dbtest"
+)
+
+// A URL with several hosts led the sessions of one clone to whichever of them answered: what was cleaned was not always
+// what was shown, or filled.
+func TestOneServerOfSeveral(t *testing.T) {
+	t.Parallel()
+	first, err := url.Parse(dbtest.Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := url.Parse(dbtest.Cluster(t, nil).URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Exec(t, first.String(), `CREATE ROLE several LOGIN SUPERUSER PASSWORD 'several'`)
+	t.Cleanup(func() { dbtest.Exec(t, first.String(), `DROP ROLE several`) })
+	dbtest.Exec(t, other.String(), `CREATE ROLE several LOGIN SUPERUSER PASSWORD 'several'`)
+	dbtest.Exec(t, other.String(), `CREATE DATABASE `+quoteName(first.Path[1:]))
+
+	// Two names, the second of two addresses. What is behind them the test says.
+	var mu sync.Mutex
+	var dialed []string
+	behind := map[string]string{"203.0.113.2:5432": first.Host, "203.0.113.3:5432": other.Host}
+	policy := HostPolicy{
+		Lookup: func(_ context.Context, host string) ([]string, error) {
+			return map[string][]string{"a.test": {"203.0.113.1"}, "b.test": {"203.0.113.2", "203.0.113.3"}, "c.test": {"203.0.113.3"}}[host], nil
+		},
+		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			mu.Lock()
+			to := behind[address]
+			dialed = append(dialed, address)
+			mu.Unlock()
+			if to == "" {
+				return nil, net.UnknownNetworkError("nothing is there")
+			}
+			var d net.Dialer
+			return d.DialContext(ctx, network, to)
+		},
+	}
+	lead := func(address, to string) {
+		mu.Lock()
+		defer mu.Unlock()
+		behind[address], dialed = to, nil
+	}
+	u := URL("postgres://several:several@a.test,b.test,c.test" + first.Path + "?sslmode=disable")
+	spec, err := Spec{Source: u, Target: u, TargetHosts: policy.Of(false)}.normalize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &run{spec: spec, meter: &Meter{}}
+	t.Cleanup(r.closeSessions)
+	if reason, err := r.connect(t.Context(), Target); reason != nil || err != nil {
+		t.Fatal(reason, err)
+	}
+	if got := r.report.Target.Address; got != "a.test,b.test,c.test:5432" {
+		t.Errorf("the report says %s", got)
+	}
+	const pinned = "203.0.113.2:5432"
+	lead("203.0.113.1:5432", other.Host) // the first of the hosts answers now
+	s, err := r.open(t.Context(), Target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.close()
+	lead(pinned, "") // away: the others are not asked
+	if s, err := r.open(t.Context(), Target); err == nil {
+		t.Error("a session went to another server")
+		s.close()
+	}
+	if !slices.Equal(dialed, []string{pinned}) {
+		t.Errorf("dialed %v", dialed)
+	}
+	u, hosts := r.way(Target, false)
+	info, err := parseConninfo(string(u))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err = hosts.pin(t.Context(), info); err != nil || info["host"] != "b.test" || info["hostaddr"] != "203.0.113.2" {
+		t.Errorf("pg_dump gets %s at %s, %v", info["host"], info["hostaddr"], err)
+	}
+	// The next attempt looks the name up again, and waits while another server answers.
+	closeAll(r.control)
+	r.control = nil
+	reason, err := r.connect(t.Context(), Target)
+	if !errors.Is(err, errOtherServer) || !passes(err) {
+		t.Errorf("%+v, %v, want to wait for the server", reason, err)
+	}
+	closeAll(r.control)
+	lead(pinned, first.Host)
+	if reason, err := r.connect(t.Context(), Target); reason != nil || err != nil {
+		t.Error(reason, err)
+	}
+}
