@@ -30,6 +30,12 @@ func (r *run) dump(ctx context.Context, side Side, snapshot string) (*archive.Ar
 		}
 		return nil, err
 	}
+	const firstExtraFile = 3 // see exec.Cmd
+	info, files, err := info.inFiles(func(i int, _ *os.File) string { return descriptor(uintptr(firstExtraFile + i)) })
+	if err != nil {
+		return nil, err
+	}
+	defer closeFiles(files)
 	// --schema-only rather than --section: the latter reads every sequence and runs out
 	// of locks where there are many tables.
 	args := []string{
@@ -52,6 +58,7 @@ func (r *run) dump(ctx context.Context, side Side, snapshot string) (*archive.Ar
 
 	cmd := exec.CommandContext(ctx, r.pgDump, args...)
 	// Constants in definitions, such as the bounds of partitions, are written in the session's time zone.
+	cmd.ExtraFiles = files
 	cmd.Env = []string{"LC_ALL=C", "PGTZ=UTC", "HOME=/nonexistent", "PGPASSFILE=/nonexistent", "PATH=" + os.Getenv("PATH")}
 	if info["password"] != "" {
 		cmd.Env = append(cmd.Env, "PGPASSWORD="+info["password"])

@@ -304,7 +304,22 @@ func parameterReasons(side Side, u URL, version pgtools.Version) []Reason {
 				need.since, need.since, need.keyword),
 		})
 	}
-	return reasons
+	return append(reasons, rootsReasons(side, info, version, systemRoots())...)
+}
+
+// rootsReasons refuses a certificate that pg_dump cannot check: where there is no file with the system's roots, it finds them
+// by itself since version 16, and only for verify-full. It would say so when all rows are copied.
+// https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-SSLROOTCERT
+func rootsReasons(side Side, info conninfo, version pgtools.Version, bundle string) []Reason {
+	if !info.needsSystemRoots() || bundle != "" || version.Major() >= 16 && info["sslmode"] == "verify-full" {
+		return nil
+	}
+	return []Reason{{
+		Code: ReasonClientTools, Side: side,
+		Text: fmt.Sprintf("The URL of the %s has sslmode=%s, and there is no file with the certificates that the system trusts, which the newest pg_dump here, of version %s, needs.",
+			side, info["sslmode"], version),
+		Hint: "Install the package ca-certificates where Calco runs, or postgresql-client-16 or newer for sslmode=verify-full.",
+	}}
 }
 
 // toolsReasons compares the newest pg_dump, 0 for none, with the servers: it refuses those

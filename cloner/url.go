@@ -1,9 +1,12 @@
 package cloner
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -161,8 +164,77 @@ var fileKeywords = []string{"sslrootcert", "sslcert", "sslkey"}
 
 // namesFile tells whether a keyword of fileKeywords names a file: "system" stands for the roots that the system trusts.
 func (c conninfo) namesFile(key string) bool {
-	return c[key] != "" && (key != "sslrootcert" || c[key] != "system")
+	return c[key] != "" && (key != "sslrootcert" || c[key] != "system") && !c.holds(key)
 }
+
+// holds tells whether the value of a keyword of fileKeywords is the certificate or the key itself, in PEM form. Neither
+// libpq nor pgx knows that; they get files.
+func (c conninfo) holds(key string) bool { return strings.Contains(c[key], "-----BEGIN ") }
+
+// inFiles returns a copy in which what the URL holds is in files. They have no names, so that nobody else can open them and
+// they go with whoever has them open. The path of the i-th one is path's to say.
+func (c conninfo) inFiles(path func(i int, f *os.File) string) (conninfo, []*os.File, error) {
+	var files []*os.File
+	for _, key := range fileKeywords {
+		if !c.holds(key) {
+			continue
+		}
+		f, err := os.CreateTemp("", "calco-") // for its owner alone
+		if err == nil {
+			files = append(files, f)
+			err = os.Remove(f.Name())
+		}
+		if err == nil {
+			_, err = f.WriteString(strings.TrimSpace(c[key]) + "\n")
+		}
+		if err == nil {
+			_, err = f.Seek(0, io.SeekStart)
+		}
+		if err != nil {
+			closeFiles(files)
+			return nil, nil, fmt.Errorf("write the certificates of a URL: %w", err)
+		}
+		c = c.with(conninfo{key: path(len(files)-1, f)})
+	}
+	return c, files, nil
+}
+
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close() // it was only read
+	}
+}
+
+// descriptor is the path of a file that a process has open.
+func descriptor(fd uintptr) string { return fmt.Sprintf("/dev/fd/%d", fd) }
+
+// WithCertificates returns the URL with certificates and a key in PEM form, which it holds itself: of the authority that the
+// server's is checked with, and of the client with its key. Empty ones leave it as it is. Of the errors nothing is quoted.
+func (u URL) WithCertificates(authority, certificate, key string) (URL, error) {
+	c, err := parseConninfo(string(u))
+	if err != nil {
+		return "", err
+	}
+	if authority != "" {
+		if !x509.NewCertPool().AppendCertsFromPEM([]byte(authority)) {
+			return "", ErrAuthority
+		}
+		c = c.with(conninfo{"sslrootcert": authority})
+	}
+	if certificate != "" || key != "" {
+		if _, err := tls.X509KeyPair([]byte(certificate), []byte(key)); err != nil {
+			return "", ErrKeyPair
+		}
+		c = c.with(conninfo{"sslcert": certificate, "sslkey": key})
+	}
+	return URL(c.String()), nil
+}
+
+// The errors of WithCertificates, for what is no certificate, and for a certificate and a key that do not belong together.
+var (
+	ErrAuthority = errors.New("the certificate of the authority cannot be read")
+	ErrKeyPair   = errors.New("the client's certificate and its key cannot be read, or do not belong together")
+)
 
 // maxFile bounds a certificate or key file, in bytes.
 const maxFile = 1 << 20
@@ -353,6 +425,11 @@ func (c conninfo) forPgx(applicationName string) (*pgx.ConnConfig, error) {
 	if err := c.checkFiles(); err != nil {
 		return nil, err
 	}
+	c, files, err := c.inFiles(func(_ int, f *os.File) string { return descriptor(f.Fd()) })
+	if err != nil {
+		return nil, err
+	}
+	defer closeFiles(files) // they are read when the string is
 	all := defaults.with(c).bounded().with(conninfo{"passfile": "/nonexistent", "application_name": applicationName})
 	cfg, err := pgx.ParseConfig(all.String())
 	if err != nil {
@@ -373,7 +450,7 @@ func (c conninfo) forLibpq(applicationName string, version pgtools.Version) stri
 	delete(out, "password")
 	// pgx takes the system's roots where none are named. Before version 16 libpq could not, and it still looks for a file
 	// at home unless it is told.
-	if root := out["sslrootcert"]; strings.HasPrefix(out["sslmode"], "verify-") && (root == "" || root == "system") {
+	if out.needsSystemRoots() {
 		if bundle := systemRoots(); bundle != "" {
 			out["sslrootcert"] = bundle
 		} else {
@@ -385,6 +462,11 @@ func (c conninfo) forLibpq(applicationName string, version pgtools.Version) stri
 		delete(out, "sslnegotiation")
 	}
 	return out.String()
+}
+
+// needsSystemRoots tells whether the server's certificate is checked against the roots that the system trusts.
+func (c conninfo) needsSystemRoots() bool {
+	return strings.HasPrefix(c["sslmode"], "verify-") && (c["sslrootcert"] == "" || c["sslrootcert"] == "system")
 }
 
 // systemRoots is the file with the roots that the system trusts, looked for where crypto/x509 does, or "".

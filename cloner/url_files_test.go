@@ -173,3 +173,31 @@ func TestParameterReasons(t *testing.T) {
 		}
 	}
 }
+
+// A certificate that pg_dump cannot check stopped a clone when all its rows were there.
+func TestRootsReasons(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		parameters string
+		version    pgtools.Version
+		bundle     string
+		want       int
+	}{
+		{"sslmode=verify-full", 150020, "", 1},
+		{"sslmode=verify-full&sslrootcert=system", 150020, "", 1},
+		{"sslmode=verify-full&sslrootcert=system", 150020, "/roots.pem", 0},
+		{"sslmode=verify-full&sslrootcert=/own.pem", 150020, "", 0},
+		{"sslmode=verify-full", 160000, "", 0},
+		{"sslmode=verify-ca", 160000, "", 1},
+		{"sslmode=require", 150020, "", 0},
+	} {
+		info, err := parseConninfo("postgres://u@h/d?" + tt.parameters)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := rootsReasons(Target, info, tt.version, tt.bundle)
+		if len(got) != tt.want || len(got) > 0 && got[0].Code != ReasonClientTools {
+			t.Errorf("%s with %s and %q: %+v, want %d", tt.parameters, tt.version, tt.bundle, got, tt.want)
+		}
+	}
+}

@@ -29,7 +29,12 @@ type databaseForm struct {
 	seen  views.DatabaseForm // what may be drawn again
 	url   cloner.URL         // that leads to the database; empty when none was typed
 	empty bool               // neither a URL nor fields were typed
+
+	authority, certificate, key string // in PEM form; they go into the URL
 }
+
+// certified tells whether a certificate or a key was pasted.
+func (f databaseForm) certified() bool { return f.authority+f.certificate+f.key != "" }
 
 // readDatabase parses the form of a request.
 func readDatabase(c echo.Context) (databaseForm, error) {
@@ -53,7 +58,8 @@ func parseDatabase(typed url.Values) databaseForm {
 	typedURL, password := text("url"), typed.Get("password")
 	fields := f.seen.Host+f.seen.Port+f.seen.Database+f.seen.User+password != ""
 	f.empty = typedURL == "" && !fields
-	f.seen.Retype = typedURL != "" || password != ""
+	f.authority, f.certificate, f.key = text("authority"), text("certificate"), text("key")
+	f.seen.Retype = typedURL != "" || password != "" || f.certified()
 	switch {
 	case fields && (f.seen.Way == views.WayFields || typedURL == ""):
 		f.seen.Way = views.WayFields
@@ -74,11 +80,22 @@ func (f *databaseForm) checkURL() {
 	if len(f.url) > maxURL {
 		err = errors.New("it is too long")
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		f.seen.BadURL, f.url = err.Error(), ""
-	case f.seen.Way == views.WayURL:
+		return
+	}
+	if f.seen.Way == views.WayURL {
 		f.seen.Typed = f.url.String()
+	}
+	if !f.certified() {
+		return
+	}
+	f.url, err = f.url.WithCertificates(f.authority, f.certificate, f.key)
+	switch {
+	case errors.Is(err, cloner.ErrAuthority):
+		f.seen.Errors["authority"] = "databases.authority.bad"
+	case err != nil:
+		f.seen.Errors["certificate"] = "databases.certificate.bad"
 	}
 }
 
@@ -147,7 +164,7 @@ func (f databaseForm) check(saved state.Connection) {
 	if !slices.Contains(state.Environments(), state.Environment(f.seen.Environment)) {
 		f.seen.Errors["environment"] = "databases.environment.missing"
 	}
-	if f.empty && saved.ID == 0 {
+	if f.empty && (saved.ID == 0 || f.certified()) {
 		f.seen.Errors[f.missing()] = "databases.missing"
 	}
 }

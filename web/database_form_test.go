@@ -199,3 +199,18 @@ func TestFormReachesNothingOfTheMachine(t *testing.T) {
 		}
 	}
 }
+
+// What is pasted goes into the URL, which never comes back.
+func TestPastedPEM(t *testing.T) {
+	for _, tt := range []struct{ name, field string }{{"authority", "authority"}, {"certificate", "certificate"}, {"key", "certificate"}} {
+		f := parseDatabase(url.Values{"url": {"postgres://app@db/shop"}, tt.name: {"-----BEGIN canary"}})
+		if f.url != "" || f.seen.Errors[tt.field] == "" || !f.seen.Retype {
+			t.Errorf("%s: %v, %v", tt.name, f.url, f.seen)
+		}
+	}
+	f := parseDatabase(url.Values{"key": {"-----BEGIN canary"}})
+	f.check(state.Connection{ID: 1})
+	if f.seen.Errors["url"] == "" {
+		t.Error("a key without a URL is taken, and gets lost")
+	}
+}
