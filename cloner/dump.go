@@ -3,6 +3,7 @@ package cloner
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -84,7 +85,7 @@ func (r *run) dump(ctx context.Context, side Side, snapshot string) (*archive.Ar
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err != nil && stderr.Len() > 0:
-		return nil, dumpError(side, strings.TrimSpace(stderr.String()))
+		return nil, r.whyDumpFailed(ctx, side, dumpError(side, strings.TrimSpace(stderr.String())))
 	case readErr != nil:
 		return nil, fmt.Errorf("read pg_dump of the %s: %w", side, readErr)
 	case err != nil:
@@ -107,7 +108,26 @@ const dumpOptionsSQL = `
 	JOIN pg_settings s USING (name)
 	WHERE s.setting <> value`
 
-// dumpError tells a lost connection, which pg_dump reports in words only, from other failures. It writes them in English.
+// whyDumpFailed asks this run's own sessions whether the server is there, and the snapshot, where pg_dump has only passed on
+// what a server says in its own language.
+func (r *run) whyDumpFailed(ctx context.Context, side Side, err error) error {
+	if errors.As(err, new(*lostError)) || errors.Is(err, errSnapshotLost) {
+		return err
+	}
+	s := r.source
+	if side == Target {
+		s = r.control
+	}
+	if s != nil && s.ping(ctx) != nil && ctx.Err() == nil {
+		return &lostError{side: side, err: err}
+	}
+	if side == Source && r.snap != nil && r.snap.refresh(ctx) != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: %w", errSnapshotLost, err)
+	}
+	return err
+}
+
+// dumpError tells a lost connection, which pg_dump reports in words only, from other failures. It writes its own in English.
 func dumpError(side Side, said string) error {
 	err := fmt.Errorf("pg_dump of the %s: %s", side, said)
 	for _, lost := range []string{

@@ -1,6 +1,7 @@
 package cloner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -157,8 +158,8 @@ func endsClone(err error) bool {
 	if !ok {
 		return true
 	}
-	switch {
-	case pg.Severity == "FATAL", pg.Severity == "PANIC":
+	switch severity := cmp.Or(pg.SeverityUnlocalized, pg.Severity); { // the other speaks the server's language
+	case severity == "FATAL", severity == "PANIC":
 		return true
 	case pg.Code == "53100", pg.Code == "53300": // disk full, too many connections
 		return true

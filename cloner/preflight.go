@@ -424,7 +424,7 @@ func (r *run) unknownSchemas(ctx context.Context) ([]string, error) {
 	return missing, nil
 }
 
-func (r *run) checkWritable(context.Context) ([]Reason, error) {
+func (r *run) checkWritable(ctx context.Context) ([]Reason, error) {
 	var reasons []Reason
 	if r.targetFacts.InRecovery {
 		reasons = append(reasons, Reason{
@@ -437,6 +437,71 @@ func (r *run) checkWritable(context.Context) ([]Reason, error) {
 			Code: ReasonPermission, Side: Target,
 			Text: fmt.Sprintf("The role %s may not create schemas in the target's database %s.", r.targetFacts.Role, r.targetFacts.Database),
 			Hint: fmt.Sprintf("Use the database's owner, or GRANT CREATE ON DATABASE %s TO %s.", quoteName(r.targetFacts.Database), quoteName(r.targetFacts.Role)),
+		})
+	}
+	if r.source == nil || r.control == nil || r.source == r.control { // only the target is there
+		return reasons, nil
+	}
+	found, err := r.checkPlaces(ctx)
+	return append(reasons, found...), err
+}
+
+// checkPlaces wants the target's role to be allowed to make what comes in the schemas that are there, and the temporary
+// table that large objects come through.
+func (r *run) checkPlaces(ctx context.Context) ([]Reason, error) {
+	filled, err := collect[struct{ Name string }](ctx, r.source, `
+		SELECT nspname::text AS name
+		FROM pg_namespace n
+		WHERE EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid) OR EXISTS (SELECT FROM pg_type WHERE typnamespace = n.oid)
+		   OR EXISTS (SELECT FROM pg_proc WHERE pronamespace = n.oid)`)
+	if err != nil {
+		return nil, fmt.Errorf("read schemas of the source: %w", err)
+	}
+	var names []string
+	for _, s := range filled {
+		if r.chosen(s.Name) {
+			names = append(names, s.Name)
+		}
+	}
+	// A schema that clean drops is made anew.
+	closed, err := collect[struct{ Name string }](ctx, r.control, `
+		SELECT nspname::text AS name
+		FROM pg_namespace n
+		WHERE nspname = ANY ($1)
+		AND   NOT (has_schema_privilege(oid, 'CREATE') AND has_schema_privilege(oid, 'USAGE'))
+		AND   NOT ($2 AND nspname <> 'public' AND pg_has_role(nspowner, 'USAGE') AND NOT EXISTS (SELECT FROM pg_extension WHERE extnamespace = n.oid))
+		ORDER BY 1`, names, r.spec.Clean)
+	if err != nil {
+		return nil, fmt.Errorf("read permissions on schemas of the target: %w", err)
+	}
+	var reasons []Reason
+	if len(closed) > 0 {
+		var list, quoted []string
+		for _, s := range closed {
+			list, quoted = append(list, s.Name), append(quoted, quoteName(s.Name))
+		}
+		reasons = append(reasons, Reason{
+			Code: ReasonPermission, Side: Target, Objects: atMost(list),
+			Text: fmt.Sprintf("The role %s may not create anything in %s of the target: %s.", r.targetFacts.Role, word(len(list) == 1, "a schema", "schemas"), listed(list)),
+			Hint: fmt.Sprintf("GRANT CREATE, USAGE ON SCHEMA %s TO %s.", strings.Join(quoted, ", "), quoteName(r.targetFacts.Role)),
+		})
+	}
+	if !r.spec.whole() {
+		return reasons, nil
+	}
+	large, err := one[bool](ctx, r.source, `SELECT EXISTS (SELECT FROM pg_largeobject_metadata)`)
+	if err != nil {
+		return nil, fmt.Errorf("look for large objects of the source: %w", err)
+	}
+	temporary, err := one[bool](ctx, r.control, `SELECT has_database_privilege(current_database(), 'TEMPORARY')`)
+	if err != nil {
+		return nil, fmt.Errorf("read permissions on the target: %w", err)
+	}
+	if large && !temporary {
+		reasons = append(reasons, Reason{
+			Code: ReasonPermission, Side: Target,
+			Text: fmt.Sprintf("The role %s may not create temporary tables in the target's database %s, through which large objects come.", r.targetFacts.Role, r.targetFacts.Database),
+			Hint: fmt.Sprintf("GRANT TEMPORARY ON DATABASE %s TO %s.", quoteName(r.targetFacts.Database), quoteName(r.targetFacts.Role)),
 		})
 	}
 	return reasons, nil

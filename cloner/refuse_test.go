@@ -826,3 +826,37 @@ func TestServerReason(t *testing.T) {
 		})
 	}
 }
+
+// What stops a clone at its end is found before its beginning: a role that may create schemas, and nothing in public, had
+// every table in the ledger; one without temporary tables, every large object.
+func TestRefusePlaces(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, "CREATE TABLE t (id int); CREATE SCHEMA app; CREATE TABLE app.t (id int); CREATE SCHEMA new; CREATE TABLE new.t (id int); SELECT lo_create(0)")
+	name, limited := role(t, target, "LOGIN")
+	database := URL(target).Database()
+	dbtest.Exec(t, target, fmt.Sprintf("CREATE SCHEMA app; CREATE SCHEMA other; GRANT CREATE ON SCHEMA app TO %[1]s; GRANT CREATE ON DATABASE %[2]s TO %[1]s; REVOKE TEMPORARY ON DATABASE %[2]s FROM PUBLIC", name, quoteName(database)))
+	places := want{code: ReasonPermission, side: Target, objects: []string{"app", "public"}, text: fmt.Sprintf("The role %s may not create anything in schemas of the target: app, public.", name)}
+	refusesUntouched(t, Spec{Source: URL(source), Target: URL(limited)}, target, places,
+		want{code: ReasonPermission, side: Target, text: fmt.Sprintf("The role %s may not create temporary tables in the target's database %s, through which large objects come.", name, database)})
+	refusesUntouched(t, Spec{Source: URL(source), Target: URL(limited), Schemas: []string{"app"}}, target,
+		want{code: ReasonPermission, side: Target, objects: []string{"app"}, text: fmt.Sprintf("The role %s may not create anything in a schema of the target: app.", name)})
+	mustComplete(t, Spec{Source: URL(source), Target: URL(limited), Schemas: []string{"new"}})
+}
+
+// A server says how severe an error is in its own language, and once for programs.
+func TestSeverityOfLocalisedServers(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		err  *pgconn.PgError
+		want bool
+	}{
+		{&pgconn.PgError{Severity: "ВАЖНО", SeverityUnlocalized: "FATAL", Code: "XX000"}, true},
+		{&pgconn.PgError{Severity: "PANIK", SeverityUnlocalized: "PANIC", Code: "XX000"}, true},
+		{&pgconn.PgError{Severity: "ОШИБКА", SeverityUnlocalized: "ERROR", Code: "42P01"}, false},
+	} {
+		if got := endsClone(tt.err); got != tt.want {
+			t.Errorf("%s ends the clone: %t", tt.err.Severity, got)
+		}
+	}
+}
