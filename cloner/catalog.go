@@ -23,6 +23,8 @@ type catalog struct {
 	foreign map[int64]bool      // roots that have a foreign table among their partitions
 	needs   map[object][]object // what constraints need, and no entry says
 	shapes  string              // of composite types, as of tables
+
+	likeness []likeness
 }
 
 // object addresses a row of a system catalog.
@@ -173,6 +175,9 @@ func readCatalog(ctx context.Context, s *session) (*catalog, error) {
 	for _, t := range c.tables {
 		// The root may send rows into a foreign table: what the target sorts otherwise fails instead.
 		t.ThroughRoot = t.ThroughRoot && !c.foreign[t.RootOID]
+	}
+	if c.likeness, err = collect[likeness](ctx, s, likenessSQL); err != nil {
+		return nil, fmt.Errorf("read what the source is like: %w", err)
 	}
 	return c, nil
 }

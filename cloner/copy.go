@@ -124,10 +124,9 @@ func (r *run) openLaneTarget(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, encoding := copyEncodings(r.sourceFacts.Encoding, r.targetFacts.Encoding)
 	// CHECK constraints, defaults and generated columns call functions that may name
 	// objects without their schema.
-	if err := s.exec(ctx, fmt.Sprintf("SET client_encoding = %s; SET search_path = %s", quoteLiteral(encoding), r.searchPath)); err != nil {
+	if err := s.exec(ctx, fmt.Sprintf("SET client_encoding = %s; SET search_path = %s", quoteLiteral(r.copyEncoding()), r.searchPath)); err != nil {
 		s.close()
 		return nil, fmt.Errorf("set up a lane: %w", err)
 	}
@@ -139,27 +138,20 @@ func (r *run) openLaneSource(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	encoding, _ := copyEncodings(r.sourceFacts.Encoding, r.targetFacts.Encoding)
-	if err := s.exec(ctx, "SET client_encoding = "+quoteLiteral(encoding)); err != nil {
+	if err := s.exec(ctx, "SET client_encoding = "+quoteLiteral(r.copyEncoding())); err != nil {
 		s.close()
 		return nil, fmt.Errorf("set up a lane: %w", err)
 	}
 	return s, nil
 }
 
-// copyEncodings are the client encodings of the two ends of a lane. A source that does
-// not know its own encoding sends bytes, which the target must check: with SQL_ASCII as
-// client encoding, COPY FROM stores invalid ones without a word. Only where neither
-// side knows are bytes just bytes.
-func copyEncodings(source, target string) (from, to string) {
-	const unknown = "SQL_ASCII"
-	switch {
-	case source == unknown && target == unknown:
-		return unknown, unknown
-	case source == unknown:
-		return unknown, "UTF8"
+// copyEncoding is the client encoding of both ends of a lane. Where the databases do not know what their bytes mean, bytes
+// are just bytes. With SQL_ASCII a target that does know would store invalid ones without a word; see checkEncodings.
+func (r *run) copyEncoding() string {
+	if r.sourceFacts.Encoding == "SQL_ASCII" {
+		return "SQL_ASCII"
 	}
-	return "UTF8", "UTF8"
+	return "UTF8"
 }
 
 // runLane carries parts until none is left.

@@ -207,13 +207,17 @@ func (r *run) readSchema(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.source.exec(ctx, "COMMIT"); err != nil {
-		return fmt.Errorf("end transaction on the source: %w", err)
-	}
-	r.plan, err = newPlan(a.Entries, r.spec.Schemas, catalog)
+	plan, err := newPlan(a.Entries, r.spec.Schemas, catalog)
 	if err != nil {
 		return err
 	}
+	if r.viewRows, err = r.countViews(ctx, r.source, plan); err != nil {
+		return err
+	}
+	if err := r.source.exec(ctx, "COMMIT"); err != nil {
+		return fmt.Errorf("end transaction on the source: %w", err)
+	}
+	r.plan = plan
 	for _, t := range r.plan.tables {
 		t.split = splitTable(t, r.sourceFacts.VersionNum, r.spec.PartSize)
 	}

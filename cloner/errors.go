@@ -113,6 +113,7 @@ const (
 	ReasonNotConfirmed   ReasonCode = "not_confirmed"   // nobody confirmed what clean would drop
 	ReasonOtherTarget    ReasonCode = "other_target"    // the target is not the database that was confirmed
 	ReasonNotShown       ReasonCode = "not_shown"       // the target holds what was not shown when clean was confirmed
+	ReasonEncoding       ReasonCode = "encoding"        // one side does not know the encoding of its text
 	ReasonForeignMarks   ReasonCode = "foreign_marks"   // the target's schema _calco is not Calco's
 	ReasonStandby        ReasonCode = "standby"         // this standby's snapshots cannot be trusted
 	ReasonUnknownVersion ReasonCode = "unknown_version" // a server this version of Calco does not know

@@ -160,6 +160,28 @@ func (r *run) views(ctx context.Context) error {
 	return r.refresh(ctx, todo)
 }
 
+// countViews counts the rows of those of the plan's materialized views that are filled and may be read.
+func (r *run) countViews(ctx context.Context, s *session, p *plan) (map[string]int64, error) {
+	readable, err := collect[struct{ Schema, Name string }](ctx, s, `
+		SELECT n.nspname::text AS schema, c.relname::text AS name
+		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind = 'm' AND c.relispopulated AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')`)
+	if err != nil {
+		return nil, fmt.Errorf("list materialized views of the %s: %w", s.side, err)
+	}
+	rows := map[string]int64{}
+	for _, v := range readable {
+		if !slices.ContainsFunc(p.materializedViews, func(e *archive.Entry) bool { return e.Namespace == v.Schema && e.Tag == v.Name }) {
+			continue
+		}
+		name := quoteName(v.Schema, v.Name)
+		if rows[name], err = one[int64](ctx, s, "SELECT count(*) FROM "+name); err != nil {
+			return nil, fmt.Errorf("count the rows of %s of the %s: %w", name, s.side, err)
+		}
+	}
+	return rows, nil
+}
+
 // refresh runs until all succeeded or a whole round brought nothing: a view can read
 // another through a function, which no dependency shows, and fails until that is filled.
 func (r *run) refresh(ctx context.Context, todo []statement) error {

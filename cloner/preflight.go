@@ -73,7 +73,7 @@ func (r *run) preflight(ctx context.Context) error {
 		return err
 	}
 	checks := []func(context.Context) ([]Reason, error){
-		r.checkVersions, r.checkTools, r.checkSameDatabase, r.checkReadable, r.checkWritable, r.checkBusy, r.checkContents,
+		r.checkVersions, r.checkTools, r.checkSameDatabase, r.checkEncodings, r.checkReadable, r.checkWritable, r.checkBusy, r.checkContents,
 	}
 	for _, check := range checks {
 		found, err := check(ctx)

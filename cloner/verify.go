@@ -16,7 +16,7 @@ import (
 // sequences, materialized views, large objects and the database's own properties.
 func (r *run) verify(ctx context.Context) error {
 	checks := []func(context.Context) ([]Difference, error){
-		r.compareArchives, r.compareSequences, r.compareViews, r.compareLargeObjects,
+		r.compareArchives, r.compareLikeness, r.compareSequences, r.compareViews, r.compareLargeObjects,
 	}
 	if r.spec.whole() {
 		checks = append(checks, r.compareProperties)
@@ -271,7 +271,8 @@ func (r *run) compareSequences(ctx context.Context) ([]Difference, error) {
 	return found, nil
 }
 
-// compareViews finds materialized views that are filled on one side only.
+// compareViews finds materialized views that are filled on one side only, or whose refresh has brought another number of
+// rows than the source's had: that was not refreshed lately.
 func (r *run) compareViews(ctx context.Context) ([]Difference, error) {
 	type view struct {
 		Schema, Name string
@@ -284,8 +285,20 @@ func (r *run) compareViews(ctx context.Context) ([]Difference, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read materialized views of the target: %w", err)
 	}
+	rows, err := r.countViews(ctx, r.control, r.plan)
+	if err != nil {
+		return nil, err
+	}
 	var found []Difference
 	for _, e := range r.plan.materializedViews {
+		name := quoteName(e.Namespace, e.Tag)
+		was, counted := r.viewRows[name]
+		if is, ok := rows[name]; counted && ok && is != was {
+			found = append(found, Difference{
+				Kind: "materialized view", Object: title(e), Source: fmt.Sprintf("%d rows", was), Target: fmt.Sprintf("%d rows", is),
+				Harmless: "It was refreshed, and the source's was not since its tables changed.",
+			})
+		}
 		want := r.filledViews[int64(e.OID)]
 		i := slices.IndexFunc(target, func(v view) bool { return v.Schema == e.Namespace && v.Name == e.Tag })
 		if i >= 0 && target[i].Filled != want {

@@ -22,7 +22,10 @@ type differenceGroup struct {
 }
 
 // differenceKinds are the kinds that have a text, in the order in which they matter.
-var differenceKinds = []string{"rows", "missing", "definition", "sequence", "materialized view", "large objects", "additional", "owner", "access method", "tablespace", "database"}
+var differenceKinds = []string{
+	"rows", "contents", "missing", "definition", "sequence", "materialized view", "large objects", "additional", "owner",
+	"access method", "tablespace", "database", "extension version", "locale", "not compared",
+}
 
 // byKind groups the differences; those of an unknown kind come last.
 func byKind(list []CloneDifference) []differenceGroup {

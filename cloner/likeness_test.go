@@ -1,0 +1,92 @@
+package cloner
+
+import (
+	"strings"
+	"testing"
+
+	"calco/db/dbtest"
+)
+
+// find returns the difference of a kind about an object, and wants one.
+func find(t testing.TB, r Report, kind, object string) Difference {
+	t.Helper()
+	for _, d := range r.Differences {
+		if d.Kind == kind && strings.HasPrefix(d.Object, object) {
+			return d
+		}
+	}
+	t.Errorf("no difference %q of %q: %+v", kind, object, r.Differences)
+	return Difference{}
+}
+
+// TestLikeness clones to a database that is like the source in all that a dump says, and not in the rest.
+func TestLikeness(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Cluster(t, nil)
+	const options = "TEMPLATE template0 ENCODING 'UTF8' LOCALE "
+	dbtest.Exec(t, server.URL(""), `CREATE ROLE reader LOGIN PASSWORD 'x'; GRANT pg_read_all_data TO reader; CREATE ROLE bob`)
+	locale := "C" // if the system has no other
+	if other := dbtest.Query(t, server.URL(""), `SELECT collcollate FROM pg_collation WHERE collprovider = 'c' AND collencoding IN (6, -1) AND collcollate NOT IN ('', 'C', 'POSIX') LIMIT 1`); len(other) > 0 {
+		locale = other[0][0]
+	}
+	t.Run("harmless", func(t *testing.T) {
+		t.Parallel()
+		source, target := newDatabase(t, server, "s1", options+"'C'"), newDatabase(t, server, "t1", options+quoteLiteral(locale))
+		dbtest.Exec(t, source, `CREATE EXTENSION hstore VERSION '1.4'; CREATE FOREIGN DATA WRAPPER w; CREATE SERVER there FOREIGN DATA WRAPPER w;
+			CREATE USER MAPPING FOR bob SERVER there OPTIONS (password 'secret'); CREATE TABLE t AS SELECT 1 AS n`)
+		r := mustComplete(t, Spec{Source: URL(as(t, source, "reader", "x")), Target: URL(target)})
+		if locale != "C" {
+			if d := find(t, r, "locale", "DATABASE LOCALE"); !strings.Contains(d.Source, "collate C,") || !strings.Contains(d.Target, "collate "+locale) {
+				t.Errorf("%+v", d)
+			}
+		}
+		if d := find(t, r, "extension version", "EXTENSION hstore"); d.Source != "1.4" || d.Target == "1.4" {
+			t.Errorf("%+v", d)
+		}
+		if d := find(t, r, "not compared", "USER MAPPING bob SERVER there"); d.Target != "none" {
+			t.Errorf("%+v", d)
+		}
+	})
+	t.Run("an older extension and an invalid index", func(t *testing.T) {
+		t.Parallel()
+		source, target := newDatabase(t, server, "s2", options+"'C'"), newDatabase(t, server, "t2", options+"'C'")
+		dbtest.Exec(t, source, `CREATE EXTENSION hstore; CREATE TABLE t (n int); CREATE UNIQUE INDEX dup ON t (n);
+			UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'dup'::regclass; INSERT INTO t VALUES (1)`)
+		dbtest.Exec(t, target, `CREATE EXTENSION hstore VERSION '1.4'`)
+		r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, StatusDifferences)
+		if d := find(t, r, "extension version", "EXTENSION hstore"); d.Target != "1.4" || d.Harmless != "" {
+			t.Errorf("%+v", d)
+		}
+		if d := find(t, r, "missing", "INDEX public.dup"); d.Source != "invalid" || d.Target != "missing" || d.Harmless != "" {
+			t.Errorf("%+v", d)
+		}
+		if len(r.Differences) != 2 {
+			t.Errorf("%+v", r.Differences)
+		}
+	})
+}
+
+// TestNewerVersion compares versions as extensions write them.
+func TestNewerVersion(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ newer, older string }{{"1.10", "1.9"}, {"3.4.2", "3.4"}, {"2.0", "1.8"}, {"1.1", "1.0-beta"}} {
+		if !newerVersion(test.newer, test.older) || newerVersion(test.older, test.newer) || newerVersion(test.newer, test.newer) {
+			t.Errorf("%s is newer than %s", test.newer, test.older)
+		}
+	}
+}
+
+// A materialized view can only be refreshed: that the source's had other rows is said.
+func TestRefreshedViewIsListed(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, `CREATE TABLE t AS SELECT generate_series(1, 10) AS n; CREATE MATERIALIZED VIEW old AS SELECT n FROM t; CREATE MATERIALIZED VIEW empty AS SELECT n FROM t WITH NO DATA;
+		INSERT INTO t SELECT generate_series(11, 20); CREATE MATERIALIZED VIEW fresh AS SELECT n FROM t`)
+	r := mustComplete(t, Spec{Source: URL(source), Target: URL(target)})
+	if d := find(t, r, "materialized view", "MATERIALIZED VIEW public.old"); d.Source != "10 rows" || d.Target != "20 rows" || d.Harmless == "" {
+		t.Errorf("%+v", d)
+	}
+	if len(r.Differences) != 1 {
+		t.Errorf("%+v", r.Differences)
+	}
+}
