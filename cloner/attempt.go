@@ -50,7 +50,7 @@ func (r *run) attempt(parent context.Context) (err error) {
 			r.closeSides()
 		}
 	}()
-	if err := r.in(ctx, PhasePreflight, r.preflight); err != nil {
+	if err := r.in(ctx, PhasePreflight, r.preflightInTime); err != nil {
 		return r.notRefused(err)
 	}
 	r.held.Store(nil) // whatever an earlier attempt held is to be found out first

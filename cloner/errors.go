@@ -115,6 +115,7 @@ const (
 	ReasonNotShown       ReasonCode = "not_shown"       // the target holds what was not shown when clean was confirmed
 	ReasonEncoding       ReasonCode = "encoding"        // one side does not know the encoding of its text
 	ReasonForeignMarks   ReasonCode = "foreign_marks"   // the target's schema _calco is not Calco's
+	ReasonLocks          ReasonCode = "locks"           // the server has no room for so many locks
 	ReasonStandby        ReasonCode = "standby"         // this standby's snapshots cannot be trusted
 	ReasonUnknownVersion ReasonCode = "unknown_version" // a server this version of Calco does not know
 )

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"calco/cloner/pgtools"
 )
@@ -46,6 +47,27 @@ func (f facts) identity(u URL) Identity {
 	return Identity{System: f.SystemIdentifier, Database: f.DatabaseOID, Address: e.Address + "/" + e.Database}
 }
 
+// preflightPatience is how long preflight may take. Until the pulse of both sides is felt nothing else tells a server that
+// lets Calco in and then says nothing.
+const preflightPatience = 2 * time.Minute
+
+// errSilent is the cause to end a preflight with that takes too long.
+var errSilent = errors.New("a server lets Calco in and then does not answer")
+
+func (r *run) preflightInTime(ctx context.Context) error {
+	ctx, stop := context.WithTimeoutCause(ctx, min(r.budget(), preflightPatience), errSilent)
+	defer stop()
+	err := r.preflight(ctx)
+	if err == nil || !errors.Is(context.Cause(ctx), errSilent) {
+		return err
+	}
+	side := Source
+	if r.source != nil && r.sourceFacts.VersionNum > 0 { // it has answered
+		side = Target
+	}
+	return &lostError{side: side, err: errSilent, text: fmt.Sprintf("The server of the %s lets Calco in and then does not answer.", side)}
+}
+
 // preflight looks at both servers and refuses what cannot end well, all reasons at
 // once. Nothing is written anywhere. It leaves r.source and r.control open.
 func (r *run) preflight(ctx context.Context) error {
@@ -73,7 +95,7 @@ func (r *run) preflight(ctx context.Context) error {
 		return err
 	}
 	checks := []func(context.Context) ([]Reason, error){
-		r.checkVersions, r.checkTools, r.checkSameDatabase, r.checkEncodings, r.checkReadable, r.checkWritable, r.checkBusy, r.checkContents,
+		r.checkVersions, r.checkTools, r.checkSameDatabase, r.checkEncodings, r.checkReadable, r.checkWritable, r.checkLocks, r.checkBusy, r.checkContents,
 	}
 	for _, check := range checks {
 		found, err := check(ctx)
@@ -444,6 +466,37 @@ func (r *run) checkWritable(ctx context.Context) ([]Reason, error) {
 	}
 	found, err := r.checkPlaces(ctx)
 	return append(reasons, found...), err
+}
+
+// checkLocks wants both servers to have room for the locks of pg_dump, which holds one on each table: the target's last of
+// all, when everything is there. A server takes some more than it promises.
+// https://www.postgresql.org/docs/current/runtime-config-locks.html
+func (r *run) checkLocks(ctx context.Context) ([]Reason, error) {
+	tables, err := one[int64](ctx, r.source, `
+		SELECT count(*)
+		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', '_calco')`)
+	if err != nil {
+		return nil, fmt.Errorf("count the tables of the source: %w", err)
+	}
+	var reasons []Reason
+	for _, s := range []*session{r.source, r.control} {
+		type room struct{ Locks, Sessions int64 }
+		rooms, err := collect[room](ctx, s, `
+			SELECT current_setting('max_locks_per_transaction')::bigint AS locks,
+			       current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint AS sessions`)
+		if err != nil {
+			return nil, fmt.Errorf("read how many locks the %s has room for: %w", s.side, err)
+		}
+		if has := rooms[0]; tables > 2*has.Locks*has.Sessions {
+			reasons = append(reasons, Reason{
+				Code: ReasonLocks, Side: s.side,
+				Text: fmt.Sprintf("The %s has room for about %d locks, and pg_dump takes one on each of %d tables.", s.side, has.Locks*has.Sessions, tables),
+				Hint: fmt.Sprintf("Set max_locks_per_transaction of that server to %d or more, and restart it.", tables/has.Sessions+1),
+			})
+		}
+	}
+	return reasons, nil
 }
 
 // checkPlaces wants the target's role to be allowed to make what comes in the schemas that are there, and the temporary

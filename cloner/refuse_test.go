@@ -863,3 +863,37 @@ func TestSeverityOfLocalisedServers(t *testing.T) {
 		}
 	}
 }
+
+// A server that has no room for the locks of pg_dump is found before the rows are copied, and not after.
+func TestRefuseLocks(t *testing.T) {
+	t.Parallel()
+	source := dbtest.Database(t)
+	small := dbtest.Cluster(t, map[string]string{"max_locks_per_transaction": "10", "max_connections": "20"})
+	dbtest.Exec(t, source, "DO $$ BEGIN FOR i IN 1..420 LOOP EXECUTE format('CREATE TABLE t%s (id int)', i); END LOOP; END $$")
+	locks := want{code: ReasonLocks, side: Target, text: "The target has room for about 200 locks, and pg_dump takes one on each of 420 tables."}
+	refusesUntouched(t, Spec{Source: URL(source), Target: URL(small.URL(""))}, small.URL(""), locks)
+}
+
+// A server that lets Calco in and then says nothing is waited for, not for ever, and a cancel is heard meanwhile. Two such
+// jobs took all workers.
+func TestSilentServer(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	silent := func(database string) URL {
+		return URL(dbtest.Tap(t, database, func(string) dbtest.Cut {
+			<-t.Context().Done()
+			return dbtest.Pass
+		}))
+	}
+	for side, spec := range map[Side]Spec{Source: {Source: silent(source), Target: URL(target)}, Target: {Source: URL(source), Target: silent(target)}} {
+		report, err := Clone(t.Context(), spec, Options{Patience: time.Second})
+		if report.Status != StatusFailed || !strings.Contains(fmt.Sprint(err), errSilent.Error()) {
+			t.Errorf("%s: %s, %v", side, report.Status, err)
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		report, err = Clone(ctx, spec, Options{notify: func(Phase) { cancel(ErrCancelled) }})
+		if report.Status != StatusCancelled {
+			t.Errorf("%s, cancelled: %s, %v", side, report.Status, err)
+		}
+	}
+}
