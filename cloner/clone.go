@@ -90,6 +90,7 @@ type run struct {
 	staying       bool      // clean has left something that an extension needs
 
 	// What an attempt finds out and does.
+	lanes                    int      // that both servers have connections for
 	source                   *session // for questions, outside the snapshot; holds the lock that keeps clones from filling it
 	control                  *session // on the target: holds the lock of the job, and makes what lanes do not
 	sourceFacts, targetFacts facts

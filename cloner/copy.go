@@ -13,9 +13,24 @@ import (
 // with, or with an error that ends the clone.
 func (r *run) copyRows(ctx context.Context, q *partQueue, g *graph) error {
 	r.meter.expect(PhaseCopy, len(q.waiting))
+	first, err := r.openLane(ctx)
+	if err != nil {
+		return err
+	}
 	eg, ctx := errgroup.WithContext(ctx)
-	for range min(r.spec.Lanes, max(len(q.waiting), 1)) {
-		eg.Go(func() error { return r.runLane(ctx, q, g) })
+	eg.Go(func() error { return r.runLane(ctx, first, q, g) })
+	for range min(r.lanes, len(q.waiting)) - 1 {
+		eg.Go(func() error {
+			l, err := r.openLane(ctx)
+			if sqlState(err) == tooManyConnections { // the others carry on
+				r.warn(fmt.Sprintf("A lane less: %v", err))
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			return r.runLane(ctx, l, q, g)
+		})
 	}
 	stop := context.AfterFunc(ctx, q.wake)
 	defer stop()
@@ -154,13 +169,9 @@ func (r *run) copyEncoding() string {
 	return "UTF8"
 }
 
-// runLane carries parts until none is left.
-func (r *run) runLane(ctx context.Context, q *partQueue, g *graph) error {
+// runLane carries parts until none is left, and closes its connections.
+func (r *run) runLane(ctx context.Context, l *lane, q *partQueue, g *graph) error {
 	defer r.meter.enter(PhaseCopy)()
-	l, err := r.openLane(ctx)
-	if err != nil {
-		return err
-	}
 	defer func() { closeAll(l.source, l.target) }()
 	for {
 		p := q.next(ctx)

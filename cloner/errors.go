@@ -134,6 +134,8 @@ func (r Reason) ofConfirmation() bool {
 	return r.Code == ReasonNotConfirmed || r.Code == ReasonOtherTarget || r.Code == ReasonNotShown
 }
 
+const tooManyConnections = "53300"
+
 // listedObjects bounds how many objects a reason or a warning names.
 const listedObjects = 50
 
@@ -163,7 +165,7 @@ func endsClone(err error) bool {
 	switch severity := cmp.Or(pg.SeverityUnlocalized, pg.Severity); { // the other speaks the server's language
 	case severity == "FATAL", severity == "PANIC":
 		return true
-	case pg.Code == "53100", pg.Code == "53300": // disk full, too many connections
+	case pg.Code == "53100", pg.Code == tooManyConnections: // disk full
 		return true
 	case pg.Code == "57014": // a cancelled statement, by us or by somebody on the server
 		return true

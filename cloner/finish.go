@@ -278,7 +278,7 @@ func (r *run) analyze(ctx context.Context) error {
 // lanes. Neighbours are not in one batch: where the items are sorted by size, the largest
 // are done side by side.
 func (r *run) inParallel(ctx context.Context, items []string, do func(context.Context, *session, []string) error) error {
-	batches := make([][]string, max((len(items)+batchNodes-1)/batchNodes, min(r.spec.Lanes, len(items))))
+	batches := make([][]string, max((len(items)+batchNodes-1)/batchNodes, min(r.lanes, len(items))))
 	for i, item := range items {
 		n := i % len(batches)
 		batches[n] = append(batches[n], item)
@@ -289,7 +289,7 @@ func (r *run) inParallel(ctx context.Context, items []string, do func(context.Co
 		todo <- b
 	}
 	close(todo)
-	for range min(r.spec.Lanes, len(batches)) {
+	for range min(r.lanes, len(batches)) {
 		eg.Go(func() error {
 			s, err := r.openTarget(ctx)
 			if err != nil {

@@ -274,7 +274,7 @@ func (r *run) build(ctx context.Context, g *graph) error {
 	eg, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, g.wake)
 	defer stop()
-	for range r.spec.Lanes {
+	for range r.lanes {
 		eg.Go(func() error { return r.runBuilder(ctx, g) })
 	}
 	return eg.Wait()

@@ -112,7 +112,48 @@ func (r *run) preflight(ctx context.Context) error {
 			break
 		}
 	}
-	return refuse(reasons...)
+	if err := refuse(reasons...); err != nil {
+		return err
+	}
+	return r.fitLanes(ctx)
+}
+
+// What a clone needs of connections beside those of its lanes: the pulse, and on the source what holds the snapshot. On the
+// target a builder may be beside each lane.
+const (
+	besideLanesSource = 3
+	besideLanesTarget = 1
+	targetALane       = 2
+)
+
+// freeSQL is how many more connections the role may open, as far as it can be told.
+const freeSQL = `
+	SELECT CASE WHEN r.rolsuper THEN current_setting('max_connections')::int - used.all
+	            ELSE least(current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+	                         - coalesce(current_setting('reserved_connections', true)::int, 0) - used.all,
+	                       CASE WHEN r.rolconnlimit >= 0 THEN r.rolconnlimit - used.role END,
+	                       CASE WHEN d.datconnlimit >= 0 THEN d.datconnlimit - used.database END) END::int
+	FROM pg_roles r, pg_database d,
+	     (SELECT count(*) AS all, count(*) FILTER (WHERE usename = current_user) AS role, count(*) FILTER (WHERE datname = current_database()) AS database
+	      FROM pg_stat_activity WHERE backend_type = 'client backend') used
+	WHERE r.rolname = current_user AND d.datname = current_database()`
+
+// fitLanes makes do with fewer lanes where the servers have no connections for as many: one that is refused would stop the
+// whole clone.
+func (r *run) fitLanes(ctx context.Context) error {
+	source, err := one[int](ctx, r.source, freeSQL)
+	if err != nil {
+		return fmt.Errorf("count the free connections of the source: %w", err)
+	}
+	target, err := one[int](ctx, r.control, freeSQL)
+	if err != nil {
+		return fmt.Errorf("count the free connections of the target: %w", err)
+	}
+	r.lanes = max(min(r.spec.Lanes, source-besideLanesSource, (target-besideLanesTarget)/targetALane), 1)
+	if r.lanes < r.spec.Lanes {
+		r.warn(fmt.Sprintf("%s instead of %d: the source has %d free connections for this role, and the target %d.", count(r.lanes, "lane", "lanes"), r.spec.Lanes, source, target))
+	}
+	return nil
 }
 
 // connect opens the first session of a side and reads its facts. What is on neither side yet is

@@ -131,7 +131,7 @@ func (r *run) proveAll(ctx context.Context, marks []mark) (kept, changed []mark,
 	}
 	close(todo)
 	eg, ctx := errgroup.WithContext(ctx)
-	for range min(r.spec.Lanes, len(batches)) {
+	for range min(r.lanes, len(batches)) {
 		eg.Go(func() error {
 			s, err := r.openLaneSource(ctx)
 			if err != nil {

@@ -897,3 +897,18 @@ func TestSilentServer(t *testing.T) {
 		}
 	}
 }
+
+// Where a server has no connections for as many lanes there are fewer, and the log says so: one that was refused stopped the
+// whole clone for ten minutes.
+func TestFewerLanes(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Cluster(t, nil)
+	source, target := newDatabase(t, server, "s", ""), newDatabase(t, server, "t", "")
+	dbtest.Exec(t, source, "CREATE ROLE boss LOGIN PASSWORD 'x'; ALTER DATABASE s OWNER TO boss; ALTER DATABASE t OWNER TO boss; ALTER DATABASE t CONNECTION LIMIT 6; GRANT pg_monitor TO boss")
+	dbtest.Exec(t, as(t, source, "boss", "x"), "CREATE SCHEMA a; DO $$ BEGIN FOR i IN 1..20 LOOP EXECUTE format('CREATE TABLE a.t%s AS SELECT n FROM generate_series(1, 100) n; CREATE INDEX ON a.t%1$s (n)', i); END LOOP; END $$")
+	spec := Spec{Source: URL(as(t, source, "boss", "x")), Target: URL(as(t, target, "boss", "x")), Lanes: 8, Schemas: []string{"a"}}
+	r := mustComplete(t, spec)
+	if !slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.HasPrefix(w, "2 lanes instead of 8: ") }) {
+		t.Errorf("warnings %q", r.Warnings)
+	}
+}
