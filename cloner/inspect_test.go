@@ -67,9 +67,9 @@ func TestInspect(t *testing.T) {
 		t.Parallel()
 		u := dbtest.Database(t)
 		dbtest.Exec(t, u, `CREATE SCHEMA app; CREATE SCHEMA nothing;
-			CREATE TABLE app.t AS SELECT generate_series(1, 10000) n; CREATE INDEX ON app.t (n); CREATE TABLE app.parts (k int) PARTITION BY LIST (k);
+			CREATE TABLE app.t WITH (autovacuum_enabled = off) AS SELECT generate_series(1, 10000) n; CREATE INDEX ON app.t (n); CREATE TABLE app.parts (k int) PARTITION BY LIST (k);
 			CREATE TABLE app.part PARTITION OF app.parts FOR VALUES IN (1); CREATE VIEW app.v AS SELECT 1 AS n;
-			CREATE MATERIALIZED VIEW public.m AS SELECT generate_series(1, 1000) n`)
+			CREATE MATERIALIZED VIEW public.m WITH (autovacuum_enabled = off) AS SELECT generate_series(1, 1000) n`)
 		i := mustInspect(t, u)
 		if !slices.Equal(codes(i.AsSource), none) || !slices.Equal(codes(i.AsTarget), []ReasonCode{ReasonNotEmpty}) {
 			t.Errorf("as source %+v, as target %+v", i.AsSource, i.AsTarget)

@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/url"
 	"os"
 	"reflect"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +25,10 @@ import (
 func TestMain(m *testing.M) {
 	if urls, ok := os.LookupEnv(cloneEnv); ok {
 		os.Exit(cloneChild(urls))
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))); err != nil { // most of the time they wait
+		panic(err)
 	}
 	os.Exit(dbtest.Main(m))
 }

@@ -59,10 +59,10 @@ func peakMemory(t *testing.T, source, target string) int {
 // enoughMemory is what a clone of anything may take, in MB.
 const enoughMemory = 100
 
-// TestManyTables has 5,000 tables with a key, an index and a chain of foreign keys.
+// TestManyTables has 3,000 tables with a key, an index and a chain of foreign keys.
 func TestManyTables(t *testing.T) {
 	t.Parallel()
-	const tables, atATime = 5000, 200
+	const tables, atATime = 3000, 200
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	for first := 1; first <= tables; first += atATime {
 		dbtest.Exec(t, source, fmt.Sprintf(`DO $$ BEGIN
@@ -79,7 +79,7 @@ func TestManyTables(t *testing.T) {
 		t.Logf("%d MB", mb)
 	}
 	const state = `SELECT (SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace), (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = indexrelid WHERE relnamespace = 'public'::regnamespace),
-		(SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND convalidated), (SELECT sum(last_value) FROM pg_sequences), (SELECT count(*) FROM t1, t2500, t5000)`
+		(SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND convalidated), (SELECT sum(last_value) FROM pg_sequences), (SELECT count(*) FROM t1, t1500, t3000)`
 	mustEqual(t, source, target, state)
 }
 
