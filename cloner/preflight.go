@@ -544,10 +544,12 @@ func (r *run) checkLocks(ctx context.Context) ([]Reason, error) {
 // table that large objects come through.
 func (r *run) checkPlaces(ctx context.Context) ([]Reason, error) {
 	filled, err := collect[struct{ Name string }](ctx, r.source, `
-		SELECT nspname::text AS name
-		FROM pg_namespace n
-		WHERE EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid) OR EXISTS (SELECT FROM pg_type WHERE typnamespace = n.oid)
-		   OR EXISTS (SELECT FROM pg_proc WHERE pronamespace = n.oid)`)
+		SELECT DISTINCT nspname::text AS name
+		FROM (SELECT 'pg_class'::regclass AS class, oid, relnamespace AS schema FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')
+		      UNION ALL SELECT 'pg_type'::regclass, oid, typnamespace FROM pg_type WHERE typtype IN ('e', 'd', 'r')
+		      UNION ALL SELECT 'pg_proc'::regclass, oid, pronamespace FROM pg_proc) o
+		JOIN pg_namespace n ON n.oid = o.schema
+		WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e') -- its extension makes it`)
 	if err != nil {
 		return nil, fmt.Errorf("read schemas of the source: %w", err)
 	}

@@ -833,10 +833,10 @@ func TestServerReason(t *testing.T) {
 func TestRefusePlaces(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
-	dbtest.Exec(t, source, "CREATE TABLE t (id int); CREATE SCHEMA app; CREATE TABLE app.t (id int); CREATE SCHEMA new; CREATE TABLE new.t (id int); SELECT lo_create(0)")
+	dbtest.Exec(t, source, "CREATE TABLE t (id int); CREATE SCHEMA app; CREATE TABLE app.t (id int); CREATE SCHEMA new; CREATE TABLE new.t (id int); SELECT lo_create(0); CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext")
 	name, limited := role(t, target, "LOGIN")
 	database := URL(target).Database()
-	dbtest.Exec(t, target, fmt.Sprintf("CREATE SCHEMA app; CREATE SCHEMA other; GRANT CREATE ON SCHEMA app TO %[1]s; GRANT CREATE ON DATABASE %[2]s TO %[1]s; REVOKE TEMPORARY ON DATABASE %[2]s FROM PUBLIC", name, quoteName(database)))
+	dbtest.Exec(t, target, fmt.Sprintf("CREATE SCHEMA app; CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext; GRANT CREATE ON SCHEMA app TO %[1]s; GRANT CREATE ON DATABASE %[2]s TO %[1]s; REVOKE TEMPORARY ON DATABASE %[2]s FROM PUBLIC", name, quoteName(database)))
 	places := want{code: ReasonPermission, side: Target, objects: []string{"app", "public"}, text: fmt.Sprintf("The role %s may not create anything in schemas of the target: app, public.", name)}
 	refusesUntouched(t, Spec{Source: URL(source), Target: URL(limited)}, target, places,
 		want{code: ReasonPermission, side: Target, text: fmt.Sprintf("The role %s may not create temporary tables in the target's database %s, through which large objects come.", name, database)})
