@@ -129,7 +129,7 @@ func TestReset(t *testing.T) {
 	elsewhere := a.as(member)
 	made := admin.post("/users/" + id(member.ID) + "/reset")
 	token := tokenIn(t, made.body)
-	says(t, made, a.url+"/reset?token="+token)
+	says(t, made, `value="/reset?token=`+token)
 	other := a.mustLink(state.LinkSignIn, member)
 
 	v := a.visitor()
