@@ -57,12 +57,14 @@ type table struct {
 	RootName      string
 	// ThroughRoot: its rows are sent to the root of its tree, which finds the partition.
 	ThroughRoot bool
-	Extension   int64  // the extension whose configuration it holds, or 0
-	Condition   string // which of its rows are configuration: a WHERE clause or ""
-	Columns     []string
-	Shape       string // its columns by number: one that was dropped and made again has another
+	Extension   int64    // the extension whose configuration it holds, or 0
+	Condition   string   // which of its rows are configuration: a WHERE clause or ""
+	Columns     []string // that have a value of their own, as generated ones do not
+	Contents    []string // all columns, by name
+	Shape       string   // its columns by number: one that was dropped and made again has another
 
-	split split // into parts
+	split      split // into parts
+	hashedFrom int   // the first part whose contents are compared, and those of all after it
 
 	// What is on the target, guarded by the mu of the run.
 	here map[int]mark // the parts that were there when this run began, nil for none
@@ -89,6 +91,15 @@ func (t *table) String() string { return t.Schema + "." + t.Name }
 
 // relation is the table's quoted name.
 func (t *table) relation() string { return quoteName(t.Schema, t.Name) }
+
+// source is what stands after FROM for its rows on the source, and on the target where they are in a table of this name: not
+// those of its children, and of an extension's table those that its condition picks.
+func (t *table) source() string {
+	if t.Condition != "" {
+		return t.relation() + " " + t.Condition
+	}
+	return "ONLY " + t.relation()
+}
 
 // destination is where the rows go on the target.
 func (t *table) destination() string {

@@ -106,8 +106,8 @@ type run struct {
 	targetTablespaces        map[string]bool
 	accessMethods            map[string]bool
 	sequenceState            []sequence
-	viewRows                 map[string]int64 // of materialized views, in the snapshot
-	filledViews              map[int64]bool   // materialized views of the source, by OID
+	viewRows                 map[string]viewRows // of materialized views, in the snapshot
+	filledViews              map[int64]bool      // materialized views of the source, by OID
 	largeObjectCount         int64
 
 	mu              sync.Mutex

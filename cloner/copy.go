@@ -194,7 +194,7 @@ func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *grap
 	r.meter.takeOff(p.flight)
 	var rows int64
 	err := r.snap.importing(ctx, func(snapshot string) (err error) {
-		rows, err = l.carry(ctx, p, snapshot, r.fence, func(rows int64) string { return r.markSQL(p, rows) })
+		rows, err = l.carry(ctx, p, snapshot, r.fence, func(rows int64, checksum string) string { return r.markSQL(p, rows, checksum) })
 		return err
 	})
 	if err == nil {
@@ -221,6 +221,11 @@ func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *grap
 		err = f
 	}
 	p.flight = p.flight.again()
+	if errors.Is(err, errNoChecksum) {
+		p.sum = ""
+		q.again(p)
+		return nil
+	}
 	if t := p.table; t != nil && sqlState(err) == "23514" && t.RootOID != t.OID && !p.through && !r.plan.catalog.foreign[t.RootOID] {
 		// The target sorts these rows into another partition: another collation, say. Not where that may be a foreign
 		// table, which leads to somebody's server.

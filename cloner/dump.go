@@ -211,7 +211,7 @@ func (r *run) readSchema(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.viewRows, err = r.countViews(ctx, r.source, plan); err != nil {
+	if r.viewRows, err = r.readViewRows(ctx, r.source, plan); err != nil {
 		return err
 	}
 	if err := r.source.exec(ctx, "COMMIT"); err != nil {
@@ -221,6 +221,7 @@ func (r *run) readSchema(ctx context.Context) error {
 	for _, t := range r.plan.tables {
 		t.split = splitTable(t, r.sourceFacts.VersionNum, r.spec.PartSize)
 	}
+	r.plan.sample(r.spec.Verify)
 	r.plan.renew()
 	r.report.Pulled = nil
 	for _, e := range r.plan.entries {

@@ -15,7 +15,7 @@ import (
 func TestTorture(t *testing.T) {
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	fixture(t, source, "torture.sql")
-	spec := Spec{Source: URL(source), Target: URL(target)}
+	spec := Spec{Source: URL(source), Target: URL(target), Verify: VerifyContents}
 	first := mustComplete(t, spec)
 	if n := compareFidelity(t, source, target); n < 55 {
 		t.Errorf("only %d fidelity queries were run", n)
@@ -104,7 +104,7 @@ func TestEncodings(t *testing.T) {
 			target := newDatabase(t, server, fmt.Sprintf("t%d", i), options+quoteLiteral(test.to))
 			const utf8 = "&client_encoding=UTF8"
 			dbtest.Exec(t, source+utf8, test.sql)
-			r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, test.want)
+			r := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Verify: VerifyContents}, Options{}, test.want)
 			if test.want == StatusRefused {
 				if len(r.Reasons) != 1 || r.Reasons[0].Code != ReasonEncoding {
 					t.Errorf("reasons %+v", r.Reasons)

@@ -160,8 +160,21 @@ func (r *run) views(ctx context.Context) error {
 	return r.refresh(ctx, todo)
 }
 
-// countViews counts the rows of those of the plan's materialized views that are filled and may be read.
-func (r *run) countViews(ctx context.Context, s *session, p *plan) (map[string]int64, error) {
+// viewRows are the rows of a materialized view: their number and, where all contents are compared, their checksum.
+type viewRows struct {
+	Rows     int64
+	Checksum string
+}
+
+func (v viewRows) String() string {
+	if v.Checksum == "" {
+		return fmt.Sprintf("%d rows", v.Rows)
+	}
+	return fmt.Sprintf("%d rows, checksum %s", v.Rows, v.Checksum)
+}
+
+// readViewRows looks at those of the plan's materialized views that are filled and may be read.
+func (r *run) readViewRows(ctx context.Context, s *session, p *plan) (map[string]viewRows, error) {
 	readable, err := collect[struct{ Schema, Name string }](ctx, s, `
 		SELECT n.nspname::text AS schema, c.relname::text AS name
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -169,15 +182,21 @@ func (r *run) countViews(ctx context.Context, s *session, p *plan) (map[string]i
 	if err != nil {
 		return nil, fmt.Errorf("list materialized views of the %s: %w", s.side, err)
 	}
-	rows := map[string]int64{}
+	rows := map[string]viewRows{}
 	for _, v := range readable {
 		if !slices.ContainsFunc(p.materializedViews, func(e *archive.Entry) bool { return e.Namespace == v.Schema && e.Tag == v.Name }) {
 			continue
 		}
 		name := quoteName(v.Schema, v.Name)
-		if rows[name], err = one[int64](ctx, s, "SELECT count(*) FROM "+name); err != nil {
-			return nil, fmt.Errorf("count the rows of %s of the %s: %w", name, s.side, err)
+		query := "SELECT count(*) AS rows, '' AS checksum FROM " + name
+		if r.spec.Verify == VerifyContents {
+			query = fmt.Sprintf("SELECT count(*) AS rows, %s AS checksum FROM (SELECT %s AS t FROM %s v OFFSET 0) s", checksumOf, r.rowText("v.*"), name)
 		}
+		found, err := collect[viewRows](ctx, s, query)
+		if err != nil {
+			return nil, fmt.Errorf("look at the rows of %s of the %s: %w", name, s.side, err)
+		}
+		rows[name] = found[0]
 	}
 	return rows, nil
 }

@@ -47,7 +47,7 @@ func (f *failure) Error() string { return fmt.Sprintf("%s: %v", f.side, f.err) }
 func (f *failure) Unwrap() error { return f.err }
 
 // carry copies one part and commits it on the target together with its mark, which is made
-// of the number of rows, at the cost of one round trip on each side. It returns that number,
+// of the number and the checksum of the rows, at the cost of one round trip on each side. It returns that number,
 // or a *failure. After a failure on the target the source's session is of no more use; the
 // caller replaces it.
 //
@@ -55,7 +55,7 @@ func (f *failure) Unwrap() error { return f.err }
 // begins the COPY, then the rows, CopyDone only after the source said that it sent all,
 // and then the query with the mark and COMMIT, which fails by itself if the COPY has.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY
-func (l *lane) carry(ctx context.Context, p *part, snapshot, fence string, mark func(rows int64) string) (int64, error) {
+func (l *lane) carry(ctx context.Context, p *part, snapshot, fence string, mark func(rows int64, checksum string) string) (int64, error) {
 	for _, s := range []*session{l.source, l.target} {
 		if err := s.conn.PgConn().SyncConn(ctx); err != nil {
 			return 0, s.failure(err)
@@ -64,7 +64,7 @@ func (l *lane) carry(ctx context.Context, p *part, snapshot, fence string, mark 
 	restore := l.cutOn(ctx)
 	defer restore()
 
-	if err := send(l.source, &pgproto3.Query{String: join(beginAt(snapshot), p.lock, p.out, "COMMIT")}); err != nil {
+	if err := send(l.source, &pgproto3.Query{String: join(beginAt(snapshot), p.lock, p.sum, p.out, "COMMIT")}); err != nil {
 		return 0, l.source.failure(err)
 	}
 	// BEGIN is a query of its own: if the next could not even be parsed, the one with the
@@ -96,7 +96,7 @@ func (l *lane) carry(ctx context.Context, p *part, snapshot, fence string, mark 
 	case errors.Is(err, errTargetFailed) || sourceFailed:
 		err = send(l.target, &pgproto3.CopyFail{Message: "given up"}, &pgproto3.Query{String: "ROLLBACK"})
 	case err == nil:
-		err = send(l.target, &pgproto3.CopyDone{}, &pgproto3.Query{String: p.then + mark(out.rows) + "; COMMIT"})
+		err = send(l.target, &pgproto3.CopyDone{}, &pgproto3.Query{String: p.then + mark(out.rows, out.checksum) + "; COMMIT"})
 	}
 	if err != nil {
 		_ = l.target.conn.PgConn().Conn().SetDeadline(time.Now()) // nothing more will come that matters
@@ -137,9 +137,10 @@ func (l *lane) judge(ctx context.Context, out, in outcome, sourceFailed bool, wr
 
 // outcome is what one side said of a part.
 type outcome struct {
-	rows          int64 // by the tag of COPY
-	err           error // the first
-	inTransaction bool  // at the end: a failed one waits for its ROLLBACK
+	rows          int64  // by the tag of COPY
+	checksum      string // of the source's rows, where the part asks for it
+	err           error  // the first
+	inTransaction bool   // at the end: a failed one waits for its ROLLBACK
 }
 
 // cutOn makes both servers cancel what they do for this part when ctx ends, and cuts
@@ -223,6 +224,7 @@ func (l *lane) readSource(p *part, full chan<- []byte, empty <-chan []byte) outc
 	in.Reset(l.source.conn.PgConn().Conn())
 	chunk := <-empty
 	copying := false
+	answered := 0 // statements
 	for {
 		kind, size, err := readHeader(in)
 		if err != nil {
@@ -250,7 +252,14 @@ func (l *lane) readSource(p *part, full chan<- []byte, empty <-chan []byte) outc
 		if err != nil {
 			return o.failed(err)
 		}
+		hashing := p.sum != "" && answered == p.beforeSum()
 		switch kind {
+		case 'D':
+			if hashing {
+				if o.checksum, err = onlyValue(body); err != nil {
+					return o.failed(err)
+				}
+			}
 		case 'H':
 			copying = true
 		case 'c':
@@ -262,12 +271,15 @@ func (l *lane) readSource(p *part, full chan<- []byte, empty <-chan []byte) outc
 			o.err = firstError(o.err, decodeError(body))
 			switch state := sqlState(o.err); {
 			case copying:
+			case hashing && !endsClone(o.err):
+				o.err = fmt.Errorf("%w: %w", errNoChecksum, o.err)
 			case state == divisionByZero:
 				o.err = errRewritten
 			case state == "42P01", state == "3F000": // the table is gone, or its schema
 				o.err = fmt.Errorf("%w: %w", errRewritten, o.err)
 			}
 		case 'C':
+			answered++
 			o.count(body)
 		case 'Z':
 			o.inTransaction = len(body) > 0 && body[0] != 'I'
@@ -350,6 +362,15 @@ func readBody(in *bufio.Reader, size int) ([]byte, error) {
 	body := make([]byte, size)
 	_, err := io.ReadFull(in, body)
 	return body, err
+}
+
+// onlyValue is the value of a row that has one.
+func onlyValue(body []byte) (string, error) {
+	var row pgproto3.DataRow
+	if err := row.Decode(body); err != nil || len(row.Values) != 1 {
+		return "", fmt.Errorf("a row of %d values: %w", len(row.Values), err)
+	}
+	return string(row.Values[0]), nil
 }
 
 func decodeError(body []byte) error {

@@ -61,7 +61,7 @@ func (l *testLane) run(ctx context.Context, out, in string) (int64, error) {
 }
 
 func (l *testLane) carryPart(ctx context.Context, p *part) (int64, error) {
-	return l.carry(ctx, p, l.snapshot, l.fence, func(rows int64) string { return (&run{epoch: 1}).markSQL(p, rows) })
+	return l.carry(ctx, p, l.snapshot, l.fence, func(rows int64, checksum string) string { return (&run{epoch: 1}).markSQL(p, rows, checksum) })
 }
 
 // state is what is on the target: the rows of t, and the marks with their rows.

@@ -73,6 +73,7 @@ var createMarks = fmt.Sprintf(`
 		born      int NOT NULL,      -- in which it was copied
 		rows      bigint NOT NULL,
 		bytes     bigint NOT NULL,
+		checksum  text,              -- of the rows on the source, where it was taken
 		xid       xid8 NOT NULL DEFAULT pg_current_xact_id(),
 		marked_at timestamptz NOT NULL DEFAULT now(),
 		PRIMARY KEY (relation, part)
@@ -106,16 +107,17 @@ type mark struct {
 	Epoch    int
 	Rows     int64
 	Bytes    int64
-	XID      int64 // of the transaction that wrote the part
-	Durable  bool  // see _calco.epoch
-	Oldest   int64 // transaction that was running at the snapshot of its epoch
+	Checksum string // of the rows on the source, or ""
+	XID      int64  // of the transaction that wrote the part
+	Durable  bool   // see _calco.epoch
+	Oldest   int64  // transaction that was running at the snapshot of its epoch
 }
 
 func (m mark) split() split { return split{Parts: m.Parts, Stride: m.Stride} }
 
 func readMarks(ctx context.Context, s *session) ([]mark, error) {
 	marks, err := collect[mark](ctx, s, `
-		SELECT m.relation, m.part, m.parts, m.stride, m.oid, m.filenode, m.through, m.epoch, m.rows, m.bytes, m.xid::text::bigint AS xid,
+		SELECT m.relation, m.part, m.parts, m.stride, m.oid, m.filenode, m.through, m.epoch, m.rows, m.bytes, coalesce(m.checksum, '') AS checksum, m.xid::text::bigint AS xid,
 		       e.durable, e.oldest_xid::text::bigint AS oldest
 		FROM (SELECT * FROM _calco.mark UNION ALL SELECT * FROM _calco.unlogged_mark) m
 		JOIN _calco.epoch e ON e.number = m.epoch
@@ -127,15 +129,15 @@ func readMarks(ctx context.Context, s *session) ([]mark, error) {
 }
 
 // markSQL inserts the mark of a part, in the transaction that writes it.
-func (r *run) markSQL(p *part, rows int64) string {
+func (r *run) markSQL(p *part, rows int64, checksum string) string {
 	m, into := mark{Parts: 1}, "mark"
 	if p.table != nil {
 		into = p.table.marks()
 		m.Parts, m.Stride, m.Through = p.table.split.Parts, p.table.split.Stride, p.through
 		m.OID, m.Filenode = p.table.OID, p.table.Filenode
 	}
-	return fmt.Sprintf("INSERT INTO _calco.%s (relation, part, parts, stride, oid, filenode, through, epoch, born, rows, bytes) VALUES (%s, %d, %d, %d, %d, %d, %t, %[9]d, %[9]d, %[10]d, %[11]d)",
-		into, quoteLiteral(p.relation), p.number, m.Parts, m.Stride, m.OID, m.Filenode, m.Through, r.epoch, rows, p.flight.bytes.Load())
+	return fmt.Sprintf("INSERT INTO _calco.%s (relation, part, parts, stride, oid, filenode, through, epoch, born, rows, bytes, checksum) VALUES (%s, %d, %d, %d, %d, %d, %t, %[9]d, %[9]d, %[10]d, %[11]d, nullif(%[12]s, ''))",
+		into, quoteLiteral(p.relation), p.number, m.Parts, m.Stride, m.OID, m.Filenode, m.Through, r.epoch, rows, p.flight.bytes.Load(), quoteLiteral(checksum))
 }
 
 // marks is the table of _calco that has the marks of t.

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 )
 
@@ -18,6 +19,7 @@ type part struct {
 	tries    int  // that ended with a lost connection
 
 	lock string // on the source, before the rows are read
+	sum  string // the query for their checksum, or "" where their contents are not compared
 	out  string // COPY … TO STDOUT, on the source
 	in   string // COPY … FROM STDIN, on the target; statements may go before it
 	then string // on the target, after the rows and before the mark
@@ -25,12 +27,21 @@ type part struct {
 	large largeObjects // the range, where table is nil
 }
 
+// beforeSum is how many statements the source answers before the checksum: BEGIN, SET TRANSACTION, and the two of lock.
+func (p *part) beforeSum() int {
+	if p.lock == "" {
+		return 2
+	}
+	return 4
+}
+
 // tablePart is a part of a table, or all of it.
 func (r *run) tablePart(t *table, number int) *part {
-	size := t.Size / int64(t.split.Parts)
+	share := t.split.share(number, t.Pages)
+	size := int64(float64(t.Size) * share)
 	p := &part{
 		table: t, relation: t.relation(), number: number, through: t.ThroughRoot,
-		flight: &flight{relation: t.String(), size: size, work: tableWork/float64(t.split.Parts) + float64(size), table: t.OID},
+		flight: &flight{relation: t.String(), size: size, work: tableWork*share + float64(size), table: t.OID},
 	}
 	// A table that was truncated or rewritten since the snapshot looks empty to it, without
 	// an error. So does another table that has taken over the name, and a column that was
@@ -43,6 +54,9 @@ func (r *run) tablePart(t *table, number int) *part {
 		  AND NOT EXISTS (SELECT FROM pg_attribute a WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
 			AND (pg_identify_object_as_address('pg_class'::regclass, attrelid, attnum)).object_names[3] IS DISTINCT FROM attname)`,
 		t.relation(), t.OID, quoteLiteral(t.relation()))
+	if t.hashes(number) {
+		p.sum = r.checksumSQL(t.contentList(), t.source()+t.split.where(number))
+	}
 	columns := t.columnList()
 	switch bare := strings.TrimSuffix(strings.TrimPrefix(columns, "("), ")"); {
 	case t.Condition != "":
@@ -106,13 +120,24 @@ func (r *run) largeObjectParts(ctx context.Context, s *session) ([]*part, error)
 		parts[i] = &part{
 			relation: largeObjectsRelation, number: i, large: lo,
 			flight: &flight{relation: largeObjectsRelation, size: lo.Bytes, work: tableWork + float64(lo.Bytes)},
-			out:    fmt.Sprintf("COPY (%s) TO STDOUT", fmt.Sprintf(largeObjectsSQL, lo.First, lo.Last, lo.FromByte, lo.ToByte)),
+			out:    fmt.Sprintf("COPY (%s) TO STDOUT", lo.pieces()),
 			in: "CREATE TEMP TABLE IF NOT EXISTS calco_large_object (oid oid, pos bigint, data bytea) ON COMMIT DELETE ROWS; " +
 				"COPY pg_temp.calco_large_object FROM STDIN",
 			then: create + "SELECT count(*) FROM (SELECT lo_put(oid, pos, data) FROM pg_temp.calco_large_object OFFSET 0) p; ",
 		}
+		if r.spec.Verify == VerifyContents {
+			parts[i].sum = r.checksumSQL("l.*", "("+lo.pieces()+") l")
+		}
 	}
 	return parts, nil
+}
+
+// allLargeObjects are those of a whole database.
+var allLargeObjects = largeObjects{Last: math.MaxUint32, ToByte: math.MaxInt64}
+
+// pieces is a query for them, in pieces that begin at the same bytes however they are divided into parts.
+func (lo largeObjects) pieces() string {
+	return fmt.Sprintf(largeObjectsSQL, lo.First, lo.Last, lo.FromByte, lo.ToByte)
 }
 
 // largeObjectProperties gives the objects of a part that has arrived their owner, grants
@@ -134,6 +159,9 @@ func (r *run) largeObjectProperties(ctx context.Context, l *lane, p *part) error
 	}
 	return r.make(ctx, l.target, statements)
 }
+
+// errNoChecksum is for a row that is too long to be compared as text.
+var errNoChecksum = errors.New("the source cannot compute the checksum of its rows")
 
 // errRewritten is the guard of tablePart speaking.
 var errRewritten = errors.New("the table was truncated, rewritten or changed on the source after the snapshot was taken")

@@ -42,6 +42,9 @@ type Report struct {
 	Seconds     float64       `json:"seconds"`
 	Phases      []PhaseReport `json:"phases"`
 
+	// Contents is how much of what rows hold was compared; nil where the clone did not come to that.
+	Contents *Contents `json:"contents,omitempty"`
+
 	// Differences between source and target; Ledger: what could not be made, and why.
 	Differences []Difference  `json:"differences"`
 	Ledger      []LedgerEntry `json:"ledger"`
@@ -82,6 +85,15 @@ type Epoch struct {
 	Copied     int       `json:"copied"` // parts on the target that were copied in this epoch
 
 	RedoneTables []string `json:"redone_tables,omitempty"` // the tables of those, at most 50
+}
+
+// Contents is how much of what rows hold was compared, beside their number.
+type Contents struct {
+	Verify Verify   `json:"verify"`         // what was asked for
+	Tables int      `json:"tables"`         // some or all of whose rows were compared
+	Rows   int64    `json:"rows"`           // that were compared
+	Bytes  int64    `json:"bytes"`          // of those, as they went over the wire
+	Left   []string `json:"left,omitempty"` // tables that were to be compared and could not be, at most 50
 }
 
 // Difference is one point in which the target is not the source.

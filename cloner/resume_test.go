@@ -100,7 +100,7 @@ func TestResumeKeepsParts(t *testing.T) {
 		SELECT lo_from_bytea(0, 'large');`)
 	// On the target alone it would refuse rows that come after it.
 	dbtest.Exec(t, source, "CREATE TRIGGER forbid BEFORE INSERT ON child FOR EACH ROW EXECUTE FUNCTION forbid(); ALTER TABLE child ENABLE ALWAYS TRIGGER forbid")
-	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize}
+	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize, Verify: VerifyContents}
 	st := stage{"a view", PhaseViews, PhaseCopy, Target, "SELECT pg_advisory_lock(4)"}
 	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
 		await(t, target, "SELECT durable FROM _calco.epoch")
@@ -119,6 +119,9 @@ func TestResumeKeepsParts(t *testing.T) {
 	report = mustComplete(t, resumed(spec))
 	if len(report.Epochs) != 2 || report.Epochs[1].Kept == 0 || report.Epochs[1].Redone == 0 {
 		t.Fatalf("epochs %+v, want a second one that kept parts and redid others", report.Epochs)
+	}
+	if c := report.Contents; c.Rows != report.Rows || len(c.Left) > 0 { // the checksums of what was kept are with its marks
+		t.Errorf("contents %+v of %d rows", c, report.Rows)
 	}
 	for _, name := range []string{"still", "scratch"} {
 		if strings.Contains(fmt.Sprint(report.Epochs[1].RedoneTables), name) {

@@ -64,6 +64,9 @@ type Spec struct {
 	// at a time; 0 means DefaultPartSize. It is what is lost when a connection is.
 	PartSize int64
 
+	// Verify says how much of what rows hold is compared at the end; "" means VerifySample. Their number always is.
+	Verify Verify
+
 	adopt bool // the job is that of the marks on the target, if there are any
 }
 
@@ -102,6 +105,12 @@ func (s Spec) normalize() (Spec, error) {
 	}
 	if s.PartSize < MinPartSize {
 		return s, fmt.Errorf("parts of %d bytes: choose at least %d", s.PartSize, MinPartSize)
+	}
+	if s.Verify == "" {
+		s.Verify = VerifySample
+	}
+	if s.Verify != VerifySample && s.Verify != VerifyContents {
+		return s, fmt.Errorf("verify %q: choose %s or %s", s.Verify, VerifySample, VerifyContents)
 	}
 	s.adopt = s.Resume && s.Job == ""
 	if s.Job == "" {

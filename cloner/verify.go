@@ -15,13 +15,18 @@ import (
 // verify compares the target with the source: rows of each table, the two archives,
 // sequences, materialized views, large objects and the database's own properties.
 func (r *run) verify(ctx context.Context) error {
+	marks, err := readMarks(ctx, r.control)
+	if err != nil {
+		return err
+	}
 	checks := []func(context.Context) ([]Difference, error){
-		r.compareArchives, r.compareLikeness, r.compareSequences, r.compareViews, r.compareLargeObjects,
+		r.compareArchives, r.compareLikeness, r.compareSequences, r.compareViews,
+		func(ctx context.Context) ([]Difference, error) { return r.compareLargeObjects(ctx, marks) },
 	}
 	if r.spec.whole() {
 		checks = append(checks, r.compareProperties)
 	}
-	tables := r.countable()
+	tables := r.countable(marks)
 	r.meter.expect(PhaseVerify, len(checks)+len(tables))
 	found, err := r.compareRows(ctx, tables)
 	if err != nil {
@@ -48,9 +53,35 @@ type counted struct {
 	relation string // what to count, quoted
 	rows     int64  // on the source, by its own count in the snapshot
 	missing  bool   // they were never all sent
+
+	contentList string
+	wanted      bool // some of what the rows hold is to be compared
+	parts       int
+	hashed      []mark // the parts of whose rows the source has the checksum
 }
 
-// compareRows counts the rows on the target. The source counted its own when it sent them.
+// whole tells whether every row is compared by what it holds.
+func (c *counted) whole() bool { return len(c.hashed) == c.parts }
+
+// query asks the target for the number of the rows, and for the checksum of those that the source has one of. A part is found
+// again by the transaction that wrote it.
+func (c *counted) query(r *run) string {
+	switch {
+	case len(c.hashed) == 0:
+		return "SELECT count(*), '' FROM " + c.relation
+	case c.whole():
+		return fmt.Sprintf("SELECT count(*), %s FROM (SELECT %s AS t FROM %s OFFSET 0) s", checksumOf, r.rowText(c.contentList), c.relation)
+	}
+	xids := make([]string, len(c.hashed))
+	for i, m := range c.hashed {
+		xids[i] = fmt.Sprint(m.XID % (1 << 32))
+	}
+	return fmt.Sprintf("SELECT count(*), %s FROM (SELECT CASE WHEN xmin = ANY ('{%s}'::xid[]) THEN %s END AS t FROM %s OFFSET 0) s",
+		checksumOf, strings.Join(xids, ","), r.rowText(c.contentList), c.relation)
+}
+
+// compareRows compares the number of rows, and as much of what they hold as Spec.Verify asks for. The source counted its own,
+// and hashed them, when it sent them.
 func (r *run) compareRows(ctx context.Context, list []*counted) ([]Difference, error) {
 	var todo []string
 	tables := map[string]*counted{}
@@ -60,22 +91,34 @@ func (r *run) compareRows(ctx context.Context, list []*counted) ([]Difference, e
 	}
 	var mu sync.Mutex
 	var found []Difference
+	r.report.Contents = &Contents{Verify: r.spec.Verify}
 	err := r.inParallel(ctx, todo, func(ctx context.Context, s *session, batch []string) error {
-		counts, err := countRows(ctx, s, batch)
+		queries := make([]string, len(batch))
+		for i, relation := range batch {
+			queries[i] = tables[relation].query(r)
+		}
+		answers, err := askEach(ctx, s, queries)
 		if err != nil {
 			return err
 		}
 		for i, relation := range batch {
-			c, got := tables[relation], counts[i]
-			want := strconv.FormatInt(c.rows, 10)
-			if c.missing {
-				want = "not copied"
+			c, a := tables[relation], answers[i]
+			if a.err != nil && len(c.hashed) > 0 { // a row that is too long as text can be counted
+				c.hashed = nil
+				again, err := askEach(ctx, s, []string{c.query(r)})
+				if err != nil {
+					return err
+				}
+				a = again[0]
 			}
-			if got != want {
-				mu.Lock()
-				found = append(found, Difference{Kind: "rows", Object: "TABLE " + c.name, Source: want, Target: got})
-				mu.Unlock()
+			d, err := c.compare(a)
+			if err != nil {
+				return err
 			}
+			mu.Lock()
+			found = append(found, d...)
+			r.report.Contents.note(c)
+			mu.Unlock()
 		}
 		r.meter.advance(PhaseVerify, len(batch))
 		return nil
@@ -83,35 +126,82 @@ func (r *run) compareRows(ctx context.Context, list []*counted) ([]Difference, e
 	return found, err
 }
 
-// countRows counts the rows of relations, in one round trip unless one of them cannot be
-// counted: then the error stands in place of its number.
-func countRows(ctx context.Context, s *session, relations []string) ([]string, error) {
-	rows, err := s.text(ctx, "SELECT count(*) FROM "+strings.Join(relations, "; SELECT count(*) FROM "))
-	counts := make([]string, len(relations))
+// compare finds out in what the target differs.
+func (c *counted) compare(a answer) ([]Difference, error) {
+	want, object := strconv.FormatInt(c.rows, 10), "TABLE "+c.name
+	if c.missing {
+		want = "not copied"
+	}
+	if a.err != nil {
+		return []Difference{{Kind: "rows", Object: object, Source: want, Target: a.err.Error()}}, nil
+	}
+	if a.row[0] != want {
+		return []Difference{{Kind: "rows", Object: object, Source: want, Target: a.row[0]}}, nil
+	}
+	if len(c.hashed) == 0 {
+		return nil, nil
+	}
+	checksum, err := addChecksums(c.hashed)
+	if err != nil || checksum == a.row[1] {
+		return nil, err
+	}
+	return []Difference{{Kind: "contents", Object: object, Source: "checksum " + checksum, Target: "checksum " + a.row[1]}}, nil
+}
+
+// note counts what was compared of a table.
+func (n *Contents) note(c *counted) {
+	for _, m := range c.hashed {
+		n.Rows += m.Rows
+		n.Bytes += m.Bytes
+	}
+	switch {
+	case len(c.hashed) > 0:
+		n.Tables++
+	case c.wanted && !c.missing && len(n.Left) < listedObjects:
+		n.Left = append(n.Left, c.name)
+	}
+}
+
+// answer is the row of a query, or why there is none.
+type answer struct {
+	row []string
+	err error
+}
+
+// askEach runs queries that return one row each, in one round trip unless one of them fails.
+func askEach(ctx context.Context, s *session, queries []string) ([]answer, error) {
+	rows, err := s.text(ctx, strings.Join(queries, "; "))
+	answers := make([]answer, len(queries))
 	switch {
 	case err == nil:
 		for i, row := range rows {
-			counts[i] = row[0]
+			answers[i].row = row
 		}
 	case endsClone(err):
 		return nil, err
-	case len(relations) == 1:
-		counts[0] = err.Error()
+	case len(queries) == 1:
+		answers[0].err = err
 	default:
-		for i, relation := range relations {
-			one, err := countRows(ctx, s, []string{relation})
+		for i, query := range queries {
+			one, err := askEach(ctx, s, []string{query})
 			if err != nil {
 				return nil, err
 			}
-			counts[i] = one[0]
+			answers[i] = one[0]
 		}
 	}
-	return counts, nil
+	return answers, nil
 }
 
 // countable lists what to count: a tree as a whole where any part of it went through
-// the root, else each table by itself, without its children.
-func (r *run) countable() []*counted {
+// the root, else each table by itself, without its children. With the marks it says what of it the source has hashed.
+func (r *run) countable(marks []mark) []*counted {
+	hashed := map[string][]mark{}
+	for _, m := range marks {
+		if m.Checksum != "" {
+			hashed[m.Relation] = append(hashed[m.Relation], m)
+		}
+	}
 	throughRoot := map[int64]bool{}
 	for _, t := range r.plan.tables {
 		throughRoot[t.RootOID] = throughRoot[t.RootOID] || t.ThroughRoot
@@ -124,18 +214,23 @@ func (r *run) countable() []*counted {
 		}
 		c := trees[t.RootOID]
 		if !throughRoot[t.RootOID] || c == nil {
-			c = &counted{name: t.String(), relation: "ONLY " + t.relation()}
-			if t.Condition != "" {
-				c.relation = t.relation() + " " + t.Condition
-			}
+			c = &counted{name: t.String(), relation: t.source(), contentList: t.contentList()}
 			if throughRoot[t.RootOID] {
-				c.name, c.relation = t.RootSchema+"."+t.RootName, t.destination()
+				c.name, c.relation = t.RootSchema+"."+t.RootName, quoteName(t.RootSchema, t.RootName)
 				trees[t.RootOID] = c
 			}
 			list = append(list, c)
 		}
 		c.rows += t.rows
 		c.missing = c.missing || !t.copied()
+		c.parts += t.split.Parts
+		c.hashed = append(c.hashed, hashed[t.relation()]...)
+		c.wanted = c.wanted || t.hashes(t.split.Parts-1)
+	}
+	for _, c := range trees {
+		if !c.whole() { // rows of a part are found in one table only
+			c.hashed = nil
+		}
 	}
 	return list
 }
@@ -271,8 +366,8 @@ func (r *run) compareSequences(ctx context.Context) ([]Difference, error) {
 	return found, nil
 }
 
-// compareViews finds materialized views that are filled on one side only, or whose refresh has brought another number of
-// rows than the source's had: that was not refreshed lately.
+// compareViews finds materialized views that are filled on one side only, or whose refresh has brought other rows than the
+// source's had: that was not refreshed lately.
 func (r *run) compareViews(ctx context.Context) ([]Difference, error) {
 	type view struct {
 		Schema, Name string
@@ -285,7 +380,7 @@ func (r *run) compareViews(ctx context.Context) ([]Difference, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read materialized views of the target: %w", err)
 	}
-	rows, err := r.countViews(ctx, r.control, r.plan)
+	rows, err := r.readViewRows(ctx, r.control, r.plan)
 	if err != nil {
 		return nil, err
 	}
@@ -295,7 +390,7 @@ func (r *run) compareViews(ctx context.Context) ([]Difference, error) {
 		was, counted := r.viewRows[name]
 		if is, ok := rows[name]; counted && ok && is != was {
 			found = append(found, Difference{
-				Kind: "materialized view", Object: title(e), Source: fmt.Sprintf("%d rows", was), Target: fmt.Sprintf("%d rows", is),
+				Kind: "materialized view", Object: title(e), Source: was.String(), Target: is.String(),
 				Harmless: "It was refreshed, and the source's was not since its tables changed.",
 			})
 		}
@@ -315,8 +410,8 @@ func (r *run) compareViews(ctx context.Context) ([]Difference, error) {
 	return found, nil
 }
 
-// compareLargeObjects counts them.
-func (r *run) compareLargeObjects(ctx context.Context) ([]Difference, error) {
+// compareLargeObjects counts them and, where all contents are compared, hashes them.
+func (r *run) compareLargeObjects(ctx context.Context, marks []mark) ([]Difference, error) {
 	if !r.spec.whole() {
 		return nil, nil
 	}
@@ -324,11 +419,34 @@ func (r *run) compareLargeObjects(ctx context.Context) ([]Difference, error) {
 	if err != nil {
 		return nil, fmt.Errorf("count large objects of the target: %w", err)
 	}
-	if got == r.largeObjectCount {
+	if got != r.largeObjectCount {
+		return []Difference{{
+			Kind: "large objects", Object: "LARGE OBJECTS",
+			Source: strconv.FormatInt(r.largeObjectCount, 10), Target: strconv.FormatInt(got, 10),
+		}}, nil
+	}
+	if got == 0 || r.spec.Verify != VerifyContents || r.largeLost {
 		return nil, nil
 	}
-	return []Difference{{
-		Kind: "large objects", Object: "LARGE OBJECTS",
-		Source: strconv.FormatInt(r.largeObjectCount, 10), Target: strconv.FormatInt(got, 10),
-	}}, nil
+	marks, _ = cut(marks, func(m mark) bool { return m.Relation == largeObjectsRelation })
+	if slices.ContainsFunc(marks, func(m mark) bool { return m.Checksum == "" }) {
+		r.report.Contents.Left = append(r.report.Contents.Left, largeObjectsRelation)
+		return nil, nil
+	}
+	want, err := addChecksums(marks)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range marks {
+		r.report.Contents.Rows += m.Rows
+		r.report.Contents.Bytes += m.Bytes
+	}
+	is, err := one[string](ctx, r.control, r.checksumSQL("l.*", "("+allLargeObjects.pieces()+") l"))
+	if err != nil {
+		return nil, fmt.Errorf("look at the large objects of the target: %w", err)
+	}
+	if is == want {
+		return nil, nil
+	}
+	return []Difference{{Kind: "contents", Object: "LARGE OBJECTS", Source: "checksum " + want, Target: "checksum " + is}}, nil
 }

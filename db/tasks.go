@@ -1,6 +1,7 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -44,10 +45,10 @@ func (s *Store) CreateTask(ctx context.Context, t state.NewTask) (id string, err
 			schemas = []string{}
 		}
 		_, err = tx.Exec(ctx, `
-			INSERT INTO background_tasks (id, user_id, owner, source_id, target_id, source, target, schemas, clean, fork, retry_of,          confirmation)
-			SELECT                        $1, id,      email, $3,        $4,        $5,     $6,     $7,      $8,    $9,   nullif($10, ''), $11
+			INSERT INTO background_tasks (id, user_id, owner, source_id, target_id, source, target, schemas, clean, fork, retry_of,          confirmation, verify)
+			SELECT                        $1, id,      email, $3,        $4,        $5,     $6,     $7,      $8,    $9,   nullif($10, ''), $11,          $12
 			FROM   users
-			WHERE  id = $2`, id, t.User.ID, source.ID, target.ID, source.Place(), target.Place(), schemas, t.Clean != nil, t.Fork, t.RetryOf, t.Clean)
+			WHERE  id = $2`, id, t.User.ID, source.ID, target.ID, source.Place(), target.Place(), schemas, t.Clean != nil, t.Fork, t.RetryOf, t.Clean, cmp.Or(t.Verify, cloner.VerifySample))
 		if err != nil {
 			return err
 		}
@@ -266,7 +267,7 @@ const (
 
 const taskColumns = `
 	t.id, coalesce(t.user_id, 0), t.owner, t.status, t.source, coalesce(t.source_id, 0), t.target, coalesce(t.target_id, 0),
-	t.schemas, t.clean, coalesce(t.retry_of, ''), coalesce((
+	t.schemas, t.clean, t.verify, coalesce(t.retry_of, ''), coalesce((
 		WITH RECURSIVE later AS (
 			SELECT id, 1 AS n FROM background_tasks WHERE retry_of = t.id
 			UNION ALL
@@ -287,7 +288,7 @@ func scanTask(row pgx.CollectableRow) (t state.Task, err error) {
 	var report []byte
 	var clone cloneMetadata
 	err = row.Scan(&t.ID, &t.UserID, &t.Owner, &t.Status, &t.Source, &t.Source.ConnectionID, &t.Target, &t.Target.ConnectionID,
-		&t.Schemas, &t.Clean, &t.RetryOf, &t.Newest,
+		&t.Schemas, &t.Clean, &t.Verify, &t.RetryOf, &t.Newest,
 		&t.CreatedAt, &started, &t.Silence, &finished, &clone, &t.Error, &t.Interrupted,
 		&t.Cancelling, &t.Touched, &t.Term, &t.Revision, &report, &t.Resumable)
 	if err != nil {

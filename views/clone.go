@@ -37,6 +37,7 @@ type CloneProps struct {
 	Source, Target ClonePlace
 	Schemas        []string // none: the whole database
 	Clean          bool
+	EveryRow       bool // is compared by what it holds
 
 	Created, Started, Heartbeat, Finished time.Time
 
@@ -107,8 +108,17 @@ type CloneReport struct {
 	Epochs      []CloneEpoch      // the snapshots that were read, when there was more than one
 	Differences []CloneDifference // those that are harmless are listed apart
 	Ledger      []CloneLedger
+	Contents    *CloneContents
 	Pulled      []string // objects outside the chosen schemas that these need
 	Warnings    []string
+}
+
+// CloneContents is how much of what rows hold was compared.
+type CloneContents struct {
+	EveryRow bool
+	Tables   int
+	Rows     int64
+	Left     []string // tables of which only the rows were counted
 }
 
 // CloneEpoch is the life of one snapshot.
@@ -240,6 +250,7 @@ type CloneForm struct {
 	Target    int64
 	Schemas   SchemaChoiceProps
 	Clean     bool
+	EveryRow  bool // is compared by what it holds
 	AskFork   bool // the target has the identity of a protected database: is it a fork?
 	Fork      bool // it is, says the user
 	Preview   CleanPreviewProps

@@ -3,6 +3,7 @@ package views
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/a-h/templ"
 )
@@ -135,8 +136,20 @@ func shownEpochs(list []CloneEpoch) (shown []CloneEpoch, rest int) {
 func (c CloneProps) compared(ctx context.Context) []string {
 	list := []string{
 		T(ctx, "clone.compared.rows", "Count", c.Tables, "Rows", Number(ctx, c.Rows)),
-		T(ctx, "clone.compared.schema"), T(ctx, "clone.compared.sequences"), T(ctx, "clone.compared.views"),
 	}
+	if n := c.Report.Contents; n != nil {
+		text := "clone.compared.sample"
+		if n.EveryRow {
+			text = "clone.compared.contents"
+		}
+		list = append(list, T(ctx, text, "Count", n.Tables, "Rows", Number(ctx, n.Rows)))
+		if len(n.Left) > 0 {
+			list = append(list, T(ctx, "clone.compared.left", "Names", strings.Join(n.Left, ", ")))
+		}
+	}
+	list = append(list,
+		T(ctx, "clone.compared.schema"), T(ctx, "clone.compared.sequences"), T(ctx, "clone.compared.views"),
+	)
 	if len(c.Schemas) == 0 {
 		list = append(list, T(ctx, "clone.compared.database"))
 	}

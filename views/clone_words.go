@@ -339,6 +339,9 @@ func startedBy(ctx context.Context, c CloneProps) []string {
 	if c.Clean {
 		parts = append(parts, T(ctx, "clone.cleans"))
 	}
+	if c.EveryRow {
+		parts = append(parts, T(ctx, "clone.verifies"))
+	}
 	return parts
 }
 

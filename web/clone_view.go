@@ -42,7 +42,7 @@ func viewTask(t state.Task, v onlooker) views.CloneProps {
 		Created: t.CreatedAt, Started: t.StartedAt, Heartbeat: time.Now().Add(-t.Silence), Finished: t.FinishedAt,
 		Done: p.Done, Left: p.Left, Elapsed: p.Elapsed, Speeds: t.Speeds, Speed: speedOf(t.Speeds),
 		Rows: p.Rows, RowsTotal: p.RowsTotal, Bytes: p.Bytes, Tables: p.Tables, TablesTotal: p.TablesTotal, Trouble: p.Ledger,
-		Hand: byHand(t.Schemas, t.Clean),
+		EveryRow: t.Verify == cloner.VerifyContents, Hand: byHand(t),
 	}
 	props.Source.Version, props.Target.Version = number(p.SourceVersion), number(p.TargetVersion)
 	if p.Trouble != nil {
@@ -91,6 +91,9 @@ func viewReport(props *views.CloneProps, r cloner.Report) {
 	props.Stop.Phase, props.Stop.Relation = string(r.Phase), r.Relation
 	props.Reason = viewReasons(r.Reasons)
 	report := views.CloneReport{SnapshotAt: r.SnapshotAt, Pulled: r.Pulled, Warnings: r.Warnings}
+	if n := r.Contents; n != nil {
+		report.Contents = &views.CloneContents{EveryRow: n.Verify == cloner.VerifyContents, Tables: n.Tables, Rows: n.Rows, Left: n.Left}
+	}
 	for _, e := range r.Epochs {
 		report.Epochs = append(report.Epochs, views.CloneEpoch{SnapshotAt: e.SnapshotAt, Kept: e.Kept, Redone: e.Redone, Copied: e.Copied, RedoneTables: e.RedoneTables})
 	}
@@ -136,16 +139,19 @@ func speedOf(speeds []int64) int64 {
 }
 
 // byHand are the command lines that do the same. The URLs of Calco's are in its environment, out of process lists.
-func byHand(schemas []string, clean bool) views.CloneByHand {
+func byHand(t state.Task) views.CloneByHand {
 	var calco, dump, restore strings.Builder
 	calco.WriteString(`CALCO_SOURCE="$SOURCE" CALCO_TARGET="$TARGET" calco clone`)
 	dump.WriteString(`pg_dump --format=custom --dbname="$SOURCE"`)
 	restore.WriteString(`pg_restore --dbname="$TARGET"`)
-	for _, name := range schemas {
+	for _, name := range t.Schemas {
 		calco.WriteString(" --schema " + quoteShell(name))
 		dump.WriteString(" --schema=" + quoteShell(`"`+strings.ReplaceAll(name, `"`, `""`)+`"`)) // a name, not a pattern
 	}
-	if clean {
+	if t.Verify == cloner.VerifyContents {
+		calco.WriteString(" --verify contents")
+	}
+	if t.Clean {
 		calco.WriteString(" --clean")
 		restore.WriteString(" --clean --if-exists")
 	}

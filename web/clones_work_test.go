@@ -91,7 +91,7 @@ func TestCleansOnlyWhatWasShown(t *testing.T) {
 	c := newClones(t, library)
 	dbtest.Exec(t, c.targetURL, `CREATE TABLE old (id int)`)
 	v := c.as(c.owner)
-	form := []string{"source", idOf(c.source), "target", idOf(c.target), "clean", "yes"}
+	form := []string{"source", idOf(c.source), "target", idOf(c.target), "clean", "yes", "verify", "contents"}
 	page := v.post("/clones", form...)
 	want(t, "before a confirmation", page, "422")
 	dbtest.Exec(t, c.targetURL, `CREATE TABLE late (id int)`)
@@ -114,9 +114,14 @@ func TestCleansOnlyWhatWasShown(t *testing.T) {
 	retry := v.get(clonePath(first) + "/retry")
 	says(t, retry, "public.<wbr>later")
 	want(t, "confirmed again", v.post(clonePath(first)+"/retry", "confirm", c.target.Database, "shown", shown(t, retry)), "303 "+clonePath(c.task(first).Newest))
-	if done := c.awaitEnd(c.task(first).Newest); done.Status != state.Completed {
-		t.Errorf("%s: %s", done.Status, done.Error)
+	done := c.awaitEnd(c.task(first).Newest)
+	if done.Status != state.Completed || done.Report.Contents.Verify != cloner.VerifyContents {
+		t.Errorf("%s: %s %+v", done.Status, done.Error, done.Report)
 	}
+	page = v.get(clonePath(done.ID))
+	says(t, page, "compares every row")
+	says(t, page, "What every row of ")
+	says(t, page, "--verify contents")
 }
 
 // refusedFor waits until a job is refused for one reason, about one object, and wants the tables of the target as they

@@ -63,7 +63,7 @@ func (s *Server) startClone(c echo.Context) error {
 	}
 	if len(form.Errors) == 0 {
 		id, err := s.tasks.CreateTask(ctx, state.NewTask{
-			User: currentUser(c), SourceID: form.Source, TargetID: form.Target, Schemas: chosenSchemas(form), Clean: confirmed, Fork: form.Fork,
+			User: currentUser(c), SourceID: form.Source, TargetID: form.Target, Schemas: chosenSchemas(form), Verify: chosenVerify(form), Clean: confirmed, Fork: form.Fork,
 		})
 		if err == nil {
 			return s.redirect(c, clonePath(id), "")
@@ -82,7 +82,7 @@ func (s *Server) startClone(c echo.Context) error {
 func parseCloneForm(values url.Values) views.CloneForm {
 	form := views.CloneForm{
 		Source: parseID(values.Get("source")), Target: parseID(values.Get("target")), // 0: nothing chosen
-		Clean: values.Get("clean") == "yes", Errors: views.Errors{},
+		Clean: values.Get("clean") == "yes", EveryRow: values.Get("verify") == string(cloner.VerifyContents), Errors: views.Errors{},
 	}
 	form.Schemas.Chosen = values.Get("scope") == "chosen"
 	for _, name := range values["schema"] {
@@ -102,7 +102,18 @@ func formLike(t state.Task) url.Values {
 	if len(t.Schemas) > 0 {
 		values["scope"], values["schema"] = []string{"chosen"}, t.Schemas
 	}
+	if t.Verify == cloner.VerifyContents {
+		values.Set("verify", string(t.Verify))
+	}
 	return values
+}
+
+// chosenVerify is how much of what rows hold is to be compared.
+func chosenVerify(form views.CloneForm) cloner.Verify {
+	if form.EveryRow {
+		return cloner.VerifyContents
+	}
+	return cloner.VerifySample
 }
 
 // chosenSchemas are none for the whole database.

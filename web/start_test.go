@@ -221,20 +221,21 @@ func TestStart(t *testing.T) {
 	source, _ := f.pair(f.owner)
 	target, _ := f.real("Staging", shop)
 	v := f.as(f.owner)
-	form := []string{"source", idOf(source), "target", idOf(target), "scope", "chosen", "schema", "app", "schema", "odd 'one'", "clean", "yes"}
+	form := []string{"source", idOf(source), "target", idOf(target), "scope", "chosen", "schema", "app", "schema", "odd 'one'", "clean", "yes", "verify", "contents"}
 	page := v.post("/clones", form...)
 	want(t, "without a confirmation", page, "422")
+	says(t, page, `name="verify" value="contents" checked`)
 	got := v.post("/clones", append(form, "confirm", target.Database, "shown", shown(t, page))...)
 	id := f.newest()
 	want(t, "start", got, "303 /clones/"+id)
 	task := f.task(id)
-	if task.UserID != f.owner.ID || task.Source != source.Place() || task.Target != target.Place() || !task.Clean || fmt.Sprintf("%q", task.Schemas) != `["app" "odd 'one'"]` {
+	if task.UserID != f.owner.ID || task.Source != source.Place() || task.Target != target.Place() || !task.Clean || task.Verify != cloner.VerifyContents || fmt.Sprintf("%q", task.Schemas) != `["app" "odd 'one'"]` {
 		t.Errorf("started is %+v", task)
 	}
 	source, target = f.pair(f.owner)
 	got = v.post("/clones", "source", idOf(source), "target", idOf(target), "scope", "all", "schema", "app")
 	want(t, "all of it", got, "303 /clones/"+f.newest())
-	if task := f.task(f.newest()); task.Clean || len(task.Schemas) != 0 {
+	if task := f.task(f.newest()); task.Clean || task.Verify != cloner.VerifySample || len(task.Schemas) != 0 {
 		t.Errorf("started is %+v", task)
 	}
 }

@@ -22,6 +22,7 @@ SELECT c.oid::bigint                                          AS oid,
        coalesce(config.extension, 0)::bigint                  AS extension,
        coalesce(config.condition, '')                         AS condition,
        cols.names                                             AS columns,
+       cols.contents                                          AS contents,
        cols.shape                                             AS shape
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -46,6 +47,7 @@ CROSS JOIN LATERAL (
            END AS rows) stats
 CROSS JOIN LATERAL (
     SELECT coalesce(array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE a.attgenerated = ''), '{}') AS names,
+           coalesce(array_agg(a.attname::text ORDER BY a.attname COLLATE "C"), '{}')                       AS contents,
            coalesce(string_agg(a.attnum || ':' || a.attname, ',' ORDER BY a.attnum), '')                   AS shape
     FROM pg_attribute a
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) cols

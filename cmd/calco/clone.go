@@ -25,6 +25,7 @@ type cloneCommand struct {
 	Yes    bool       `env:"CALCO_YES" help:"Do not ask before dropping: what the target holds at the beginning is printed and may go."`
 	End    bool       `name:"end-blockers" env:"CALCO_END_BLOCKERS" help:"With --clean: end sessions of others that use what is to be dropped. Without it the clone waits for them."`
 	Resume bool       `env:"CALCO_RESUME" help:"Go on with what a clone that ended early has left on the target."`
+	Verify string     `env:"CALCO_VERIFY" enum:"sample,contents" default:"sample" placeholder:"HOW" help:"What is compared beside the number of rows: what a sample of them holds (sample), or every row (contents), which takes longer and keeps the source's snapshot longer."`
 	Lanes  int        `env:"CALCO_LANES" default:"4" placeholder:"N" help:"How many tables to copy at a time (${default})."`
 	JSON   bool       `env:"CALCO_JSON" help:"Print the report as one JSON object."`
 
@@ -52,7 +53,7 @@ func (c *cloneCommand) Run(ctx context.Context, tty terminal) error {
 // spec is what the flags ask for. To go on with a job, it is the target that says which.
 func (c *cloneCommand) spec() (cloner.Spec, error) {
 	spec := cloner.Spec{
-		Job: cloner.NewJob(), Source: c.Source, Target: c.Target, Schemas: c.Schema, Clean: c.Clean, EndBlockers: c.End, Lanes: c.Lanes, PartSize: int64(c.PartSize),
+		Job: cloner.NewJob(), Source: c.Source, Target: c.Target, Schemas: c.Schema, Clean: c.Clean, EndBlockers: c.End, Lanes: c.Lanes, PartSize: int64(c.PartSize), Verify: cloner.Verify(c.Verify),
 	}
 	if c.Resume {
 		spec.Job, spec.Resume = "", true

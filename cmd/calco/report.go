@@ -32,6 +32,9 @@ func printReport(out io.Writer, r cloner.Report) error {
 		}
 		fmt.Fprintf(w, "Phases (they overlap): %s\n", strings.Join(phases, " · "))
 	}
+	if r.Contents != nil {
+		fmt.Fprintln(w, contents(*r.Contents))
+	}
 	var differences, harmless, ledger []string
 	for _, d := range r.Differences {
 		text := fmt.Sprintf("%s: %s", d.Kind, plain(d.Object))
@@ -73,6 +76,18 @@ func headline(r cloner.Report) string {
 		return fmt.Sprintf("Cancelled after %.1f s.", r.Seconds)
 	}
 	return "Failed: " + plain(r.Error)
+}
+
+// contents says how much of what rows hold was compared.
+func contents(c cloner.Contents) string {
+	text := fmt.Sprintf("Compared by contents: a sample of %s rows, of %s tables.", grouped(c.Rows), grouped(int64(c.Tables)))
+	if c.Verify == cloner.VerifyContents {
+		text = fmt.Sprintf("Compared by contents: every row, of %s tables.", grouped(int64(c.Tables)))
+	}
+	if len(c.Left) > 0 {
+		text += " Of these only the number of rows: " + strings.Join(plainAll(c.Left), ", ") + "."
+	}
+	return text
 }
 
 // onTarget says what a clone that did not come to its end has left behind, and how to go on.

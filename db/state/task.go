@@ -91,6 +91,7 @@ type Task struct {
 	Target  Place
 	Schemas []string // none: the whole database
 	Clean   bool
+	Verify  cloner.Verify
 	Fork    bool // as NewTask has it; only what queues the job again tells
 
 	RetryOf string // the job that this one tries again
@@ -140,6 +141,7 @@ type NewTask struct {
 	SourceID int64 // of saved databases
 	TargetID int64
 	Schemas  []string
+	Verify   cloner.Verify        // "" is VerifySample
 	Clean    *cloner.Confirmation // what the user has agreed to have dropped first; nil is that nothing is cleaned
 	Fork     bool                 // the user says that the target is a fork of a protected database
 	RetryOf  string               // whoever may act on that job may use its databases; empty for a new one

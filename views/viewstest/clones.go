@@ -118,8 +118,8 @@ func completed(c *views.CloneProps) {
 	}
 	c.Done, c.Rows, c.Bytes, c.Tables, c.Elapsed = 1, 10_204_117, 1_070_000_000, 107, 131*time.Second
 	c.Report = &views.CloneReport{
-		SnapshotAt: ago(14 * time.Minute),
-		Warnings:   []string{"The source's role may not read the statistics of 2 tables; they were gathered anew on the target."},
+		SnapshotAt: ago(14 * time.Minute), Contents: &views.CloneContents{Tables: 98, Rows: 318_204},
+		Warnings: []string{"The source's role may not read the statistics of 2 tables; they were gathered anew on the target."},
 		Differences: []views.CloneDifference{
 			{Kind: "tablespace", Object: "TABLE archive.events_2019", Source: "cold", Target: "", Harmless: "The target has no such tablespace."},
 			{Kind: "definition", Object: "TABLE app.children", Harmless: "The columns of a table that inherits stand in another order; every one is there."},
@@ -130,8 +130,10 @@ func completed(c *views.CloneProps) {
 func differences(c *views.CloneProps) {
 	completed(c)
 	c.Trouble = 3
+	c.EveryRow, c.Report.Contents = true, &views.CloneContents{EveryRow: true, Tables: 105, Rows: 10_104_003, Left: []string{"archive.scans", "app.blobs"}}
 	c.Report.Differences = append(c.Report.Differences,
 		views.CloneDifference{Kind: "rows", Object: "TABLE public.sessions", Source: "1048576", Target: "1048570"},
+		views.CloneDifference{Kind: "contents", Object: "TABLE billing.totals", Source: "checksum 1034098310983 -83120983102983", Target: "checksum 2310398213 -43109831098"},
 		views.CloneDifference{Kind: "missing", Object: "INDEX public.places_geom_idx", Source: "present", Target: "missing"},
 		views.CloneDifference{Kind: "missing", Object: "FUNCTION public.nearest(geometry, integer)", Source: "present", Target: "missing"},
 		views.CloneDifference{

@@ -139,7 +139,7 @@ func (w *world) run(p plan, tally *tally) {
 func (w *world) create(clean bool) (id string) {
 	w.Helper()
 	eventually(w, promised, "the clone is started", func() bool {
-		n := state.NewTask{User: w.user, SourceID: w.sourceID, TargetID: w.targetID}
+		n := state.NewTask{User: w.user, SourceID: w.sourceID, TargetID: w.targetID, Verify: cloner.VerifyContents}
 		if clean {
 			p, err := cloner.PreviewClean(w.Context(), cloner.Spec{Target: w.targetURL, Clean: true})
 			if err != nil {

@@ -1,0 +1,107 @@
+package cloner
+
+import (
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+)
+
+// Verify says how much of what rows hold is compared, beside their number.
+type Verify string
+
+// VerifySample compares a sample of each large table and some of the small ones whole, which costs a few hundredths of the
+// clone: see plan.sample. VerifyContents compares every row, which reads each of them twice on both sides.
+const (
+	VerifySample   Verify = "sample"
+	VerifyContents Verify = "contents"
+)
+
+// The sample is one byte of sampleShare, and of a database at least sampleLeast bytes. Of a table of sampledFrom bytes or
+// more it is the last pages, of at most sampleMost bytes, which are a part of their own. Of the small tables it is as many
+// as there is room for, the smallest first.
+const (
+	sampleShare = 64
+	sampleLeast = 8 << 20
+	sampleMost  = 8 << 20
+	sampledFrom = 16 << 20
+)
+
+// samplePages is how many of the last pages of a table are its sample: 0 where that would not be its own part.
+func samplePages(t *table) int64 {
+	if t.Size < sampledFrom {
+		return 0
+	}
+	return max(1, min(t.Pages/sampleShare, t.Pages*sampleMost/t.Size)) // with its share of what is out of line
+}
+
+// sample chooses the parts whose contents are compared. Rows that the root of their tree sorts are not found again by their
+// parts, so of those there is no sample.
+func (p *plan) sample(v Verify) {
+	var all, tails int64
+	for _, t := range p.tables {
+		all += t.Size
+		t.hashedFrom = t.split.Parts
+		switch {
+		case v == VerifyContents:
+			t.hashedFrom = 0
+		case t.ThroughRoot || t.Size < sampledFrom || t.split.Parts < 2:
+		default:
+			t.hashedFrom--
+			tails += int64(t.split.share(t.hashedFrom, t.Pages) * float64(t.Size))
+		}
+	}
+	room := max(all/sampleShare-tails, sampleLeast)
+	for _, t := range slices.Backward(p.tables) {
+		if t.hashedFrom == t.split.Parts && !t.ThroughRoot && t.Size < sampledFrom && t.Size <= room {
+			t.hashedFrom = 0
+			room -= t.Size
+		}
+	}
+}
+
+// hashes tells whether the contents of a part are compared.
+func (t *table) hashes(part int) bool { return part >= t.hashedFrom }
+
+// addChecksums is the checksum of the rows of all these parts. A checksum is the sums of two hashes of each row: the same for
+// the same rows, whatever their order and their parts.
+func addChecksums(marks []mark) (string, error) {
+	var first, second big.Int
+	for _, m := range marks {
+		var a, b big.Int
+		if _, err := fmt.Sscan(m.Checksum, &a, &b); err != nil {
+			return "", fmt.Errorf("read the checksum %q of a mark: %w", m.Checksum, err)
+		}
+		first.Add(&first, &a)
+		second.Add(&second, &b)
+	}
+	return first.String() + " " + second.String(), nil
+}
+
+// checksumOf is the checksum of texts, the column t of a subquery; NULL adds nothing. The hash is of bytes, and the same in
+// all versions, as that of a record is not.
+const checksumOf = "concat_ws(' ', coalesce(sum(hashtextextended(t, 0)), 0), coalesce(sum(hashtextextended(t, 1)), 0))"
+
+// rowText is a row as text, by which it is compared. Two databases of unlike encodings have the same text in other bytes.
+func (r *run) rowText(columns string) string {
+	text := "ROW(" + columns + ")::text"
+	if r.sourceFacts.Encoding != r.targetFacts.Encoding {
+		text = "encode(convert_to(" + text + ", 'UTF8'), 'hex')"
+	}
+	return text + ` COLLATE "C"`
+}
+
+// checksumSQL is a query for the checksum of rows; from is what comes after FROM. OFFSET 0 keeps the text from being made
+// once for each hash.
+func (r *run) checksumSQL(columns, from string) string {
+	return fmt.Sprintf("SELECT %s FROM (SELECT %s AS t FROM %s OFFSET 0) s", checksumOf, r.rowText(columns), from)
+}
+
+// contentList lists all columns of a table, by name: their order may differ on the target.
+func (t *table) contentList() string {
+	quoted := make([]string, len(t.Contents))
+	for i, c := range t.Contents {
+		quoted[i] = quoteName(c)
+	}
+	return strings.Join(quoted, ", ")
+}
