@@ -80,12 +80,16 @@ func headline(r cloner.Report) string {
 
 // contents says how much of what rows hold was compared.
 func contents(c cloner.Contents) string {
-	text := fmt.Sprintf("Compared by contents: a sample of %s rows, of %s tables.", grouped(c.Rows), grouped(int64(c.Tables)))
+	tables := grouped(int64(c.Tables)) + " tables"
+	if c.Tables == 1 {
+		tables = "1 table"
+	}
+	text := fmt.Sprintf("Compared by contents: a sample of %s rows, of %s.", grouped(c.Rows), tables)
 	if c.Verify == cloner.VerifyContents {
-		text = fmt.Sprintf("Compared by contents: every row, of %s tables.", grouped(int64(c.Tables)))
+		text = fmt.Sprintf("Compared by contents: every row, of %s.", tables)
 	}
 	if len(c.Left) > 0 {
-		text += " Of these only the number of rows: " + strings.Join(plainAll(c.Left), ", ") + "."
+		text += " Compared by the number of rows only: " + strings.Join(plainAll(c.Left), ", ") + "."
 	}
 	return text
 }

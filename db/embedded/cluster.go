@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -222,8 +223,10 @@ func (c *cluster) init(ctx context.Context) error {
 }
 
 func (c *cluster) initdb(ctx context.Context, data, passwordFile, locale string) error {
+	// A password that is stored as md5 cannot be asked for in another way.
+	auth := cmp.Or(c.settings["password_encryption"], "scram-sha-256")
 	args := []string{
-		"--pgdata=" + data, "--username=" + superuser, "--pwfile=" + passwordFile, "--auth=scram-sha-256",
+		"--pgdata=" + data, "--username=" + superuser, "--pwfile=" + passwordFile, "--auth=" + auth,
 		"--encoding=UTF8", "--locale=" + locale, "--data-checksums",
 	}
 	if c.settings["fsync"] == "off" { // who does not fear for the data does not fear for the empty cluster

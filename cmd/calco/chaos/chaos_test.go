@@ -26,14 +26,14 @@ func setting(t testing.TB, name string, otherwise uint64) uint64 {
 // everydaySeed is the one to look at a change with; make chaos draws a new one each time.
 const everydaySeed = 2
 
-// TestChaos clones again and again while whatever a clone needs is taken away: CALCO_CHAOS_FAULTS times, 20 unless it is
+// TestChaos clones again and again while whatever a clone needs is taken away: CALCO_CHAOS_FAULTS times, 10 unless it is
 // set, within CALCO_CHAOS_MINUTES. All choices follow from CALCO_CHAOS_SEED; what happens then depends on how fast the
 // machine is as well, so that the same seed strikes at the same phases but not at the same row.
 func TestChaos(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes minutes")
 	}
-	faults, minutes := setting(t, "CALCO_CHAOS_FAULTS", 20), setting(t, "CALCO_CHAOS_MINUTES", 12)
+	faults, minutes := setting(t, "CALCO_CHAOS_FAULTS", 10), setting(t, "CALCO_CHAOS_MINUTES", 25)
 	seed := setting(t, "CALCO_CHAOS_SEED", everydaySeed)
 	t.Logf("to play this again: CALCO_CHAOS_SEED=%d CALCO_CHAOS_FAULTS=%d CALCO_CHAOS_MINUTES=%d make chaos", seed, faults, minutes)
 	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // it is to be repeatable
