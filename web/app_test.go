@@ -65,7 +65,7 @@ func newApp(t testing.TB, configure ...func(*Config)) *app {
 	a.store = a.openStore()
 	var err error
 	config := Config{
-		Accounts: a.store, Connections: a.store, Tasks: a.store, Ready: a.store.Ping, Log: slog.New(slog.NewTextHandler(a.log, nil)),
+		Accounts: a.store, Connections: a.store, Tasks: a.store, Ready: a.store.Ping, Log: a.log.debug(),
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	}
 	for _, c := range configure {
@@ -128,6 +128,11 @@ func (l *logBook) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
+}
+
+// debug logs all there is to say.
+func (l *logBook) debug() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // visitor is a browser that runs no scripts and follows no redirects.

@@ -1,20 +1,25 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
+	"calco/cloner/pgtools"
 	"calco/cloner/runner"
 	"calco/db/dbtest"
 	"calco/db/state"
 )
 
-// The passwords of the databases of a job appear nowhere, whatever becomes of it: in no page, no frame, no file, and no
-// line of the logs of the app and of its worker.
+// The passwords of the databases of a job appear nowhere, whatever becomes of it: in no page, no frame, no file, no line
+// of the logs of the app and of its worker, no command line, and not in a dump of the state database.
 func TestSecretsOfClones(t *testing.T) {
 	t.Parallel()
 	c := newClones(t, library)
@@ -31,7 +36,7 @@ func TestSecretsOfClones(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	worker := make(chan error, 1)
 	go func() {
-		worker <- runner.New(c.store, runner.Options{Log: slog.New(slog.NewTextHandler(c.log, nil))}).Run(ctx)
+		worker <- runner.New(c.store, runner.Options{Log: c.log.debug()}).Run(ctx)
 	}()
 	defer func() {
 		stop()
@@ -41,6 +46,9 @@ func TestSecretsOfClones(t *testing.T) {
 		for _, password := range hidden {
 			if password == "" || strings.Contains(c.log.String(), password) {
 				t.Errorf("the logs have %q", password)
+			}
+			if strings.Contains(dumpOf(t, c.database), password) {
+				t.Errorf("the state database has %q", password)
 			}
 		}
 	}()
@@ -81,6 +89,11 @@ func TestSecretsOfClones(t *testing.T) {
 	letGo := c.hold("book")
 	cut := c.create()
 	c.awaitWaiting()
+	for _, password := range hidden {
+		if line := pgDumpOf(t, cut); strings.Contains(line, password) {
+			t.Errorf("pg_dump is run as %q", line)
+		}
+	}
 	dbtest.Exec(t, c.sourceURL, `SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'calco/%'`)
 	task := c.awaitEnd(cut)
 	letGo()
@@ -88,4 +101,35 @@ func TestSecretsOfClones(t *testing.T) {
 	look(c.awaitEnd(c.create(c.confirm)), state.Completed)
 	look(c.awaitEnd(c.create(into(away))), state.Refused)
 	look(c.awaitEnd(c.create(into(stranger))), state.Refused)
+}
+
+// pgDumpOf is the command line of the pg_dump of a job, which runs.
+func pgDumpOf(t *testing.T, job string) string {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		return ""
+	}
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, name := range lines {
+		line, err := os.ReadFile(name) //nolint:gosec // a process may end
+		if err == nil && bytes.Contains(line, []byte("pg_dump")) && bytes.Contains(line, []byte("calco/"+job+"/")) {
+			return string(line)
+		}
+	}
+	t.Fatal("no pg_dump runs")
+	return ""
+}
+
+// dumpOf is all that a database holds.
+func dumpOf(t *testing.T, from string) string {
+	t.Helper()
+	pgDump, _, err := pgtools.Newest(t.Context(), "pg_dump")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dump, err := exec.CommandContext(t.Context(), pgDump, "--dbname="+from).Output() //nolint:gosec // of this machine
+	if err != nil || !bytes.Contains(dump, []byte("COPY public.connections")) {
+		t.Fatalf("a dump of %d bytes: %v", len(dump), err)
+	}
+	return string(dump)
 }

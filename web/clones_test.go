@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -154,61 +153,6 @@ func lacks(t testing.TB, got answer, text string) {
 	t.Helper()
 	if strings.Contains(got.body, text) {
 		t.Errorf("the page says %q:\n%.3000s", text, got.body)
-	}
-}
-
-// Every route of a job that is there, for everybody: all may look, its owner and admins, who see its databases, may act.
-func TestCloneAccess(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		route, status    string
-		signedOut        string
-		other, may       string // may: its owner, and an admin
-		changed, unmoved string // what the job is afterwards, if something was done and if not
-	}{
-		{"GET ", "queued", "303 /signin?return=%2Fclones%2FID", "200", "200", "queued", "queued"},
-		{"GET /events", "completed", "401", "200", "200", "completed", "completed"},
-		{"GET /tables", "queued", "303 /signin?return=%2Fclones%2FID%2Ftables", "200", "200", "queued", "queued"},
-		{"GET /log", "queued", "303 /signin?return=%2Fclones%2FID%2Flog", "200", "200", "queued", "queued"},
-		{"GET /report.json", "completed", "303 /signin?return=%2Fclones%2FID%2Freport.json", "200", "200", "completed", "completed"},
-		{"GET /report.json", "queued", "303 /signin?return=%2Fclones%2FID%2Freport.json", "404", "404", "queued", "queued"},
-		{"POST /cancel", "queued", "303 /signin", "403", "303 /clones/ID", "cancelled", "queued"},
-		{"POST /reconnect", "queued", "303 /signin", "403", "303 /clones/ID", "queued", "queued"},
-		{"POST /resume", "resumable", "303 /signin", "403", "303 /clones/ID", "queued", "failed"},
-		{"POST /resume", "failed", "303 /signin", "403", "303 /clones/ID", "failed", "failed"},
-		{"POST /resume", "queued", "303 /signin", "403", "303 /clones/ID", "queued", "queued"},
-		{"GET /retry", "queued", "303 /signin?return=%2Fclones%2FID%2Fretry", "403", "200", "queued", "queued"},
-		{"GET /retry", "failed", "303 /signin?return=%2Fclones%2FID%2Fretry", "403", "200", "failed", "failed"},
-		{"POST /retry", "queued", "303 /signin", "403", "303 /clones/ID/retry", "cancelled", "queued"},
-		{"POST /retry", "failed", "303 /signin", "403", "422", "failed", "failed"},
-		{"POST /again", "refused", "303 /signin", "403", "303 /clones/NEW", "refused, again queued", "refused"},
-	} {
-		t.Run(strings.ReplaceAll(tt.route, "/", "-")+", "+tt.status, func(t *testing.T) {
-			t.Parallel()
-			f := newCloneFixture(t)
-			for _, who := range []struct {
-				name    string
-				visitor *visitor
-				want    string
-			}{{"signed out", f.visitor(), tt.signedOut}, {"other", f.as(f.other), tt.other}, {"owner", f.as(f.owner), tt.may}, {"admin", f.as(f.admin), tt.may}} {
-				id := f.start()
-				f.query(`UPDATE connections SET shared = true RETURNING id`)
-				if tt.status != "queued" {
-					f.end(id, tt.status)
-				}
-				method, more, _ := strings.Cut(tt.route, " ")
-				got := who.visitor.do(method, clonePath(id)+more, nil, nil)
-				want(t, who.name, got, strings.NewReplacer("ID", id, "NEW", f.newest()).Replace(who.want))
-				after := tt.unmoved
-				if who.want == tt.may {
-					after = tt.changed
-				}
-				rows := f.query(fmt.Sprintf(`SELECT status FROM background_tasks WHERE id = '%s' UNION ALL SELECT 'again ' || status FROM background_tasks WHERE retry_of = '%[1]s'`, id))
-				if left := slices.Concat(rows...); strings.Join(left, ", ") != after {
-					t.Errorf("%s: the job is %v, want %s", who.name, left, after)
-				}
-			}
-		})
 	}
 }
 

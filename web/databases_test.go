@@ -53,45 +53,6 @@ func (v *visitor) fragment(path string, form ...string) answer {
 	return v.post(path, form...)
 }
 
-// Every route of a database, for everybody: what is private is not there for others, admins among them.
-func TestDatabaseAccess(t *testing.T) {
-	t.Parallel()
-	a := newApp(t)
-	owner := a.add(bob, state.RoleMember)
-	visitors := map[string]*visitor{
-		"owner": a.as(owner), "stranger": a.as(a.add(eve, state.RoleMember)), "admin": a.as(a.add(ada, state.RoleAdmin)), "signed out": a.visitor(),
-	}
-	for _, tt := range []struct {
-		route  string
-		shared bool
-		want   map[string]string // the owner's is the same either way
-	}{
-		{"GET ", false, map[string]string{"owner": "200", "stranger": "404", "admin": "404", "signed out": "303 /signin?return=%2Fdatabases%2FID"}},
-		{"GET ", true, map[string]string{"owner": "200", "stranger": "200", "admin": "200", "signed out": "303 /signin?return=%2Fdatabases%2FID"}},
-		{"POST ", false, map[string]string{"owner": "303 /databases", "stranger": "404", "admin": "404", "signed out": "303 /signin"}},
-		{"POST ", true, map[string]string{"owner": "303 /databases", "stranger": "403", "admin": "303 /databases", "signed out": "303 /signin"}},
-		{"POST /test", false, map[string]string{"owner": "200", "stranger": "404", "admin": "404", "signed out": "303 /signin"}},
-		{"POST /test", true, map[string]string{"owner": "200", "stranger": "200", "admin": "200", "signed out": "303 /signin"}},
-		{"POST /remove", false, map[string]string{"owner": "303 /databases", "stranger": "404", "admin": "404", "signed out": "303 /signin"}},
-		{"POST /remove", true, map[string]string{"owner": "303 /databases", "stranger": "403", "admin": "303 /databases", "signed out": "303 /signin"}},
-	} {
-		for who, status := range tt.want {
-			name := fmt.Sprintf("%s, shared %v, %s", tt.route, tt.shared, who)
-			c := a.save(state.Connection{OwnerID: owner.ID, Name: name, Shared: tt.shared}, "postgres://app@127.0.0.1:1/shop")
-			method, more, _ := strings.Cut(tt.route, " ")
-			got := visitors[who].do(method, at(c, more), nil, nil)
-			if method+more == "POST" {
-				got = visitors[who].post(at(c, ""), "name", name+" changed", "environment", "staging", "shared", "yes")
-			}
-			want(t, name, got, strings.ReplaceAll(status, "ID", fmt.Sprint(c.ID)))
-			changed := strings.HasPrefix(status, "303 /databases")
-			if left := a.query(fmt.Sprintf(`SELECT name FROM connections WHERE id = %d`, c.ID)); changed == (len(left) == 1 && left[0][0] == name) {
-				t.Errorf("%s: left is %v", name, left)
-			}
-		}
-	}
-}
-
 func TestDatabaseList(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)

@@ -112,6 +112,9 @@ func TestCloneExitCodes(t *testing.T) {
 			if got.code != c.code {
 				t.Fatalf("exit code %d, want %d\n%s%s", got.code, c.code, got.stdout, got.stderr)
 			}
+			if secret := secretOf(t, source); strings.Contains(got.stdout+got.stderr, secret) {
+				t.Errorf("it says the password:\n%s%s", got.stdout, got.stderr)
+			}
 			report := decode(t, got.stdout)
 			if report["status"] != string(c.status) {
 				t.Errorf("status %v, want %s", report["status"], c.status)

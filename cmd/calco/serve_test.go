@@ -193,6 +193,20 @@ func (s *service) awaitStatus(page, status string) (body string) {
 	return body
 }
 
+// secretOf is the password in a URL.
+func secretOf(t *testing.T, of string) string {
+	t.Helper()
+	u, err := url.Parse(of)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, there := u.User.Password()
+	if !there {
+		t.Fatal("the URL has no password")
+	}
+	return secret
+}
+
 // folder is where the private server may be: its user must get there.
 func folder(t *testing.T) string {
 	t.Helper()
@@ -218,11 +232,7 @@ func TestServe(t *testing.T) {
 	if got := dbtest.Query(t, target, `SELECT count(*) FROM book`)[0][0]; got != "1000" {
 		t.Errorf("%s books", got)
 	}
-	u, err := url.Parse(source)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if secret, _ := u.User.Password(); secret == "" || strings.Contains(s.said.String(), secret) {
+	if secret := secretOf(t, source); strings.Contains(s.said.String(), secret) {
 		t.Errorf("the password %q is in the log:\n%s", secret, s.said)
 	}
 	if code := s.stop(syscall.SIGTERM); code != 0 {
