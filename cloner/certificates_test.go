@@ -103,7 +103,7 @@ func TestPastedCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := source.CheckRemote(); err != nil {
+	if err := source.CheckRemote(nil); err != nil {
 		t.Error(err)
 	}
 	report, err := Clone(t.Context(), Spec{Source: source, Target: URL(dbtest.Database(t))}, Options{})

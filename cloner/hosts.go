@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +21,9 @@ import (
 // admin's may lead anywhere, and a member's neither to a socket nor to an address of reserved. The zero value has no rules.
 type HostPolicy struct {
 	Allow, Deny []HostRule
+
+	// Certificates is the folder whose files URLs may name as certificates and keys, everybody's. Empty: none may.
+	Certificates string
 
 	// Lookup and Dial, where they are set, take the place of the system's resolver and network.
 	Lookup func(ctx context.Context, host string) ([]string, error)
@@ -120,6 +124,37 @@ func (h *Hosts) Check(u URL) error {
 		forbidden = &forbiddenError{host}
 	}
 	return forbidden
+}
+
+// checkFiles refuses a URL that names files outside the folder that the operator allows.
+func (h *Hosts) checkFiles(c conninfo) error {
+	if h == nil {
+		return nil
+	}
+	for _, key := range fileKeywords {
+		switch folder := h.policy.Certificates; {
+		case !c.namesFile(key) || folder != "" && within(folder, c[key]):
+		case folder == "":
+			return fmt.Errorf("it names a file with %s, and no file of the machine that Calco runs on is read for a saved database; leave %s out", key, key)
+		default:
+			return fmt.Errorf("it names a file with %s that is not in %s, the only folder whose files are read for a saved database", key, folder)
+		}
+	}
+	return nil
+}
+
+// within tells whether a file is in a folder or below it, wherever symbolic links lead.
+func within(folder, file string) bool {
+	root, err := filepath.EvalSymlinks(folder)
+	if err != nil || !filepath.IsAbs(file) {
+		return false
+	}
+	target, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return false
+	}
+	inside, err := filepath.Rel(root, target)
+	return err == nil && filepath.IsLocal(inside)
 }
 
 func named(rules []HostRule, name string) bool {

@@ -53,17 +53,18 @@ func (u URL) Check() error {
 	return err
 }
 
-// CheckRemote is Check for a URL that came through the web: it may not name a file of the machine that Calco runs on, which
-// is not its user's to have read. Which hosts it may lead to, Hosts say.
-func (u URL) CheckRemote() error {
+// CheckRemote is Check for a URL that came through the web: of the files of the machine that Calco runs on, which are not
+// its user's to have read, it may name those alone that hosts allows. Where it may lead, Hosts.Check says.
+func (u URL) CheckRemote(hosts *Hosts) error {
 	c, err := parseConninfo(string(u))
 	if err != nil {
 		return err
 	}
-	for _, key := range fileKeywords {
-		if c.namesFile(key) {
-			return fmt.Errorf("it names a file with %s, and no file of the machine that Calco runs on is read for a saved database; leave %s out", key, key)
-		}
+	if hosts == nil {
+		hosts = &Hosts{}
+	}
+	if err := hosts.checkFiles(c); err != nil {
+		return err
 	}
 	for host := range strings.SplitSeq(c["host"], ",") {
 		if host == "" || host[0] == '@' { // pg_dump would take it for a socket
@@ -88,11 +89,14 @@ func (u URL) Endpoint() Endpoint {
 	return Endpoint{Address: c.address(), Database: c["dbname"], User: c["user"]}
 }
 
-// Config is what pgx needs to connect as the URL says, to a host of hosts. Nothing is taken from elsewhere, and the error
+// Config is what pgx needs to connect as the URL says, to a host of hosts and with files that it allows. Nothing is taken from elsewhere, and the error
 // quotes nothing. Queries through it prepare nothing, which poolers may not take.
 func (u URL) Config(applicationName string, hosts *Hosts) (*pgx.ConnConfig, error) {
 	c, err := parseConninfo(string(u))
 	if err != nil {
+		return nil, err
+	}
+	if err := hosts.checkFiles(c); err != nil {
 		return nil, err
 	}
 	config, err := c.forPgx(applicationName)

@@ -54,9 +54,59 @@ func TestCheckRemote(t *testing.T) {
 		{"postgres://u@h/d?service=x", "parameter"},
 		{"postgres://u@h/d?hostaddr=127.0.0.1", "parameter"},
 	} {
-		err := URL(tt.url).CheckRemote()
+		err := URL(tt.url).CheckRemote(nil)
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", tt.url, err, tt.want)
+		}
+	}
+}
+
+// The files of one folder may be read where the operator allows it, and no others, whatever leads out of it. No connection
+// of a saved database is made with others, whoever asks for it.
+func TestFilesOfFolder(t *testing.T) {
+	t.Parallel()
+	outside, folder := t.TempDir(), t.TempDir()
+	for _, file := range []string{filepath.Join(outside, "secret"), filepath.Join(folder, "ca.pem"), filepath.Join(folder, "in", "ca.pem")} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, []byte(newAuthority(t).pem), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inside := filepath.Join(t.TempDir(), "link") // to the folder, which may itself be named by a link
+	if err := errors.Join(os.Symlink(filepath.Join(outside, "secret"), filepath.Join(folder, "out")), os.Symlink(folder, inside)); err != nil {
+		t.Fatal(err)
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	relative, err := filepath.Rel(here, filepath.Join(folder, "ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		folder, file string
+		may          bool
+	}{
+		{folder, folder + "/ca.pem", true},
+		{folder, folder + "/in/ca.pem", true},
+		{folder, folder + "/in/../ca.pem", true},
+		{folder, inside + "/ca.pem", true},
+		{inside, folder + "/ca.pem", true},
+		{folder, folder + "/../" + filepath.Base(outside) + "/secret", false},
+		{folder, outside + "/secret", false},
+		{folder, folder + "/out", false},
+		{folder, folder + "/missing", false},
+		{folder, relative, false},
+		{filepath.Join(folder, "in"), folder + "/ca.pem", false},
+		{"", folder + "/ca.pem", false},
+	} {
+		u := URL("postgres://u:p@127.0.0.1:1/d?sslmode=verify-full&sslrootcert=" + url.QueryEscape(tt.file))
+		hosts := HostPolicy{Certificates: tt.folder}.Of(true)
+		if err := u.CheckRemote(hosts); (err == nil) != tt.may {
+			t.Errorf("%s, with %s allowed: %v", tt.file, tt.folder, err)
+		}
+		if _, err := u.Config("a", hosts); (err == nil) != tt.may {
+			t.Errorf("connect with %s, with %s allowed: %v", tt.file, tt.folder, err)
 		}
 	}
 }

@@ -37,17 +37,17 @@ type databaseForm struct {
 func (f databaseForm) certified() bool { return f.authority+f.certificate+f.key != "" }
 
 // readDatabase parses the form of a request.
-func readDatabase(c echo.Context) (databaseForm, error) {
+func (s *Server) readDatabase(c echo.Context) (databaseForm, error) {
 	typed, err := c.FormParams()
 	if err != nil {
 		return databaseForm{}, errInvalid
 	}
-	return parseDatabase(typed), nil
+	return parseDatabase(typed, s.connections.HostsOf(currentUser(c))), nil
 }
 
 // parseDatabase parses a form. What is wrong with the way to the database stands in the errors of what it returns, and
 // the URL is then empty; the rest is check's.
-func parseDatabase(typed url.Values) databaseForm {
+func parseDatabase(typed url.Values, hosts *cloner.Hosts) databaseForm {
 	text := func(name string) string { return strings.TrimSpace(typed.Get(name)) }
 	f := databaseForm{seen: views.DatabaseForm{
 		Name: text("name"), Way: typed.Get("way"), Environment: typed.Get("environment"),
@@ -69,14 +69,14 @@ func parseDatabase(typed url.Values) databaseForm {
 		f.url = cloner.URL(typedURL)
 	}
 	if f.url != "" {
-		f.checkURL()
+		f.checkURL(hosts)
 	}
 	return f
 }
 
 // checkURL sees to it that only a URL that can be used remains.
-func (f *databaseForm) checkURL() {
-	err := f.url.CheckRemote()
+func (f *databaseForm) checkURL(hosts *cloner.Hosts) {
+	err := f.url.CheckRemote(hosts)
 	if len(f.url) > maxURL {
 		err = errors.New("it is too long")
 	}

@@ -29,7 +29,7 @@ func TestURLOfFields(t *testing.T) {
 			f := parseDatabase(url.Values{
 				"way": {"fields"}, "host": {tt.host}, "port": {tt.port}, "database": {tt.database}, "user": {tt.user},
 				"password": {tt.password}, "tls": {"require"},
-			})
+			}, nil)
 			if f.wrong() {
 				t.Fatalf("got errors %v %q", f.seen.Errors, f.seen.BadURL)
 			}
@@ -56,7 +56,7 @@ func TestTLSModes(t *testing.T) {
 		{"verify-full", "sslmode=verify-full&sslrootcert=system"},
 		{"disable&host=elsewhere", "sslmode=prefer"},
 	} {
-		f := parseDatabase(url.Values{"host": {"db"}, "database": {"shop"}, "user": {"app"}, "tls": {tt.typed}})
+		f := parseDatabase(url.Values{"host": {"db"}, "database": {"shop"}, "user": {"app"}, "tls": {tt.typed}}, nil)
 		if _, got, _ := strings.Cut(string(f.url), "?"); got != tt.want {
 			t.Errorf("%q: got %q, want %q", tt.typed, got, tt.want)
 		}
@@ -95,7 +95,7 @@ func TestParseDatabaseErrors(t *testing.T) {
 		{"too long a URL", url.Values{"url": {"postgres://app@db/" + strings.Repeat("x", maxURL)}}, "", "too long"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := parseDatabase(tt.typed)
+			f := parseDatabase(tt.typed, nil)
 			if f.url != "" || !f.wrong() {
 				t.Errorf("got the URL of %v", f.url)
 			}
@@ -133,7 +133,7 @@ func TestWay(t *testing.T) {
 					typed[name] = v
 				}
 			}
-			f := parseDatabase(typed)
+			f := parseDatabase(typed, nil)
 			got := ""
 			if f.url != "" {
 				got = f.url.String()
@@ -180,7 +180,7 @@ func TestProtects(t *testing.T) {
 		{"protected production, opened by an admin", saved(state.Production, true), admin, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := parseDatabase(tt.typed).protects(tt.saved, tt.user)
+			got, err := parseDatabase(tt.typed, nil).protects(tt.saved, tt.user)
 			if got != tt.want || errors.Is(err, errForbidden) != tt.forbidden {
 				t.Errorf("got %v, %v; want %v, forbidden %v", got, err, tt.want, tt.forbidden)
 			}
@@ -193,7 +193,7 @@ func TestFormReachesNothingOfTheMachine(t *testing.T) {
 	for _, typed := range []string{
 		"postgres://u:p@127.0.0.1/x?sslrootcert=/dev/zero", "postgres://u:p@h/x?sslkey=/etc/calco/key",
 	} {
-		f := parseDatabase(url.Values{"way": {"url"}, "url": {typed}})
+		f := parseDatabase(url.Values{"way": {"url"}, "url": {typed}}, nil)
 		if f.seen.BadURL == "" || f.url != "" {
 			t.Errorf("%s can be used", typed)
 		}
@@ -203,12 +203,12 @@ func TestFormReachesNothingOfTheMachine(t *testing.T) {
 // What is pasted goes into the URL, which never comes back.
 func TestPastedPEM(t *testing.T) {
 	for _, tt := range []struct{ name, field string }{{"authority", "authority"}, {"certificate", "certificate"}, {"key", "certificate"}} {
-		f := parseDatabase(url.Values{"url": {"postgres://app@db/shop"}, tt.name: {"-----BEGIN canary"}})
+		f := parseDatabase(url.Values{"url": {"postgres://app@db/shop"}, tt.name: {"-----BEGIN canary"}}, nil)
 		if f.url != "" || f.seen.Errors[tt.field] == "" || !f.seen.Retype {
 			t.Errorf("%s: %v, %v", tt.name, f.url, f.seen)
 		}
 	}
-	f := parseDatabase(url.Values{"key": {"-----BEGIN canary"}})
+	f := parseDatabase(url.Values{"key": {"-----BEGIN canary"}}, nil)
 	f.check(state.Connection{ID: 1})
 	if f.seen.Errors["url"] == "" {
 		t.Error("a key without a URL is taken, and gets lost")

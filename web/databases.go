@@ -43,7 +43,7 @@ func (s *Server) showNewDatabase(c echo.Context) error {
 }
 
 func (s *Server) addDatabase(c echo.Context) error {
-	f, err := readDatabase(c)
+	f, err := s.readDatabase(c)
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (s *Server) changeDatabase(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	f, err := readDatabase(c)
+	f, err := s.readDatabase(c)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ const testPatience = 30 * time.Second
 
 // testNewDatabase connects to what is typed, before it is saved.
 func (s *Server) testNewDatabase(c echo.Context) error {
-	f, err := readDatabase(c)
+	f, err := s.readDatabase(c)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (s *Server) testDatabase(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	f, err := readDatabase(c)
+	f, err := s.readDatabase(c)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (s *Server) testTyped(c echo.Context, f databaseForm, hosts *cloner.Hosts, 
 // inspect connects, and says what came of it with the status of the answer. That a database cannot be reached is an
 // answer too. What a saved database is found to be is kept with it; one that is not saved has the id 0.
 func (s *Server) inspect(c echo.Context, url cloner.URL, hosts *cloner.Hosts, id int64, protected bool) (views.DatabaseTest, int, error) {
-	if err := url.CheckRemote(); err != nil { // it was saved before such URLs were refused
+	if err := url.CheckRemote(hosts); err != nil { // it was saved before such URLs were refused
 		return views.DatabaseTest{Problem: "databases.url.unusable", Why: err.Error() + "."}, http.StatusUnprocessableEntity, nil
 	}
 	end, problem := s.testers.begin(currentUser(c).ID)

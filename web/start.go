@@ -349,7 +349,7 @@ func (s *Server) look(c echo.Context, id int64, fault string, ask func(context.C
 	if err != nil {
 		return nil, err
 	}
-	if err := u.CheckRemote(); err != nil { // it was saved before such URLs were refused
+	if err := u.CheckRemote(hosts); err != nil { // it was saved before such URLs were refused
 		return []views.CloneReason{{Text: views.T(request, "databases.url.unusable"), Hint: err.Error() + "."}}, nil
 	}
 	ctx, cancel := context.WithTimeout(request, testPatience)

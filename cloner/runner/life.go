@@ -171,10 +171,14 @@ func (l *life) refusal(ctx context.Context) (*cloner.Reason, error) {
 	if reason := cmp.Or(l.job.SourceStands.reason(cloner.Source), l.job.TargetStands.reason(cloner.Target)); reason != nil {
 		return reason, nil
 	}
-	for side, url := range map[cloner.Side]cloner.URL{cloner.Source: spec.Source, cloner.Target: spec.Target} {
-		if err := url.CheckRemote(); err != nil { // it was saved before such URLs were refused
+	for _, end := range []struct {
+		side  cloner.Side
+		url   cloner.URL
+		hosts *cloner.Hosts
+	}{{cloner.Source, spec.Source, spec.SourceHosts}, {cloner.Target, spec.Target, spec.TargetHosts}} {
+		if err := end.url.CheckRemote(end.hosts); err != nil { // it was saved before such URLs were refused
 			return &cloner.Reason{
-				Code: cloner.ReasonURL, Side: side, Text: fmt.Sprintf("The URL of the %s cannot be used: %v.", side, err),
+				Code: cloner.ReasonURL, Side: end.side, Text: fmt.Sprintf("The URL of the %s cannot be used: %v.", end.side, err),
 				Hint: "Change the saved database, then start a new clone.",
 			}, nil
 		}
