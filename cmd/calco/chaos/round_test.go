@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -318,7 +319,11 @@ func (r *round) goOn(p page) error {
 		r.tally.resumed(err == nil)
 		return err
 	}
-	retry := "/clones/" + r.job() + "/retry"
+	return r.confirm("/clones/" + r.job() + "/retry")
+}
+
+// confirm tries again on a target that is cleaned of what the page of a retry shows.
+func (r *round) confirm(retry string) error {
 	shown, err := r.browser.shown(retry)
 	if err != nil {
 		return err
@@ -346,7 +351,11 @@ func (r *round) askAgain() error {
 	if err := conn.QueryRow(ctx, `SELECT to_regnamespace('_calco') IS NOT NULL`).Scan(&begun); err != nil || begun || len(r.strikes) == 0 {
 		return errors.Join(errBegun, err)
 	}
-	return r.follow(r.browser.press("/clones/"+r.job()+"/again", nil))
+	to, err := r.browser.press("/clones/"+r.job()+"/again", nil)
+	if err == nil && strings.HasSuffix(to, "/retry") { // what it cleans is to be confirmed once more
+		return r.confirm(to)
+	}
+	return r.follow(to, err)
 }
 
 // follow goes on with the job that a form led to.
