@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -279,6 +280,9 @@ func (r *run) closeSides() {
 func (r *run) warn(text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if slices.Contains(r.report.Warnings, text) {
+		return
+	}
 	r.report.Warnings = append(r.report.Warnings, text)
 	r.meter.warn(text)
 }

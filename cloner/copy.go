@@ -23,7 +23,7 @@ func (r *run) copyRows(ctx context.Context, q *partQueue, g *graph) error {
 		eg.Go(func() error {
 			l, err := r.openLane(ctx)
 			if sqlState(err) == tooManyConnections { // the others carry on
-				r.warn(fmt.Sprintf("A lane less: %v", err))
+				r.warn("A lane less: " + lossReason(err))
 				return nil
 			}
 			if err != nil {

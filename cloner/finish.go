@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -308,10 +309,12 @@ func (r *run) inParallel(ctx context.Context, items []string, do func(context.Co
 		todo <- b
 	}
 	close(todo)
-	for range min(r.lanes, len(batches)) {
+	var sharing atomic.Int32
+	sharing.Store(int32(min(r.lanes, len(batches)))) //nolint:gosec // a small number
+	for range sharing.Load() {
 		eg.Go(func() error {
-			s, err := r.openTarget(ctx)
-			if err != nil {
+			s, err := r.openShared(ctx, &sharing, func() bool { return false })
+			if s == nil {
 				return err
 			}
 			defer s.close()

@@ -200,6 +200,29 @@ func (g *graph) free(n *node, mine map[int64]bool) bool {
 func (g *graph) finish(batch []*node) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.unlock(batch)
+	for _, n := range batch {
+		g.left--
+		for _, m := range n.next {
+			g.satisfy(m)
+		}
+	}
+	g.changed.Broadcast()
+}
+
+// giveBack returns a batch of which nothing was done, for others to take.
+func (g *graph) giveBack(batch []*node) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.unlock(batch)
+	for _, n := range batch {
+		g.push(n)
+	}
+	g.changed.Broadcast()
+}
+
+// unlock must be called with mu held.
+func (g *graph) unlock(batch []*node) {
 	freed := map[int64]bool{}
 	for _, n := range batch {
 		for _, l := range n.locks {
@@ -213,12 +236,14 @@ func (g *graph) finish(batch []*node) {
 				g.held[l.root]--
 			}
 		}
-		g.left--
-		for _, m := range n.next {
-			g.satisfy(m)
-		}
 	}
-	g.changed.Broadcast()
+}
+
+// rowsCome tells whether the rows of some table are still to come.
+func (g *graph) rowsCome() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.coming) > 0
 }
 
 // wake makes all callers of take look at their ctx.

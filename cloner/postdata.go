@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -274,14 +275,16 @@ func (r *run) build(ctx context.Context, g *graph) error {
 	eg, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, g.wake)
 	defer stop()
+	var builders atomic.Int32
+	builders.Store(int32(r.lanes)) //nolint:gosec // a small number
 	for range r.lanes {
-		eg.Go(func() error { return r.runBuilder(ctx, g) })
+		eg.Go(func() error { return r.runBuilder(ctx, g, &builders) })
 	}
 	return eg.Wait()
 }
 
 // runBuilder makes batches on a session of its own, opened when there is a first one.
-func (r *run) runBuilder(ctx context.Context, g *graph) error {
+func (r *run) runBuilder(ctx context.Context, g *graph, builders *atomic.Int32) error {
 	var s *session
 	for {
 		batch := g.take(ctx)
@@ -291,7 +294,8 @@ func (r *run) runBuilder(ctx context.Context, g *graph) error {
 		}
 		if s == nil {
 			var err error
-			if s, err = r.openTarget(ctx); err != nil {
+			if s, err = r.openShared(ctx, builders, g.rowsCome); s == nil {
+				g.giveBack(batch)
 				return err
 			}
 		}
@@ -341,6 +345,31 @@ func (r *run) makeBatch(ctx context.Context, s *session, batch []*node) error {
 		}
 	}
 	return nil
+}
+
+// lastTries is how often a connection is asked for that others have given back: a server takes a moment to notice.
+const lastTries = 5
+
+// openShared opens a session on the target for one of several that share work. Where the target has no connection for it,
+// the session is nil, and the others carry on. The last of them keeps asking while lanes have connections to give back.
+func (r *run) openShared(ctx context.Context, sharing *atomic.Int32, lanes func() bool) (*session, error) {
+	for tries := 1; ; {
+		s, err := r.openTarget(ctx)
+		if sqlState(err) != tooManyConnections || tries == lastTries {
+			return s, err
+		}
+		if sharing.Add(-1) > 0 {
+			r.warn("A session less on the target: " + lossReason(err))
+			return nil, nil
+		}
+		sharing.Add(1)
+		if !lanes() {
+			tries++
+		}
+		if pause(ctx, firstWait) != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // openTarget opens a session that writes on the target.

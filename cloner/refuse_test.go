@@ -898,6 +898,43 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
+// Connections that are gone when the rows begin to go stop neither the lanes that have theirs nor what is built beside them,
+// and nothing is begun anew.
+func TestRefusedConnections(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Cluster(t, nil)
+	source, target := newDatabase(t, server, "s", ""), newDatabase(t, server, "t", "")
+	dbtest.Exec(t, source, "CREATE ROLE boss LOGIN PASSWORD 'x'; ALTER DATABASE s OWNER TO boss; ALTER DATABASE t OWNER TO boss; GRANT pg_monitor TO boss")
+	dbtest.Exec(t, as(t, source, "boss", "x"), "CREATE SCHEMA a; DO $$ BEGIN FOR i IN 1..20 LOOP EXECUTE format('CREATE TABLE a.t%s AS SELECT n FROM generate_series(1, 100) n; CREATE INDEX ON a.t%1$s (n)', i); END LOOP; END $$")
+	spec := Spec{Source: URL(as(t, source, "boss", "x")), Target: URL(as(t, target, "boss", "x")), Lanes: 8, Schemas: []string{"a"}, Clean: true}
+	for _, limit := range []int{3, 4, 6} { // two are open when it begins to hold
+		dbtest.Exec(t, source, "ALTER DATABASE t CONNECTION LIMIT 50")
+		release := hold(t, source, "BEGIN; LOCK TABLE a.t1")
+		var m Meter
+		ended := make(chan Report, 1)
+		spec := confirmed(t, spec)
+		go func() {
+			report, err := Clone(t.Context(), spec, Options{Meter: &m})
+			if err != nil {
+				t.Error(err)
+			}
+			ended <- report
+		}()
+		await(t, source, "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE NOT granted AND datname = current_database())")
+		dbtest.Exec(t, source, fmt.Sprintf("ALTER DATABASE t CONNECTION LIMIT %d", limit))
+		release()
+		report := <-ended
+		for _, want := range []string{"A lane less: too many connections", "A session less on the target: too many connections"} {
+			if !slices.ContainsFunc(report.Warnings, func(w string) bool { return strings.HasPrefix(w, want) }) {
+				t.Errorf("limit %d: %s, warnings %q, want %q", limit, report.Status, report.Warnings, want)
+			}
+		}
+		if i := slices.IndexFunc(m.Since(0).Events, func(e Event) bool { return e.Kind == EventRetry }); i >= 0 {
+			t.Errorf("limit %d: %+v", limit, m.Since(0).Events[i])
+		}
+	}
+}
+
 // Where a server has no connections for as many lanes there are fewer, and the log says so: one that was refused stopped the
 // whole clone for ten minutes.
 func TestFewerLanes(t *testing.T) {
