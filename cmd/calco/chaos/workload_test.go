@@ -70,22 +70,28 @@ func (w *writer) write(ctx context.Context, url string) {
 			continue
 		}
 		for ctx.Err() == nil && !conn.IsClosed() {
-			sql := w.transaction()
-			_, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol)
-			switch {
-			case err == nil:
-				w.load.made.Add(1)
-			case !conn.IsClosed():
-				if code := sqlState(err); code != "40P01" && code != "57P01" && code != "57P02" && code != "57P03" { // deadlock, shutdown
-					w.load.fail(fmt.Errorf("%w in %s", err, sql))
-				}
-				_, _ = conn.Exec(ctx, "ROLLBACK") // a closed connection is noticed above
-			}
+			w.transact(ctx, conn)
 			pause(ctx, time.Duration(2+w.random.IntN(15))*time.Millisecond)
 		}
 		closing, cancel := context.WithTimeout(context.Background(), time.Second)
 		_ = conn.Close(closing)
 		cancel()
+	}
+}
+
+// transact sends one transaction. Its end by stop, a crash or a deadlock is no failure.
+func (w *writer) transact(ctx context.Context, conn *pgx.Conn) {
+	sql := w.transaction()
+	_, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol)
+	switch {
+	case err == nil:
+		w.load.made.Add(1)
+	case ctx.Err() != nil: // before the transaction was sent it leaves the connection open
+	case !conn.IsClosed():
+		if code := sqlState(err); code != "40P01" && code != "57P01" && code != "57P02" && code != "57P03" { // deadlock, shutdown
+			w.load.fail(fmt.Errorf("%w in %s", err, sql))
+		}
+		_, _ = conn.Exec(ctx, "ROLLBACK") // a closed connection is noticed by the caller
 	}
 }
 
@@ -270,5 +276,23 @@ func TestWorkload(t *testing.T) {
 		if changed := before[name] != after[name]; changed != (strings.HasPrefix(name, "bank.") && name != "bank.totals") {
 			t.Errorf("%s changed: %v", name, changed)
 		}
+	}
+}
+
+// TestWorkloadStopsBetweenTransactions stops after a writer looked whether it goes on, and before it sends.
+func TestWorkloadStopsBetweenTransactions(t *testing.T) {
+	t.Parallel()
+	conn, err := pgx.Connect(t.Context(), sketched(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background()) //nolint:errcheck // it has answered
+	ctx, cancel := context.WithCancel(t.Context())
+	load := &workload{cancel: cancel}
+	one := &writer{id: 1, size: sketch, random: rand.New(rand.NewPCG(1, 1)), load: load} //nolint:gosec // it is to be repeatable
+	cancel()
+	one.transact(ctx, conn)
+	if err := load.stop(); err != nil {
+		t.Error(err)
 	}
 }
