@@ -51,6 +51,35 @@ func TestCleanSaysWhoIsInTheWay(t *testing.T) {
 	}
 }
 
+// TestPreparedTransactionInTheWay has a name, though no process.
+func TestPreparedTransactionInTheWay(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Cluster(t, map[string]string{"max_prepared_transactions": "2"})
+	target := newDatabase(t, server, "t", "")
+	dbtest.Exec(t, target, "CREATE TABLE t (id int); CREATE TABLE u (id int)")
+	dbtest.Exec(t, target, "BEGIN; SAVEPOINT a; INSERT INTO t VALUES (1); RELEASE a; INSERT INTO t VALUES (2); PREPARE TRANSACTION 'half'")
+	want := regexp.MustCompile(`^the prepared transaction 'half' \(role postgres\), since 20.* UTC$`)
+	for range 2 {
+		s, err := dial(t.Context(), Target, URL(target), nil, "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		holders, err := readHolders(t.Context(), s)
+		s.close()
+		if err != nil || len(holders) != 1 {
+			t.Fatalf("%v, %v", holders, err)
+		}
+		for _, of := range holders {
+			if len(of) != 1 || !want.MatchString(of[0].String()) {
+				t.Errorf("in the way: %q", of)
+			}
+		}
+		if err := server.Restart(t.Context()); err != nil { // which gives it another virtual transaction
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestCleanGivesUp when nobody lets go of the lock, and can go on later.
 func TestCleanGivesUp(t *testing.T) {
 	t.Parallel()

@@ -126,7 +126,9 @@ const (
 	targetALane       = 2
 )
 
-// freeSQL is how many more connections the role may open, as far as it can be told.
+// freeSQL is how many more connections the role may open, as far as it can be told. Of the sessions of others a role without
+// pg_monitor sees neither kind nor state, only that they have a database and a role, as a few background workers do too.
+// https://www.postgresql.org/docs/current/monitoring-stats.html
 const freeSQL = `
 	SELECT CASE WHEN r.rolsuper THEN current_setting('max_connections')::int - used.all
 	            ELSE least(current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
@@ -135,7 +137,7 @@ const freeSQL = `
 	                       CASE WHEN d.datconnlimit >= 0 THEN d.datconnlimit - used.database END) END::int
 	FROM pg_roles r, pg_database d,
 	     (SELECT count(*) AS all, count(*) FILTER (WHERE usename = current_user) AS role, count(*) FILTER (WHERE datname = current_database()) AS database
-	      FROM pg_stat_activity WHERE backend_type = 'client backend') used
+	      FROM pg_stat_activity WHERE coalesce(backend_type, 'client backend') = 'client backend' AND datid IS NOT NULL AND usesysid IS NOT NULL) used
 	WHERE r.rolname = current_user AND d.datname = current_database()`
 
 // fitLanes makes do with fewer lanes where the servers have no connections for as many: one that is refused would stop the

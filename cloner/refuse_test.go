@@ -941,11 +941,26 @@ func TestFewerLanes(t *testing.T) {
 	t.Parallel()
 	server := dbtest.Cluster(t, nil)
 	source, target := newDatabase(t, server, "s", ""), newDatabase(t, server, "t", "")
-	dbtest.Exec(t, source, "CREATE ROLE boss LOGIN PASSWORD 'x'; ALTER DATABASE s OWNER TO boss; ALTER DATABASE t OWNER TO boss; ALTER DATABASE t CONNECTION LIMIT 6; GRANT pg_monitor TO boss")
+	dbtest.Exec(t, source, "CREATE ROLE boss LOGIN PASSWORD 'x'; ALTER DATABASE s OWNER TO boss; ALTER DATABASE t OWNER TO boss")
 	dbtest.Exec(t, as(t, source, "boss", "x"), "CREATE SCHEMA a; DO $$ BEGIN FOR i IN 1..20 LOOP EXECUTE format('CREATE TABLE a.t%s AS SELECT n FROM generate_series(1, 100) n; CREATE INDEX ON a.t%1$s (n)', i); END LOOP; END $$")
 	spec := Spec{Source: URL(as(t, source, "boss", "x")), Target: URL(as(t, target, "boss", "x")), Lanes: 8, Schemas: []string{"a"}}
-	r := mustComplete(t, spec)
-	if !slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.HasPrefix(w, "2 lanes instead of 8: ") }) {
-		t.Errorf("warnings %q", r.Warnings)
+	for _, limit := range []struct {
+		connections, others int
+		monitor             string
+	}{{6, 0, "GRANT pg_monitor TO"}, {8, 2, "GRANT pg_monitor TO"}, {8, 2, "REVOKE pg_monitor FROM"}} {
+		dbtest.Exec(t, source, fmt.Sprintf("ALTER DATABASE t CONNECTION LIMIT %d; %s boss", limit.connections, limit.monitor))
+		dbtest.Exec(t, target, "DROP SCHEMA IF EXISTS a CASCADE")
+		var release []func()
+		for range limit.others {
+			release = append(release, hold(t, target, "SELECT"))
+		}
+		await(t, source, fmt.Sprintf("SELECT count(*) = %d FROM pg_stat_activity WHERE datname = 't'", limit.others))
+		r := mustComplete(t, spec)
+		for _, end := range release {
+			end()
+		}
+		if !slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.HasPrefix(w, "2 lanes instead of 8: ") }) {
+			t.Errorf("%+v: warnings %q", limit, r.Warnings)
+		}
 	}
 }
