@@ -177,7 +177,7 @@ func noGoroutines(t *testing.T, do func()) {
 	t.Helper()
 	label := NewJob()
 	pprof.Do(context.Background(), pprof.Labels("clone", label), func(context.Context) { do() })
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	for {
 		var all bytes.Buffer

@@ -40,6 +40,9 @@ type Options struct {
 
 	// notify, set by tests, is told of each phase as it begins.
 	notify func(Phase)
+
+	// silence, set by tests, is instead of preflightPatience.
+	silence time.Duration
 }
 
 // DefaultPatience is long enough for a server to come back from a crash.

@@ -372,7 +372,7 @@ func await(t testing.TB, url, sql string) {
 		t.Fatal(err)
 	}
 	defer c.Close(context.Background()) //nolint:errcheck // it was only read
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	for pause(ctx, 5*time.Millisecond) == nil {
 		results, err := c.Exec(ctx, sql).ReadAll()

@@ -110,15 +110,17 @@ func (w *lockWait) describe(o targetObject, h lockHolder) string {
 	return text
 }
 
-// endHolder ends a session that is in the way, if that is wanted and allowed.
+// endHolder ends a session that is in the way, if that is wanted and allowed, and it still is: its number may be another's
+// by now.
 func (r *run) endHolder(ctx context.Context, w *lockWait, o targetObject, h lockHolder) (bool, error) {
 	if !r.spec.EndBlockers || h.PID == 0 || w.denied[h.PID] {
 		return false, nil
 	}
 	ended, err := one[int](ctx, r.control, `
+		WITH holder AS (`+lockHoldersSQL+`)
 		SELECT count(*) FILTER (WHERE pg_terminate_backend(pid))
 		FROM pg_stat_activity
-		WHERE pid = $1 AND usesysid IS NOT NULL AND pid IN (SELECT pid FROM pg_locks WHERE granted)`, h.PID)
+		WHERE pid = $1 AND usesysid IS NOT NULL AND pid IN (SELECT pid FROM holder WHERE class = $2 AND oid = $3)`, h.PID, h.Class, h.OID)
 	if sqlState(err) == "42501" {
 		w.denied[h.PID] = true
 		r.warn(fmt.Sprintf("The role %s may not end %s, which is in the way of the drop of %s.", r.targetFacts.Role, h, o))

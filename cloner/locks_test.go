@@ -28,7 +28,7 @@ func TestCleanSaysWhoIsInTheWay(t *testing.T) {
 		_, err := Clone(t.Context(), spec, Options{Meter: &m})
 		ended <- err
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	says := regexp.MustCompile(`^Waiting for locks on the target\. .*table public\.t is in use by session \d+ \(reporter, role postgres\), since 20.* UTC.*\.$`)
 	for p := (Progress{}); p.Trouble == nil || !says.MatchString(p.Trouble.Text); p = m.Progress() {
@@ -124,5 +124,36 @@ func TestEndBlockers(t *testing.T) {
 	}
 	if got := dbtest.Query(t, target, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'idle' AND datname = current_database()"); got[0][0] != "0" {
 		t.Error("the session goes on")
+	}
+}
+
+// TestEndsOnlyHolders leaves a session alone that uses something else by now, such as one that has got the number of another.
+func TestEndsOnlyHolders(t *testing.T) {
+	t.Parallel()
+	target := dbtest.Database(t)
+	dbtest.Exec(t, target, "CREATE TABLE t (id int); CREATE TABLE u (id int)")
+	hold(t, target, "BEGIN; LOCK TABLE t IN ACCESS SHARE MODE")
+	s, err := dial(t.Context(), Target, URL(target), nil, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	holders, err := readHolders(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &run{control: s, spec: Spec{EndBlockers: true}, meter: &Meter{}}
+	for _, of := range holders {
+		was := of[0]
+		was.OID++ // a table that it has let go of
+		if ended, err := r.endHolder(t.Context(), newLockWait(), targetObject{}, was); ended || err != nil {
+			t.Errorf("ended %t, %v", ended, err)
+		}
+		if ended, err := r.endHolder(t.Context(), newLockWait(), targetObject{}, of[0]); !ended || err != nil {
+			t.Errorf("ended %t, %v, want it", ended, err)
+		}
+	}
+	if len(holders) != 1 {
+		t.Errorf("%v", holders)
 	}
 }

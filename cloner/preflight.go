@@ -1,6 +1,7 @@
 package cloner
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -55,7 +56,7 @@ const preflightPatience = 2 * time.Minute
 var errSilent = errors.New("a server lets Calco in and then does not answer")
 
 func (r *run) preflightInTime(ctx context.Context) error {
-	ctx, stop := context.WithTimeoutCause(ctx, min(r.budget(), preflightPatience), errSilent)
+	ctx, stop := context.WithTimeoutCause(ctx, cmp.Or(r.options.silence, preflightPatience), errSilent)
 	defer stop()
 	err := r.preflight(ctx)
 	if err == nil || !errors.Is(context.Cause(ctx), errSilent) {

@@ -368,7 +368,7 @@ default_pool_size = 50
 		_ = pipe.Close()
 		_ = cmd.Wait()
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	for {
 		c, err := net.Dial("tcp", "127.0.0.1:"+port)
@@ -886,7 +886,7 @@ func TestSilentServer(t *testing.T) {
 		}))
 	}
 	for side, spec := range map[Side]Spec{Source: {Source: silent(source), Target: URL(target)}, Target: {Source: URL(source), Target: silent(target)}} {
-		report, err := Clone(t.Context(), spec, Options{Patience: time.Second})
+		report, err := Clone(t.Context(), spec, Options{Patience: time.Second, silence: time.Second})
 		if report.Status != StatusFailed || !strings.Contains(fmt.Sprint(err), errSilent.Error()) {
 			t.Errorf("%s: %s, %v", side, report.Status, err)
 		}

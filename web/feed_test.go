@@ -63,7 +63,7 @@ type feedStream struct {
 // watch opens the feed of a job.
 func (v *visitor) watch(t *testing.T, id string) *feedStream {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a frame that does not come is a failure, and no wait for ever
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // a frame that does not come is a failure, and no wait for ever
 	t.Cleanup(cancel)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, v.app.url+"/clones/"+id+"/events", http.NoBody)
 	if err != nil {

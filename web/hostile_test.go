@@ -175,7 +175,7 @@ const (
 // send sends fields to a route, and fails the test if that is a fault of the server.
 func (p *probe) send(t testing.TB, method, path, who string, way int, fields url.Values) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	var body bytes.Buffer
 	kind := ""

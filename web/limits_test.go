@@ -56,7 +56,7 @@ func dial(t *testing.T, address string) *line {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil { // what does not come is a failure, and no wait for ever
+	if err := conn.SetReadDeadline(time.Now().Add(5 * time.Minute)); err != nil { // what does not come is a failure, and no wait for ever
 		t.Fatal(err)
 	}
 	return &line{conn, t, bufio.NewReader(conn)}
@@ -164,7 +164,7 @@ func TestSlowReader(t *testing.T) {
 // until waits until so many connections wait.
 func (w *waiting) until(t *testing.T, n int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

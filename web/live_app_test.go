@@ -78,7 +78,7 @@ func (a *liveApp) start() {
 
 // stop stops the server like the app does.
 func (a *liveApp) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	if err := a.server.Config.Shutdown(ctx); err != nil {
 		a.t.Errorf("stop: %v", err)

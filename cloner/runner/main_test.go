@@ -183,7 +183,7 @@ func (f *fixture) awaitEnd(id string) state.Task {
 
 func (f *fixture) eventually(what string, holds func() bool) {
 	f.Helper()
-	ctx, cancel := context.WithTimeout(f.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(f.Context(), 5*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -425,7 +425,7 @@ func TestNothingToDropIsConfirmed(t *testing.T) {
 			}
 			ended := make(chan result, 1)
 			go func() { ended <- runCalco(t, []string{"CALCO_SOURCE=" + source, "CALCO_TARGET=" + target}, args...) }()
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			for dbtest.Query(t, source, "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")[0][0] == "0" {
 				if ctx.Err() != nil {

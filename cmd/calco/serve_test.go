@@ -87,7 +87,7 @@ func (s *service) eventually(what string, holds func() bool) {
 	s.t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	timeout := time.After(2 * time.Minute)
+	timeout := time.After(5 * time.Minute)
 	for !holds() {
 		select {
 		case <-tick.C:
