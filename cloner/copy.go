@@ -53,7 +53,11 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 		}
 		for _, p := range parts {
 			if !r.largeHere[p.number] {
-				q.waiting = append(q.waiting, p)
+				q.addLarge(p)
+			}
+		}
+		for _, p := range parts {
+			if !r.largeHere[p.number] || q.pieces[p.large.First] > 0 {
 				continue
 			}
 			// They may have arrived without what is not in their rows.
@@ -241,9 +245,10 @@ func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *grap
 	return nil
 }
 
-// arrive counts a part that is on the target. Large objects get what is not in their rows first.
+// arrive counts a part that is on the target. Large objects get what is not in their rows first, with their last part: two
+// lanes cannot do that at a time, and a new owner need not let this role write to them.
 func (r *run) arrive(ctx context.Context, l *lane, p *part, rows int64, q *partQueue, g *graph) error {
-	if p.table == nil {
+	if p.table == nil && q.lastPiece(p) {
 		if err := r.largeObjectProperties(ctx, l, p); err != nil {
 			return err
 		}

@@ -16,6 +16,7 @@ type partQueue struct {
 	inFlight int
 	flying   map[string]int // parts in flight, by relation
 	moved    bool           // a part arrived since the last round began
+	pieces   map[int64]int  // parts of large objects that are to come, by the first OID of each
 	round    int
 }
 
@@ -28,7 +29,7 @@ type putOff struct {
 const rounds = 8
 
 func newPartQueue() *partQueue {
-	q := &partQueue{flying: map[string]int{}}
+	q := &partQueue{flying: map[string]int{}, pieces: map[int64]int{}}
 	q.changed = sync.NewCond(&q.mu)
 	return q
 }
@@ -57,6 +58,20 @@ func (q *partQueue) next(ctx context.Context) *part {
 			return nil
 		}
 	}
+}
+
+// addLarge enters a part of large objects.
+func (q *partQueue) addLarge(p *part) {
+	q.waiting = append(q.waiting, p)
+	q.pieces[p.large.First]++
+}
+
+// lastPiece counts a part of large objects as arrived, and tells whether all of its objects have.
+func (q *partQueue) lastPiece(p *part) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.pieces[p.large.First]--
+	return q.pieces[p.large.First] == 0
 }
 
 // take takes the first part of those tables that have the fewest parts in flight: lanes that fill one table wait for each
