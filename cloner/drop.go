@@ -328,19 +328,6 @@ func (r *run) dropLargeObjects(ctx context.Context) error {
 	return nil
 }
 
-// unlinkLargeObjects drops n large objects, whichever.
-func (r *run) unlinkLargeObjects(ctx context.Context, n int, unlinked func(int)) error {
-	const atATime = 1000
-	for left := n; left > 0; left -= atATime {
-		err := r.control.write(ctx, fmt.Sprintf("SELECT count(lo_unlink(oid)) FROM (SELECT oid FROM pg_largeobject_metadata LIMIT %d) o", atATime))
-		if err != nil {
-			return fmt.Errorf("drop large objects: %w", err)
-		}
-		unlinked(min(left, atATime))
-	}
-	return nil
-}
-
 // dropSchemas drops the emptied schemas, which the archive brings back.
 func (r *run) dropSchemas(ctx context.Context, schemas []targetObject) error {
 	for _, s := range schemas {

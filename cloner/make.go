@@ -196,8 +196,8 @@ func (r *run) closing(e *archive.Entry) string {
 	return b.String()
 }
 
-// Kinds of objects, as pg_default_acl.defaclobjtype has them, on which everybody has a privilege.
-const functions, types = "f", "T"
+// Kinds of objects, as pg_default_acl.defaclobjtype has them. On functions and types everybody has a privilege.
+const functions, types, largeObjectKind = "f", "T", "L"
 
 // grantable tells which default privileges are for an entry, "" for none, and how GRANT calls it.
 func grantable(e *archive.Entry) (kind, on string) {

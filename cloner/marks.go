@@ -80,6 +80,8 @@ var createMarks = fmt.Sprintf(`
 	);
 	-- Those of unlogged tables: a crash empties both.
 	CREATE UNLOGGED TABLE _calco.unlogged_mark (LIKE _calco.mark INCLUDING ALL);
+	-- The large objects that the job has made: when they have to go again, those of others stay.
+	CREATE TABLE _calco.large_object (oid oid PRIMARY KEY);
 	REVOKE ALL ON SCHEMA _calco FROM PUBLIC`, marksVersion)
 
 // readMarksVersion is found = false where no job has left anything.
@@ -327,7 +329,7 @@ func (r *run) dropMarks(ctx context.Context) error {
 }
 
 // dropMarksSQL drops what createMarks makes, and what other versions of Calco have made, but nobody else's.
-const dropMarksSQL = `DROP TABLE IF EXISTS _calco.mark, _calco.unlogged_mark, _calco.kept, _calco.stage, _calco.epoch, _calco.job, _calco.version;
+const dropMarksSQL = `DROP TABLE IF EXISTS _calco.mark, _calco.unlogged_mark, _calco.large_object, _calco.kept, _calco.stage, _calco.epoch, _calco.job, _calco.version;
 	DROP SCHEMA IF EXISTS _calco`
 
 //go:embed sql/foreign_marks.sql

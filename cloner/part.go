@@ -77,7 +77,6 @@ func (r *run) tablePart(t *table, number int) *part {
 // largeObjects is a range of them by OID, both ends included, or a range of the bytes of one.
 type largeObjects struct {
 	First, Last             int64
-	IsPiece                 bool // of one that has more parts
 	FromByte, ToByte, Bytes int64
 }
 
@@ -88,10 +87,6 @@ const (
 	largeObjectsAPart = 500     // at most, about, in one transaction
 	largeObjectPiece  = 1 << 20 // bytes that are read at a time; see large_objects.sql
 )
-
-// largeObjectLock is the first key of the advisory lock under which the parts of one large object find out which of them
-// makes it.
-const largeObjectLock = 0x6c61726f // laro
 
 //go:embed sql/large_object_parts.sql
 var largeObjectPartsSQL string
@@ -112,24 +107,45 @@ func (r *run) largeObjectParts(ctx context.Context, s *session) ([]*part, error)
 	}
 	parts := make([]*part, len(ranges))
 	for i, lo := range ranges {
-		create := "SELECT count(lo_create(oid)) FROM (SELECT DISTINCT oid FROM pg_temp.calco_large_object) o; "
-		if lo.IsPiece { // others may come first, or at the same time
-			create = fmt.Sprintf("SELECT pg_advisory_xact_lock(%d, '%d'::oid::int); SELECT lo_create('%[2]d') WHERE NOT EXISTS (SELECT FROM pg_largeobject_metadata WHERE oid = '%[2]d'); ",
-				largeObjectLock, lo.First)
-		}
 		parts[i] = &part{
 			relation: largeObjectsRelation, number: i, large: lo,
 			flight: &flight{relation: largeObjectsRelation, size: lo.Bytes, work: tableWork + float64(lo.Bytes)},
 			out:    fmt.Sprintf("COPY (%s) TO STDOUT", lo.pieces()),
 			in: "CREATE TEMP TABLE IF NOT EXISTS calco_large_object (oid oid, pos bigint, data bytea) ON COMMIT DELETE ROWS; " +
 				"COPY pg_temp.calco_large_object FROM STDIN",
-			then: create + "SELECT count(*) FROM (SELECT lo_put(oid, pos, data) FROM pg_temp.calco_large_object OFFSET 0) p; ",
+			then: createLargeObjects + r.closingLargeObjects() + "SELECT count(*) FROM (SELECT lo_put(oid, pos, data) FROM pg_temp.calco_large_object OFFSET 0) p; ",
 		}
 		if r.spec.Verify == VerifyContents {
 			parts[i].sum = r.checksumSQL("l.*", "("+lo.pieces()+") l")
 		}
 	}
 	return parts, nil
+}
+
+// createLargeObjects makes those of a part. Of several parts of one object the first makes it; the others wait for that.
+const createLargeObjects = `
+	WITH made AS (INSERT INTO _calco.large_object SELECT DISTINCT oid FROM pg_temp.calco_large_object ON CONFLICT DO NOTHING RETURNING oid)
+	SELECT count(lo_create(oid)) FROM made; `
+
+// closingLargeObjects is SQL that takes from the large objects that its transaction has made what default privileges of the
+// target give to others, which they do since version 18.
+func (r *run) closingLargeObjects() string {
+	var b strings.Builder
+	for _, d := range r.defaultGrants {
+		if d.Kind != largeObjectKind {
+			continue
+		}
+		if d.Grantees != "" {
+			fmt.Fprintf(&b, "EXECUTE format('REVOKE ALL ON LARGE OBJECT %%s FROM %%s', made, %s); ", quoteLiteral(d.Grantees))
+		}
+		b.WriteString("EXECUTE format('GRANT ALL ON LARGE OBJECT %s TO CURRENT_USER', made); ")
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	return "DO " + quoteLiteral(`DECLARE made oid; BEGIN
+		FOR made IN SELECT DISTINCT oid FROM pg_temp.calco_large_object JOIN _calco.large_object o USING (oid) WHERE o.xmin = pg_current_xact_id()::xid LOOP
+			`+b.String()+`END LOOP; END`) + "; "
 }
 
 // allLargeObjects are those of a whole database.

@@ -106,13 +106,20 @@ func (t *table) removal(marks []mark, shared bool) string {
 	return fmt.Sprintf("DELETE FROM %s%s WHERE xmin = ANY ('{%s}'::xid[]); %s", only, t.destination(), strings.Join(xids, ","), forget)
 }
 
+// removeLargeObjects drops those that the job has made, and no other's.
 func (r *run) removeLargeObjects(ctx context.Context) error {
-	n, err := one[int](ctx, r.control, `SELECT count(*) FROM pg_largeobject_metadata`)
+	n, err := one[int](ctx, r.control, `SELECT count(*) FROM _calco.large_object`)
 	if err != nil {
-		return fmt.Errorf("count large objects of the target: %w", err)
+		return fmt.Errorf("count the large objects that the job has made: %w", err)
 	}
-	if err := r.unlinkLargeObjects(ctx, n, func(int) {}); err != nil {
-		return err
+	const atATime = 1000
+	for ; n > 0; n -= atATime {
+		err := r.control.write(ctx, fmt.Sprintf(`
+			WITH gone AS (DELETE FROM _calco.large_object WHERE oid IN (SELECT oid FROM _calco.large_object LIMIT %d) RETURNING oid)
+			SELECT count(lo_unlink(oid)) FROM gone JOIN pg_largeobject_metadata USING (oid)`, atATime))
+		if err != nil {
+			return fmt.Errorf("drop large objects: %w", err)
+		}
 	}
 	err = r.control.write(ctx, fmt.Sprintf("DELETE FROM _calco.mark WHERE relation = %s", quoteLiteral(largeObjectsRelation)))
 	if err != nil {

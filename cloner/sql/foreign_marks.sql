@@ -8,7 +8,7 @@ own AS ( -- the tables, and what belongs to them
     SELECT 'pg_class'::regclass::oid AS classid, c.oid AS objid
     FROM pg_class c
     WHERE c.relnamespace = (SELECT oid FROM calco) AND c.relkind = 'r'
-      AND c.relname IN ('job', 'epoch', 'stage', 'kept', 'mark', 'unlogged_mark', 'version')
+      AND c.relname IN ('job', 'epoch', 'stage', 'kept', 'large_object', 'mark', 'unlogged_mark', 'version')
 ),
 dependent AS (
     SELECT d.classid, d.objid FROM pg_depend d

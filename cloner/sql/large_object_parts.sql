@@ -15,12 +15,12 @@ placed AS (
     FROM object
     WINDOW before AS (ORDER BY oid)
 )
-SELECT min(oid)::bigint AS first, max(oid)::bigint AS last, false AS is_piece, 0::bigint AS from_byte, $1::bigint AS to_byte, sum(size)::bigint AS bytes
+SELECT min(oid)::bigint AS first, max(oid)::bigint AS last, 0::bigint AS from_byte, $1::bigint AS to_byte, sum(size)::bigint AS bytes
 FROM placed
 WHERE NOT is_large
 GROUP BY large_before, bucket
 UNION ALL
-SELECT oid::bigint, oid::bigint, true, part * $1::bigint, (part + 1) * $1::bigint, least(size - part * $1::bigint, $1::bigint)
+SELECT oid::bigint, oid::bigint, part * $1::bigint, (part + 1) * $1::bigint, least(size - part * $1::bigint, $1::bigint)
 FROM placed, generate_series(0, (size - 1) / $1::bigint) part
 WHERE is_large
 ORDER BY first, from_byte
