@@ -91,7 +91,7 @@ func (r *run) awaitLocks(ctx context.Context, w *lockWait, objects []targetObjec
 	if time.Now().After(until) {
 		return &Error{
 			Phase: PhaseClean, Err: fmt.Errorf("%w for %v: %s", errLocked, r.budget(), text),
-			Hint: "End those sessions, or wait until they are done, and then resume. With --end-blockers Calco ends them where its role may.",
+			Hint: "End those sessions, or wait until they are done, and then resume. A clone that cleans can also end them itself, where its role may and that is chosen.",
 		}
 	}
 	w.tries++

@@ -46,7 +46,7 @@ func (s *Store) Claim(ctx context.Context, r runner.Run, worker string) (job run
 			AND    t.term = $2
 			AND    t.status = 'queued'
 			AND    b.id = t.id
-			RETURNING t.schemas, t.clean, t.verify, t.confirmation, coalesce(source.id, 0), source.url_sealed, coalesce(target.id, 0), target.url_sealed,
+			RETURNING t.schemas, t.clean, t.end_blockers, t.verify, t.confirmation, coalesce(source.id, 0), source.url_sealed, coalesce(target.id, 0), target.url_sealed,
 			          coalesce(target.protected, false), t.touched,
 			          t.source, coalesce(source.address, ''), coalesce(source.database, ''),
 			          t.user_id IS NOT NULL AND coalesce(source.shared OR source.owner_id = t.user_id, false),
@@ -54,7 +54,7 @@ func (s *Store) Claim(ctx context.Context, r runner.Run, worker string) (job run
 			          t.user_id IS NOT NULL AND coalesce(target.shared OR target.owner_id = t.user_id, false),
 			          `+savedByAdmin("source")+`, `+savedByAdmin("target")+`,
 			          coalesce((SELECT max(number) FROM task_events WHERE task_id = t.id), 0)`, r.Task, r.Term, worker).
-			Scan(&job.Spec.Schemas, &job.Spec.Clean, &job.Spec.Verify, &confirmed, &sourceID, &sourceURL, &targetID, &targetURL, &job.Protected, &job.Touched,
+			Scan(&job.Spec.Schemas, &job.Spec.Clean, &job.Spec.EndBlockers, &job.Spec.Verify, &confirmed, &sourceID, &sourceURL, &targetID, &targetURL, &job.Protected, &job.Touched,
 				&source.kept, &source.now.Address, &source.now.Database, &source.seen,
 				&target.kept, &target.now.Address, &target.now.Database, &target.seen,
 				&sourceByAdmin, &targetByAdmin, &job.Events)

@@ -45,10 +45,10 @@ func (s *Store) CreateTask(ctx context.Context, t state.NewTask) (id string, err
 			schemas = []string{}
 		}
 		_, err = tx.Exec(ctx, `
-			INSERT INTO background_tasks (id, user_id, owner, source_id, target_id, source, target, schemas, clean, fork, retry_of,          confirmation, verify)
-			SELECT                        $1, id,      email, $3,        $4,        $5,     $6,     $7,      $8,    $9,   nullif($10, ''), $11,          $12
+			INSERT INTO background_tasks (id, user_id, owner, source_id, target_id, source, target, schemas, clean, fork, retry_of,          confirmation, verify, end_blockers)
+			SELECT                        $1, id,      email, $3,        $4,        $5,     $6,     $7,      $8,    $9,   nullif($10, ''), $11,          $12,    $13
 			FROM   users
-			WHERE  id = $2`, id, t.User.ID, source.ID, target.ID, source.Place(), target.Place(), schemas, t.Clean != nil, t.Fork, t.RetryOf, t.Clean, cmp.Or(t.Verify, cloner.VerifySample))
+			WHERE  id = $2`, id, t.User.ID, source.ID, target.ID, source.Place(), target.Place(), schemas, t.Clean != nil, t.Fork, t.RetryOf, t.Clean, cmp.Or(t.Verify, cloner.VerifySample), t.Clean != nil && t.EndBlockers)
 		if err != nil {
 			return err
 		}

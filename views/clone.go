@@ -300,6 +300,7 @@ type CleanPreviewProps struct {
 	Reasons      []CloneReason // why it could not be looked at, or cannot be cleaned
 	Shown        string        // the digest of all that, which the field shown gives back
 	Typed        string        // the field confirm
+	End          bool          // the field end: who holds locks on it is ended
 	Error        string        // the id of a text
 }
 

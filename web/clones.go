@@ -283,6 +283,7 @@ func (s *Server) createRetry(c echo.Context, task state.Task, confirmed *cloner.
 	id, err := s.tasks.CreateTask(c.Request().Context(), state.NewTask{
 		User: currentUser(c), SourceID: task.Source.ConnectionID, TargetID: task.Target.ConnectionID,
 		Schemas: task.Schemas, Verify: task.Verify, Clean: confirmed, RetryOf: task.ID, Fork: c.FormValue("fork") == "yes",
+		EndBlockers: c.FormValue("end") == "yes",
 	})
 	if errors.Is(err, state.ErrConflict) { // somebody was faster
 		return s.retriedAlready(c, task)

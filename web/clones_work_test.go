@@ -161,3 +161,29 @@ func TestResumeOfCleanDropsNothingNew(t *testing.T) {
 	c.refusedFor(id, cloner.ReasonNotShown, "table public.newdata")
 	says(t, v.get(clonePath(id)), `<a class="btn btn-primary" href="`+clonePath(id)+`/retry">Clean target and retry</a>`)
 }
+
+// Who uses what clean drops is ended where that is chosen, in the form and with a retry, and waited for where it is not.
+func TestBlockersAreEndedByChoice(t *testing.T) {
+	t.Parallel()
+	c := newClones(t, library)
+	c.work()
+	v := c.as(c.owner)
+	var last string
+	for _, name := range []string{"old", "older"} {
+		dbtest.Exec(t, c.targetURL, `DROP TABLE IF EXISTS author, book CASCADE; CREATE TABLE `+name+` (id int)`)
+		c.holding(c.targetURL, `SET application_name = 'idle'; BEGIN; LOCK TABLE `+name+` IN ACCESS SHARE MODE`)
+		path, form := "/clones", []string{"source", idOf(c.source), "target", idOf(c.target), "clean", "yes", "end", "yes"}
+		if last != "" {
+			path, form = clonePath(last)+"/retry", []string{"end", "yes"}
+		}
+		page := v.post(path, form...) // not confirmed yet
+		want(t, name, page, "422")
+		says(t, page, `name="end" value="yes" checked`)
+		got := v.post(path, append(form, "confirm", c.target.Database, "shown", shown(t, page))...)
+		last = c.query(`SELECT id FROM background_tasks ORDER BY created_at DESC LIMIT 1`)[0][0]
+		want(t, name, got, "303 "+clonePath(last))
+		if task := c.awaitEnd(last); task.Status != state.Completed || !strings.Contains(strings.Join(task.Report.Warnings, " "), "(idle, role postgres)") {
+			t.Errorf("%s: %s %s, warnings %q", name, task.Status, task.Error, task.Report.Warnings)
+		}
+	}
+}

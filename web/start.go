@@ -63,7 +63,7 @@ func (s *Server) startClone(c echo.Context) error {
 	}
 	if len(form.Errors) == 0 {
 		id, err := s.tasks.CreateTask(ctx, state.NewTask{
-			User: currentUser(c), SourceID: form.Source, TargetID: form.Target, Schemas: chosenSchemas(form), Verify: chosenVerify(form), Clean: confirmed, Fork: form.Fork,
+			User: currentUser(c), SourceID: form.Source, TargetID: form.Target, Schemas: chosenSchemas(form), Verify: chosenVerify(form), Clean: confirmed, EndBlockers: form.Preview.End, Fork: form.Fork,
 		})
 		if err == nil {
 			return s.redirect(c, clonePath(id), "")
@@ -88,7 +88,7 @@ func parseCloneForm(values url.Values) views.CloneForm {
 	for _, name := range values["schema"] {
 		form.Schemas.Schemas = append(form.Schemas.Schemas, views.SchemaOption{Name: name, On: true})
 	}
-	form.Preview.Typed = values.Get("confirm")
+	form.Preview.Typed, form.Preview.End = values.Get("confirm"), values.Get("end") == "yes"
 	form.Fork = values.Get("fork") == "yes"
 	form.AskFork = form.Fork
 	return form
@@ -172,7 +172,7 @@ func (s *Server) checkCloneForm(c echo.Context, form *views.CloneForm) (*cloner.
 
 // confirms tells whether the answer to an earlier preview confirms this one too.
 func confirms(c echo.Context, p *views.CleanPreviewProps) bool {
-	p.Typed = c.FormValue("confirm")
+	p.Typed, p.End = c.FormValue("confirm"), c.FormValue("end") == "yes"
 	switch {
 	case !p.Ready: // it says why
 	case p.Typed != p.Database:
@@ -308,7 +308,7 @@ func (s *Server) showClean(c echo.Context) error {
 		if _, err = s.previewClean(c, target.Place(), chosenSchemas(form), &preview); err != nil {
 			return err
 		}
-		preview.Typed = form.Preview.Typed
+		preview.Typed, preview.End = form.Preview.Typed, form.Preview.End
 	}
 	return s.render(c, http.StatusOK, views.CleanPreview(preview))
 }

@@ -137,14 +137,15 @@ type TaskFilter struct {
 
 // NewTask is what a person asks for.
 type NewTask struct {
-	User     User
-	SourceID int64 // of saved databases
-	TargetID int64
-	Schemas  []string
-	Verify   cloner.Verify        // "" is VerifySample
-	Clean    *cloner.Confirmation // what the user has agreed to have dropped first; nil is that nothing is cleaned
-	Fork     bool                 // the user says that the target is a fork of a protected database
-	RetryOf  string               // whoever may act on that job may use its databases; empty for a new one
+	User        User
+	SourceID    int64 // of saved databases
+	TargetID    int64
+	Schemas     []string
+	Verify      cloner.Verify        // "" is VerifySample
+	Clean       *cloner.Confirmation // what the user has agreed to have dropped first; nil is that nothing is cleaned
+	EndBlockers bool                 // end who holds locks on what is dropped; see cloner.Spec
+	Fork        bool                 // the user says that the target is a fork of a protected database
+	RetryOf     string               // whoever may act on that job may use its databases; empty for a new one
 }
 
 // TableFilter chooses rows of a job's table list.
