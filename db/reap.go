@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -19,7 +18,10 @@ import (
 // Reap is what runner.Store has.
 func (s *Store) Reap(ctx context.Context, mine []runner.Run) error {
 	return explain("look for jobs of dead workers", s.inTx(ctx, func(tx pgx.Tx) error {
-		return errors.Join(s.reapRunning(ctx, tx, mine), s.reapQueued(ctx, tx))
+		if err := s.reapRunning(ctx, tx, mine); err != nil {
+			return err
+		}
+		return s.reapQueued(ctx, tx)
 	}))
 }
 
@@ -55,10 +57,13 @@ func (s *Store) reapRunning(ctx context.Context, tx pgx.Tx, mine []runner.Run) e
 	for i, r := range mine {
 		ids[i], terms[i] = r.Task, r.Term
 	}
-	return errors.Join(s.takeOver(ctx, tx, dead+`
+	err := s.takeOver(ctx, tx, dead+`
 		AND    NOT EXISTS (SELECT FROM unnest($3::text[], $4::bigint[]) mine (id, term) WHERE mine.id = t.id AND mine.term = t.term)
-		FOR    UPDATE SKIP LOCKED`, lease, graceAfterStart, ids, terms),
-		s.takeOver(ctx, tx, stuck, cancelPatience))
+		FOR    UPDATE SKIP LOCKED`, lease, graceAfterStart, ids, terms)
+	if err != nil {
+		return err
+	}
+	return s.takeOver(ctx, tx, stuck, cancelPatience)
 }
 
 // ReconnectTask takes a job from a worker that has been silent for so long that the job is shown as stalled, even if this
@@ -93,11 +98,15 @@ func (s *Store) takeOver(ctx context.Context, tx pgx.Tx, which string, args ...a
 			err = endWithout(ctx, tx, j.ID, state.Failed, fmt.Sprintf("%d workers in a row have died with this clone before they got anything done, so it may be what kills them: "+
 				"look into their logs, and at the memory they have, before it goes on", fruitlessLives))
 		default:
-			err = errors.Join(
-				logRetry(ctx, tx, j.ID, "The process that ran the clone was not heard of any more. The clone goes on in another one."),
-				s.queueAgain(ctx, tx, j.ID, j.Fruitless))
+			err = logRetry(ctx, tx, j.ID, "The process that ran the clone was not heard of any more. The clone goes on in another one.")
+			if err == nil {
+				err = s.queueAgain(ctx, tx, j.ID, j.Fruitless)
+			}
 		}
-		if err := errors.Join(err, discard(ctx, tx, j.ID, j.Term)); err != nil {
+		if err == nil {
+			err = discard(ctx, tx, j.ID, j.Term)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -194,7 +203,11 @@ func (s *Store) reapQueued(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	for _, j := range stranded {
-		if err := errors.Join(s.queueAgain(ctx, tx, j.ID, j.Fruitless), discard(ctx, tx, j.ID, j.Term)); err != nil {
+		err := s.queueAgain(ctx, tx, j.ID, j.Fruitless)
+		if err == nil {
+			err = discard(ctx, tx, j.ID, j.Term)
+		}
+		if err != nil {
 			return err
 		}
 	}

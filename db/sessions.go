@@ -37,9 +37,7 @@ func (s *Store) Session(ctx context.Context, token state.Token) (se state.Sessio
 		SELECT s.id, s.created_at, s.last_seen_at, s.address, s.agent, u.id, u.email, u.role, u.created_at
 		FROM   sessions s
 		JOIN   users u ON u.id = s.user_id
-		WHERE  s.token_hash = $1
-		AND    s.expires_at > now()
-		AND    s.last_seen_at > now() - $2::interval`, token.Hash(), sessionIdle).
+		WHERE  `+liveSession, token.Hash(), sessionIdle).
 		Scan(&se.ID, &se.CreatedAt, &se.LastSeenAt, &se.Address, &se.Agent, &se.User.ID, &se.User.Email, &se.User.Role, &se.User.CreatedAt)
 	if err != nil {
 		return se, explain("find the session", err)
@@ -53,6 +51,15 @@ func (s *Store) Session(ctx context.Context, token state.Token) (se state.Sessio
 		WHERE  id = $1
 		AND    last_seen_at < now() - interval '1 minute'`, se.ID)
 	return se, explain("note that the session was seen", err)
+}
+
+// liveSession is the condition for the session s that has the token with hash $1, unless it was idle for as long as $2.
+const liveSession = `s.token_hash = $1 AND s.expires_at > now() AND s.last_seen_at > now() - $2::interval`
+
+// CheckSession returns state.ErrNotFound where a token has no session any more. Nobody counts as seen by it.
+func (s *Store) CheckSession(ctx context.Context, token state.Token) error {
+	var here int
+	return explain("look for the session", s.pool.QueryRow(ctx, `SELECT 1 FROM sessions s WHERE `+liveSession, token.Hash(), sessionIdle).Scan(&here))
 }
 
 // Sessions returns a user's sessions, the one seen last first.

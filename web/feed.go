@@ -62,7 +62,7 @@ func (s *Server) endWithSession(c echo.Context) (stop func()) {
 				return
 			case <-tick.C:
 			}
-			if _, err := s.accounts.Session(ctx, token); errors.Is(err, state.ErrNotFound) {
+			if err := s.accounts.CheckSession(ctx, token); errors.Is(err, state.ErrNotFound) {
 				end()
 			}
 		}

@@ -36,6 +36,21 @@ func TestFeedEndsWithSession(t *testing.T) {
 	}
 }
 
+// A page that is only left open does not keep its session: after so many days without a request the feed ends with it.
+func TestFeedEndsWithIdleSession(t *testing.T) {
+	t.Parallel()
+	f := newCloneFixture(t)
+	id := f.start()
+	f.claim(id)
+	stream := f.as(f.other).watch(t, id)
+	f.query(`UPDATE sessions SET last_seen_at = now() - interval '7 days' + interval '8 seconds' WHERE user_id = ` + fmt.Sprint(f.other.ID) + ` RETURNING id`)
+	for {
+		if _, ok := stream.next(); !ok {
+			return
+		}
+	}
+}
+
 // A user has so many streams, and others have theirs.
 func TestStreamsAUser(t *testing.T) {
 	t.Parallel()

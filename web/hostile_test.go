@@ -61,6 +61,11 @@ func (a alwaysIn) Session(_ context.Context, t state.Token) (state.Session, erro
 	return state.Session{ID: 1, User: u, CreatedAt: time.Now(), LastSeenAt: time.Now()}, nil
 }
 
+func (a alwaysIn) CheckSession(ctx context.Context, t state.Token) error {
+	_, err := a.Session(ctx, t)
+	return err
+}
+
 func newProbe(t testing.TB) *probe {
 	t.Helper()
 	f := newCloneFixture(t)

@@ -180,6 +180,7 @@ func (s *Server) language(next echo.HandlerFunc) echo.HandlerFunc {
 // Sessions tell whose request it is.
 type Sessions interface {
 	Session(context.Context, state.Token) (state.Session, error)
+	CheckSession(context.Context, state.Token) error
 }
 
 // session finds out who it is, if anybody.
