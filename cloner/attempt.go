@@ -5,8 +5,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // do is the whole clone: attempts, until one comes to an end that waiting does not change.
@@ -177,7 +175,7 @@ func (r *run) fill(ctx context.Context) error {
 	if err != nil {
 		return inPhase(PhaseCopy, err)
 	}
-	eg, ctx := errgroup.WithContext(ctx)
+	eg, ctx := newGroup(ctx)
 	eg.Go(func() error {
 		err := r.copyRows(ctx, q, g)
 		if err == nil && !r.filled && !r.incomplete() {
@@ -212,7 +210,7 @@ func (r *run) holdOn(ctx context.Context, lose context.CancelCauseFunc) {
 	ctx, stop := context.WithCancel(ctx)
 	var keeping sync.WaitGroup
 	keeping.Go(func() {
-		if err := r.snap.keep(ctx, pingEvery); err != nil {
+		if err := safely(func() error { return r.snap.keep(ctx, pingEvery) }); err != nil {
 			lose(err)
 		}
 	})

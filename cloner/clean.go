@@ -44,7 +44,15 @@ type CleanPreview struct {
 
 // PreviewClean looks at what a clone with Clean would drop from the target. It changes
 // nothing. A target that cannot be reached is a *RefusedError.
-func PreviewClean(ctx context.Context, spec Spec) (CleanPreview, error) {
+func PreviewClean(ctx context.Context, spec Spec) (p CleanPreview, err error) {
+	err = safely(func() (err error) {
+		p, err = previewClean(ctx, spec)
+		return err
+	})
+	return p, err
+}
+
+func previewClean(ctx context.Context, spec Spec) (CleanPreview, error) {
 	spec, err := spec.normalize()
 	if err != nil {
 		return CleanPreview{}, err

@@ -65,7 +65,7 @@ func Clone(ctx context.Context, spec Spec, o Options) (Report, error) {
 	spec, err := spec.normalize()
 	r := &run{spec: spec, options: o, meter: o.Meter, nonce: NewJob(), report: Report{Schemas: spec.Schemas, Differences: []Difference{}}}
 	if err == nil {
-		err = r.do(ctx)
+		err = safely(func() error { return r.do(ctx) })
 	}
 	return r.conclude(ctx, err)
 }
@@ -128,7 +128,7 @@ type run struct {
 func (r *run) conclude(ctx context.Context, err error) (Report, error) {
 	defer r.closeSessions()
 	if err == nil {
-		err = r.finish(ctx)
+		err = safely(func() error { return r.finish(ctx) })
 	}
 	r.meter.stop(err == nil)
 	if err == nil { // the report stays as it was recorded
@@ -236,7 +236,7 @@ func (r *run) sweep(ctx context.Context) {
 			continue // never got in, so nothing runs there
 		}
 		both.Go(func() {
-			if err := r.sweepSide(ctx, side, u, hosts); err != nil {
+			if err := safely(func() error { return r.sweepSide(ctx, side, u, hosts) }); err != nil {
 				r.warn(fmt.Sprintf("Something may still be running on the %s for a while: look for %s in pg_stat_activity (%v).",
 					side, r.spec.applicationName(), err))
 			}

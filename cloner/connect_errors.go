@@ -48,6 +48,10 @@ func connectReason(ctx context.Context, side Side, u URL, err error) (*Reason, e
 		r.Code = ReasonHost
 		r.Text = fmt.Sprintf("The host of the %s, %s, is not known.", side, dns.Name)
 		r.Hint = "Check the spelling of the host in the connection URL."
+	case errors.Is(err, errAnswerSize):
+		r.Code = ReasonHost
+		r.Text = fmt.Sprintf("The %s at %s does not answer as PostgreSQL does: %v.", side, at, errAnswerSize)
+		r.Hint = "Check host and port in the connection URL."
 	case errors.As(err, &timeout) && timeout.Timeout():
 		r.Code = ReasonHost
 		r.Text = fmt.Sprintf("The %s at %s did not answer in time.", side, at)

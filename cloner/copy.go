@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // copyRows carries all parts of q to the target and opens the gate of each table in g
@@ -17,7 +15,7 @@ func (r *run) copyRows(ctx context.Context, q *partQueue, g *graph) error {
 	if err != nil {
 		return err
 	}
-	eg, ctx := errgroup.WithContext(ctx)
+	eg, ctx := newGroup(ctx)
 	eg.Go(func() error { return r.runLane(ctx, first, q, g) })
 	for range min(r.lanes, len(q.waiting)) - 1 {
 		eg.Go(func() error {

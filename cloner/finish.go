@@ -9,8 +9,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"golang.org/x/sync/errgroup"
-
 	"calco/cloner/archive"
 )
 
@@ -193,11 +191,11 @@ func (r *run) readViewRows(ctx context.Context, s *session, p *plan) (map[string
 		if r.spec.Verify == VerifyContents {
 			query = fmt.Sprintf("SELECT count(*) AS rows, %s AS checksum FROM (SELECT %s AS t FROM %s v OFFSET 0) s", checksumOf, r.rowText("v.*"), name)
 		}
-		found, err := collect[viewRows](ctx, s, query)
+		found, err := theOnly[viewRows](ctx, s, query)
 		if err != nil {
 			return nil, fmt.Errorf("look at the rows of %s of the %s: %w", name, s.side, err)
 		}
-		rows[name] = found[0]
+		rows[name] = found
 	}
 	return rows, nil
 }
@@ -303,7 +301,7 @@ func (r *run) inParallel(ctx context.Context, items []string, do func(context.Co
 		n := i % len(batches)
 		batches[n] = append(batches[n], item)
 	}
-	eg, ctx := errgroup.WithContext(ctx)
+	eg, ctx := newGroup(ctx)
 	todo := make(chan []string, len(batches))
 	for _, b := range batches {
 		todo <- b

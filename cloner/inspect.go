@@ -41,8 +41,17 @@ const (
 )
 
 // Inspect looks at a database without changing it, on one connection. It blocks for some seconds where nothing
-// answers. Hosts are those that the URL may lead to, nil any. A database that cannot be reached is a *RefusedError, whose reasons are of no side.
-func Inspect(ctx context.Context, u URL, hosts *Hosts) (Inspection, error) {
+// answers. Hosts are those that the URL may lead to, nil any. A database that cannot be reached is a *RefusedError, whose
+// reasons are of no side.
+func Inspect(ctx context.Context, u URL, hosts *Hosts) (i Inspection, err error) {
+	err = safely(func() (err error) {
+		i, err = inspect(ctx, u, hosts)
+		return err
+	})
+	return i, err
+}
+
+func inspect(ctx context.Context, u URL, hosts *Hosts) (Inspection, error) {
 	spec, err := Spec{Source: u, Target: u, SourceHosts: hosts, TargetHosts: hosts}.normalize()
 	if err != nil {
 		return Inspection{}, err

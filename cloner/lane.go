@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
@@ -85,9 +84,11 @@ func (l *lane) carry(ctx context.Context, p *part, snapshot, fence string, mark 
 	var wait sync.WaitGroup
 	wait.Go(func() {
 		defer close(full)
-		out = l.readSource(p, full, empty)
+		out.err = safely(func() error { out = l.readSource(p, full, empty); return out.err })
 	})
-	wait.Go(func() { in = readTarget(l.target, fence != "", targetFailed) })
+	wait.Go(func() {
+		in.err = safely(func() error { in = readTarget(l.target, fence != "", targetFailed); return in.err })
+	})
 
 	err := l.forward(ctx, full, empty, targetFailed)
 	// The source has said all it had to say: out may be read.
@@ -378,7 +379,7 @@ func decodeError(body []byte) error {
 	if err := msg.Decode(body); err != nil {
 		return fmt.Errorf("unreadable error message: %w", err)
 	}
-	return pgconn.ErrorResponseToPgError(&msg)
+	return serverError(&msg)
 }
 
 // send writes messages in one go, past pgconn, which would wait for each answer.

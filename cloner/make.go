@@ -328,11 +328,9 @@ func (r *run) readPlaces(ctx context.Context) error {
 	if r.defaultGrants, err = collect[defaultGrant](ctx, r.control, defaultGrantsSQL); err != nil {
 		return fmt.Errorf("read default privileges of the target: %w", err)
 	}
-	closed, err := collect[closedExtension](ctx, r.control, closedExtensionSQL)
-	if err != nil {
+	if r.closedExtension, err = theOnly[closedExtension](ctx, r.control, closedExtensionSQL); err != nil {
 		return fmt.Errorf("read default privileges of the target: %w", err)
 	}
-	r.closedExtension = closed[0]
 	missing := map[string]bool{}
 	for _, e := range r.plan.entries {
 		if e.Desc == "ACCESS METHOD" {

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"golang.org/x/sync/errgroup"
-
 	"calco/cloner/archive"
 )
 
@@ -272,7 +270,7 @@ func cutStatement(sql string) (first, rest string) {
 
 // build makes the nodes of g as they become ready, until all are done.
 func (r *run) build(ctx context.Context, g *graph) error {
-	eg, ctx := errgroup.WithContext(ctx)
+	eg, ctx := newGroup(ctx)
 	stop := context.AfterFunc(ctx, g.wake)
 	defer stop()
 	var builders atomic.Int32

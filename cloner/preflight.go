@@ -206,17 +206,14 @@ func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
 	if err := s.exec(ctx, join(settings, setName(r.spec.applicationName()))); err != nil {
 		return nil, fmt.Errorf("set up the session on the %s: %w", side, err)
 	}
-	found, err := collect[facts](ctx, s, factsSQL)
+	found, err := theOnly[facts](ctx, s, factsSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read what the %s is: %w", side, err)
 	}
-	if len(found) != 1 {
-		return nil, fmt.Errorf("read what the %s is: %d rows", side, len(found))
-	}
-	if before := f.SystemIdentifier; before != "" && before != found[0].SystemIdentifier {
+	if before := f.SystemIdentifier; before != "" && before != found.SystemIdentifier {
 		return nil, &lostError{side: side, err: errOtherServer, text: fmt.Sprintf("The %s is not there: %v.", side, errOtherServer)}
 	}
-	*f = found[0]
+	*f = found
 	if side == Source {
 		if err := r.readTimeline(ctx, s); err != nil {
 			return nil, err
@@ -526,13 +523,13 @@ func (r *run) checkLocks(ctx context.Context) ([]Reason, error) {
 	var reasons []Reason
 	for _, s := range []*session{r.source, r.control} {
 		type room struct{ Locks, Sessions int64 }
-		rooms, err := collect[room](ctx, s, `
+		has, err := theOnly[room](ctx, s, `
 			SELECT current_setting('max_locks_per_transaction')::bigint AS locks,
 			       current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint AS sessions`)
 		if err != nil {
 			return nil, fmt.Errorf("read how many locks the %s has room for: %w", s.side, err)
 		}
-		if has := rooms[0]; tables > 2*has.Locks*has.Sessions {
+		if tables > 2*has.Locks*has.Sessions {
 			reasons = append(reasons, Reason{
 				Code: ReasonLocks, Side: s.side,
 				Text: fmt.Sprintf("The %s has room for about %d locks, and pg_dump takes one on each of %d tables.", s.side, has.Locks*has.Sessions, tables),

@@ -403,7 +403,7 @@ func (m *Meter) blame(p Phase, object string, err error) {
 	e := LedgerEntry{Phase: p, Object: object, Error: err.Error(), Hint: hintFor(err)}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		e.SQLState, e.Error = pg.Code, pg.Message
-		if pg.Detail != "" {
+		if pg.Detail != "" && pg.Code != "23502" && pg.Code != "23514" { // those show a whole row, to all who see the job
 			e.Error += ": " + pg.Detail
 		}
 	}

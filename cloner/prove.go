@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // findings are marks by what they are worth.
@@ -130,7 +128,7 @@ func (r *run) proveAll(ctx context.Context, marks []mark) (kept, changed []mark,
 		todo <- i
 	}
 	close(todo)
-	eg, ctx := errgroup.WithContext(ctx)
+	eg, ctx := newGroup(ctx)
 	for range min(r.lanes, len(batches)) {
 		eg.Go(func() error {
 			s, err := r.openLaneSource(ctx)

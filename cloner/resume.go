@@ -441,7 +441,7 @@ func (r *run) dropEventTriggers(ctx context.Context) error {
 // keepEpoch goes on without a snapshot: all rows are there, as the last one had them.
 func (r *run) keepEpoch(ctx context.Context) error {
 	r.epoch = r.left.Filled
-	found, err := collect[struct {
+	found, err := theOnly[struct {
 		At    time.Time
 		Large int64
 	}](ctx, r.control, `
@@ -451,8 +451,8 @@ func (r *run) keepEpoch(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the epoch of the target: %w", err)
 	}
-	r.filled, r.largeObjectCount = true, found[0].Large
-	r.report.SnapshotAt = found[0].At.UTC().Truncate(time.Second)
+	r.filled, r.largeObjectCount = true, found.Large
+	r.report.SnapshotAt = found.At.UTC().Truncate(time.Second)
 	r.letGo()
 	return nil
 }

@@ -1,6 +1,7 @@
 package cloner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -194,19 +195,25 @@ func (s *session) exec(ctx context.Context, sql string) error {
 
 // text runs one query and returns its rows as text; NULL is "".
 func (s *session) text(ctx context.Context, sql string) ([][]string, error) {
-	results, err := s.conn.PgConn().Exec(ctx, sql).ReadAll()
-	if err != nil {
-		return nil, s.explain(err)
-	}
+	results := s.conn.PgConn().Exec(ctx, sql)
+	left := allowance(answerBytes)
 	var rows [][]string
-	for _, r := range results {
-		for _, row := range r.Rows {
-			cells := make([]string, len(row))
-			for i, v := range row {
+	var err error
+	for err == nil && results.NextResult() {
+		for r := results.ResultReader(); err == nil && r.NextRow(); {
+			err = left.take(r.Values())
+			cells := make([]string, len(r.Values()))
+			for i, v := range r.Values() {
 				cells[i] = string(v)
 			}
 			rows = append(rows, cells)
 		}
+	}
+	if err != nil { // the rest is not waited for
+		_ = s.conn.PgConn().Conn().Close()
+	}
+	if err := cmp.Or(err, results.Close()); err != nil {
+		return nil, s.explain(err)
 	}
 	return rows, nil
 }
@@ -229,8 +236,20 @@ func collect[T any](ctx context.Context, s *session, sql string, args ...any) ([
 	if err != nil {
 		return nil, s.explain(err)
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByName[T])
+	list, err := collectRows(rows, pgx.RowToStructByName[T])
 	return list, s.explain(err)
+}
+
+// theOnly is collect of a query that returns one row.
+func theOnly[T any](ctx context.Context, s *session, sql string, args ...any) (row T, err error) {
+	rows, err := collect[T](ctx, s, sql, args...)
+	if err == nil && len(rows) != 1 {
+		err = fmt.Errorf("%d rows instead of one", len(rows))
+	}
+	if err != nil {
+		return row, err
+	}
+	return rows[0], nil
 }
 
 // one runs a query with bound values that returns one value.
@@ -294,7 +313,7 @@ func (s *session) sendBatch(ctx context.Context, queries []string, errs []error)
 		}
 		switch msg := msg.(type) {
 		case *pgproto3.ErrorResponse:
-			errs[i] = pgconn.ErrorResponseToPgError(msg)
+			errs[i] = serverError(msg)
 			if fenced && complete == 0 {
 				errs[i] = fenceError(errs[i])
 			}

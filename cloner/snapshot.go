@@ -48,7 +48,7 @@ func takeSnapshot(ctx context.Context, dial func(context.Context) (*session, err
 		s.release()
 		return nil, err
 	}
-	found, err := collect[struct {
+	found, err := theOnly[struct {
 		At         time.Time
 		Xmin, Xmax int64
 	}](ctx, s.holders[0].session, `
@@ -57,7 +57,7 @@ func takeSnapshot(ctx context.Context, dial func(context.Context) (*session, err
 		s.release()
 		return nil, fmt.Errorf("read the time of the snapshot: %w", err)
 	}
-	s.at, s.xmin, s.xmax = found[0].At, found[0].Xmin, found[0].Xmax
+	s.at, s.xmin, s.xmax = found.At, found.Xmin, found.Xmax
 	// A standby has no WAL of its own, and some services do not tell: then the snapshot proves nothing later. The
 	// question is asked outside of the holders, whose transactions must not fail.
 	if err := s.readEnd(ctx); err != nil {

@@ -231,7 +231,10 @@ func (r *run) feel(ctx context.Context, s *session, lose context.CancelCauseFunc
 		var err error
 		if !done {
 			asking, cancel := context.WithTimeout(ctx, pulsePatience)
-			done, err = also(asking)
+			err = safely(func() (err error) {
+				done, err = also(asking)
+				return err
+			})
 			cancel()
 		}
 		if err == nil && time.Since(pinged) >= pulseEvery {

@@ -109,6 +109,7 @@ func (u URL) Config(applicationName string, hosts *Hosts) (*pgx.ConnConfig, erro
 	}}
 	config.DialFunc = dialer.DialContext
 	hosts.guard(&config.Config)
+	boundAnswers(&config.Config)
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	return config, nil
 }

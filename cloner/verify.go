@@ -172,6 +172,9 @@ type answer struct {
 func askEach(ctx context.Context, s *session, queries []string) ([]answer, error) {
 	rows, err := s.text(ctx, strings.Join(queries, "; "))
 	answers := make([]answer, len(queries))
+	if err == nil && len(rows) != len(queries) {
+		return nil, fmt.Errorf("%d answers of the %s to %d questions", len(rows), s.side, len(queries))
+	}
 	switch {
 	case err == nil:
 		for i, row := range rows {

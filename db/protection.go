@@ -63,7 +63,7 @@ func (s *Store) KeepIdentity(ctx context.Context, id int64, is cloner.Identity) 
 		SET    system_identifier = $2, database_oid = $3
 		WHERE  id = $1
 		AND    address || '/' || database = $4
-		AND    (system_identifier, database_oid) IS DISTINCT FROM ($2, $3)`, id, is.System, is.Database, is.Address)
+		AND    (system_identifier, database_oid) IS DISTINCT FROM ($2, $3)`, id, clean(is.System), is.Database, clean(is.Address))
 	return explain("keep what the saved database is", err)
 }
 

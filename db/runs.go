@@ -1,14 +1,17 @@
 package db
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner"
 	"calco/cloner/runner"
@@ -147,14 +150,14 @@ func (s *Store) Beat(ctx context.Context, b runner.Beat) (cancel bool, err error
 			WHERE  id = $1
 			AND    term = $2
 			AND    status = 'running'
-			RETURNING cancel_requested_at IS NOT NULL`, b.Task, b.Term, share(b.Progress), cloneMetadata{b.Progress, b.Speeds}, b.Touched).
+			RETURNING cancel_requested_at IS NOT NULL`, b.Task, b.Term, share(b.Progress), cleanJSON{cloneMetadata{b.Progress, b.Speeds}}, b.Touched).
 			Scan(&cancel)
 		if err != nil {
 			return lostIfNone(err)
 		}
 		return writeDetails(ctx, tx, b)
 	})
-	return cancel, explain("write how far the job is", err)
+	return cancel, explain("write how far the job is", unwritable(err))
 }
 
 // Requeue is what runner.Store has.
@@ -171,7 +174,7 @@ func (s *Store) Requeue(ctx context.Context, b runner.Beat) (cancel bool, err er
 			return lostIfNone(err)
 		}
 		_, err = tx.Exec(ctx, `UPDATE background_tasks SET progress = $2, metadata = jsonb_set(metadata, '{clone}', $3), touched = $4 WHERE id = $1`,
-			b.Task, share(b.Progress), cloneMetadata{b.Progress, b.Speeds}, b.Touched)
+			b.Task, share(b.Progress), cleanJSON{cloneMetadata{b.Progress, b.Speeds}}, b.Touched)
 		if err != nil {
 			return err
 		}
@@ -192,7 +195,7 @@ func (s *Store) Finish(ctx context.Context, b runner.Beat, report cloner.Report)
 	if status := state.Status(report.Status); status == state.Completed || status == state.Differences {
 		progress = 1
 	}
-	return explain("write the outcome of the job", s.inTx(ctx, func(tx pgx.Tx) error {
+	return explain("write the outcome of the job", unwritable(s.inTx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 			UPDATE background_tasks
 			SET    status = $3, error = $4, report = $5, progress = $6, metadata = jsonb_set(metadata, '{clone}', $7), touched = $8,
@@ -200,7 +203,7 @@ func (s *Store) Finish(ctx context.Context, b runner.Beat, report cloner.Report)
 			WHERE  id = $1
 			AND    term = $2
 			AND    (status = 'running' OR status = $3 AND report IS NOT NULL)`,
-			b.Task, b.Term, report.Status, clean(report.Error), report, progress, cloneMetadata{b.Progress, b.Speeds}, b.Touched)
+			b.Task, b.Term, report.Status, clean(report.Error), cleanJSON{report}, progress, cleanJSON{cloneMetadata{b.Progress, b.Speeds}}, b.Touched)
 		if err == nil && tag.RowsAffected() == 0 {
 			err = runner.ErrLost
 		}
@@ -208,7 +211,7 @@ func (s *Store) Finish(ctx context.Context, b runner.Beat, report cloner.Report)
 			return err
 		}
 		return writeDetails(ctx, tx, b)
-	}))
+	})))
 }
 
 // writeDetails writes the tables and the log of a job, whose row the transaction has, and tells those who listen.
@@ -241,14 +244,14 @@ func writeDetails(ctx context.Context, tx pgx.Tx, b runner.Beat) error {
 func tableColumns(tables []cloner.TableState) []any {
 	n := len(tables)
 	relations, statuses := make([]string, n), make([]string, n)
-	rows, bytes, sizes := make([]int64, n), make([]int64, n), make([]int64, n)
+	rows, volumes, sizes := make([]int64, n), make([]int64, n), make([]int64, n)
 	built, toBuild := make([]int, n), make([]int, n)
 	for i, t := range tables {
 		relations[i], statuses[i] = clean(t.Relation), string(t.Status)
-		rows[i], bytes[i], sizes[i] = t.Rows, t.Bytes, t.Size
+		rows[i], volumes[i], sizes[i] = max(t.Rows, 0), max(t.Bytes, 0), max(t.Size, 0)
 		built[i], toBuild[i] = t.Built, t.ToBuild
 	}
-	return []any{relations, statuses, rows, bytes, sizes, built, toBuild}
+	return []any{relations, statuses, rows, volumes, sizes, built, toBuild}
 }
 
 func eventColumns(events []cloner.Event) []any {
@@ -275,6 +278,33 @@ func share(p cloner.Progress) float64 {
 		return p.Done
 	}
 	return 0
+}
+
+// unwritable marks errors that another try would only bring again: wrong data, a broken constraint, too much of it.
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+func unwritable(err error) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && len(pg.Code) == 5 && slices.Contains([]string{"22", "23", "54"}, pg.Code[:2]) {
+		return fmt.Errorf("%w: %w", runner.ErrUnwritable, err)
+	}
+	return err
+}
+
+// cleanJSON is a value whose texts, as JSON, are made ones that PostgreSQL takes.
+type cleanJSON struct{ of any }
+
+// MarshalJSON makes another character of each zero byte.
+func (c cleanJSON) MarshalJSON() ([]byte, error) {
+	text, err := json.Marshal(c.of)
+	for i := 0; i+1 < len(text); i++ {
+		if text[i] != '\\' {
+			continue
+		}
+		if bytes.HasPrefix(text[i:], []byte(`\u0000`)) {
+			copy(text[i:], `\ufffd`)
+		}
+		i++ // what a backslash escapes begins nothing
+	}
+	return text, err
 }
 
 // clean makes a text of a strange server one that PostgreSQL takes.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -70,9 +71,18 @@ func (l *life) live(ctx, stopping context.Context) {
 	var beating sync.WaitGroup
 	ended := make(chan struct{})
 	beating.Go(func() { l.beatUntil(ctx, ended, cancel) })
-	report := l.clone(working)
-	close(ended)
-	beating.Wait()
+	var report cloner.Report
+	func() {
+		defer beating.Wait()
+		defer close(ended)
+		defer func() {
+			if p := recover(); p != nil { // else the job would go on saying that it lives
+				l.runner.log.ErrorContext(ctx, "panic in a job", "job", l.run.Task, "panic", p, "stack", string(debug.Stack()))
+				report = cloner.Report{Status: cloner.StatusFailed, Error: "a fault in Calco, whose log has more", Resumable: l.job.Touched || l.begun}
+			}
+		}()
+		report = l.clone(working)
+	}()
 
 	writing, done := outlive(ctx, stopping, lastWrites)
 	defer done()
@@ -267,6 +277,8 @@ func (l *life) beatUntil(ctx context.Context, ended <-chan struct{}, cancel cont
 		case errors.Is(err, ErrLost):
 			cancel(ErrLost)
 			return
+		case errors.Is(err, ErrUnwritable):
+			cancel(err)
 		case err != nil && !silent:
 			l.runner.log.WarnContext(ctx, "the state database does not answer; the clone goes on", "job", l.run.Task, "error", err)
 		case asked:
@@ -333,7 +345,7 @@ func (l *life) record(ctx context.Context, report cloner.Report) error {
 func (l *life) persist(ctx context.Context, to func(context.Context, Beat) error) error {
 	for {
 		err := l.write(ctx, to)
-		if err == nil || errors.Is(err, ErrLost) {
+		if err == nil || errors.Is(err, ErrLost) || errors.Is(err, ErrUnwritable) {
 			return err
 		}
 		select {
@@ -355,13 +367,19 @@ func (l *life) epilogue(last cloner.Report) cloner.Report {
 	return report
 }
 
-// finish writes the outcome.
+// finish writes the outcome, or that it cannot be written.
 func (l *life) finish(ctx context.Context, report cloner.Report) {
 	l.insist(ctx, "write the outcome", func(ctx context.Context, b Beat) error {
 		if report.Status == cloner.StatusRefused { // nothing was left on the target
 			b.Touched = l.job.Touched
 		}
-		return l.runner.store.Finish(ctx, b, report)
+		err := l.runner.store.Finish(ctx, b, report)
+		if errors.Is(err, ErrUnwritable) {
+			l.runner.log.ErrorContext(ctx, "write the outcome", "job", l.run.Task, "term", l.run.Term, "error", err)
+			b = Beat{Run: b.Run, Touched: b.Touched, Event: b.Event}
+			err = l.runner.store.Finish(ctx, b, cloner.Report{Status: cloner.StatusFailed, Error: ErrUnwritable.Error()})
+		}
+		return err
 	})
 }
 

@@ -71,6 +71,9 @@ type Beat struct {
 	Event    int64               // the number of the first of Events; the first of a job is 1
 }
 
+// ErrUnwritable is the error for a beat or an outcome that the state database will never take, such as one that is too large.
+var ErrUnwritable = errors.New("what the clone has to tell cannot be written down")
+
 // Store is where the jobs are. Each write checks that the run still has its job, and is ErrLost if not. db has it.
 type Store interface {
 	// Queue makes a River client on the state database.
