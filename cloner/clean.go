@@ -115,6 +115,7 @@ type targetObject struct {
 	OID       uint32
 	Type      string // as in pg_identify_object
 	Identity  string
+	Value     string `db:"-"` // what is compared and not shown
 	InSchema  bool
 	Stays     bool // an extension needs it
 	Permitted bool // this role may drop it
@@ -136,12 +137,12 @@ func (r *run) contents(ctx context.Context) (contents, error) {
 		return c, fmt.Errorf("read what the target holds: %w", err)
 	}
 	if r.spec.Clean {
-		changes, err := collect[struct{ Type, Identity string }](ctx, r.control, changesSQL, r.schemasOrAll())
+		changes, err := collect[struct{ Type, Identity, Value string }](ctx, r.control, changesSQL, r.schemasOrAll())
 		if err != nil {
 			return c, fmt.Errorf("read what is set on the target: %w", err)
 		}
 		for _, o := range changes {
-			c.objects = append(c.objects, targetObject{Type: o.Type, Identity: o.Identity, Permitted: true})
+			c.objects = append(c.objects, targetObject{Type: o.Type, Identity: o.Identity, Value: o.Value, Permitted: true})
 		}
 	}
 	if r.spec.whole() && r.readsSubscriptions() {

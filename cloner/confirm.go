@@ -56,9 +56,13 @@ func newConfirmation(target Identity, c contents) Confirmation {
 
 func compareSums(a, b objectSum) int { return bytes.Compare(a[:], b[:]) }
 
-// sum is the identity of an object: one that was dropped and made again is another.
+// sum is the identity of an object: one that was dropped and made again is another, and so is a setting with another value.
 func (o targetObject) sum() objectSum {
-	whole := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%d", o.Type, o.Identity, o.OID))
+	all := fmt.Appendf(nil, "%s\x00%s\x00%d", o.Type, o.Identity, o.OID)
+	if o.Value != "" {
+		all = fmt.Appendf(all, "\x00%s", o.Value)
+	}
+	whole := sha256.Sum256(all)
 	return objectSum(whole[:16])
 }
 

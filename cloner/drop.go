@@ -16,8 +16,8 @@ var cleanGuardSQL string
 //go:embed sql/foreign_keys.sql
 var foreignKeysSQL string
 
-//go:embed sql/reset_schemas.sql
-var resetSchemasSQL string
+//go:embed sql/resets.sql
+var resetsSQL string
 
 // lockPatience is how long one DROP may wait for a lock: others who want to read its table wait behind it meanwhile. It is
 // longer than deadlock_timeout, after which PostgreSQL sends its own autovacuum away. What nobody was seen to hold waits less.
@@ -47,7 +47,7 @@ func (r *run) clean(ctx context.Context) error {
 	if err := r.dropSchemas(ctx, schemas); err != nil {
 		return err
 	}
-	if err := r.resetSchemas(ctx); err != nil {
+	if err := r.reset(ctx); err != nil {
 		return err
 	}
 	if err := r.control.exec(ctx, "RESET plan_cache_mode; SET lock_timeout = 0; DEALLOCATE ALL"); err != nil {
@@ -346,15 +346,23 @@ func (r *run) dropSchemas(ctx context.Context, schemas []targetObject) error {
 	return nil
 }
 
-// resetSchemas gives schemas that stay (public, and homes of extensions) what a new schema has.
-func (r *run) resetSchemas(ctx context.Context) error {
+// reset gives schemas that stay (public, and homes of extensions) what a new schema has, and the database too. What it undoes
+// is read before it is compared with the confirmation: what comes later stays.
+func (r *run) reset(ctx context.Context) error {
 	type reset struct {
 		Pass int
 		SQL  string
 	}
-	resets, err := collect[reset](ctx, r.control, resetSchemasSQL, r.schemasOrAll())
+	resets, err := collect[reset](ctx, r.control, resetsSQL, r.schemasOrAll())
 	if err != nil {
-		return fmt.Errorf("read grants on schemas of the target: %w", err)
+		return fmt.Errorf("read what is set on the target: %w", err)
+	}
+	c, err := r.contents(ctx)
+	if err != nil {
+		return err
+	}
+	if reasons := r.unconfirmed(c); len(reasons) > 0 {
+		return r.refuseToClean(ctx, reasons)
 	}
 	for _, s := range resets {
 		err := r.patiently(ctx, targetObject{}, func() error { return r.control.write(ctx, s.SQL) })

@@ -115,7 +115,10 @@ func (r *run) keepsProperty(name string) bool {
 	return r.kept[keptEntry{Kind: keptDatabase, Name: name}]
 }
 
-func isGrant(property string) bool { return strings.HasPrefix(property, "GRANT ") }
+// grantPrefix begins the name of each property that is a grant.
+const grantPrefix = "GRANT "
+
+func isGrant(property string) bool { return strings.HasPrefix(property, grantPrefix) }
 
 // keepTitles are the objects of differences that come of what was kept.
 func (r *run) keepTitles() map[string]bool {

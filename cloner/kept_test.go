@@ -215,19 +215,60 @@ func TestCleanShowsWhatItChanges(t *testing.T) {
 	dbtest.Exec(t, target, `ALTER DATABASE t SET work_mem = '9MB'; COMMENT ON DATABASE t IS 'x'; COMMENT ON SCHEMA public IS 'x';
 		GRANT CREATE ON SCHEMA public TO pg_monitor; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC`)
 	p := preview()
-	want := []string{"comment on schema public", "comment on the database", "default privileges of the database", "grants on schema public", "settings of the database"}
+	want := []string{
+		"comment on schema public", "comment on the database", "default grant of SELECT on tables of role postgres to PUBLIC",
+		"grant of CREATE on schema public to pg_monitor", "setting work_mem of the database",
+	}
 	slices.Sort(p.Names)
 	if !slices.Equal(p.Names, want) {
 		t.Errorf("shown %v, want %v", p.Names, want)
 	}
-	dbtest.Exec(t, target, "REVOKE CONNECT ON DATABASE t FROM PUBLIC")
 	spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Confirmed: &p.Confirmation}
-	r := mustEnd(t, spec, Options{}, StatusRefused)
-	if r.Reasons[0].Code != ReasonNotShown || fmt.Sprint(r.Reasons[0].Objects) != "[grants on the database]" {
-		t.Errorf("%+v", r.Reasons)
+	for _, later := range []struct{ sql, shown string }{
+		{"REVOKE CONNECT ON DATABASE t FROM PUBLIC", "revoked grant of CONNECT on the database to PUBLIC"},
+		{"GRANT CONNECT ON DATABASE t TO PUBLIC; ALTER DATABASE t SET work_mem = '8MB'", "setting work_mem of the database"},
+		{"ALTER DATABASE t SET work_mem = '9MB'; CREATE ROLE app; ALTER ROLE app IN DATABASE t SET work_mem = '9MB'", "setting work_mem of the database for role app"},
+		{"ALTER ROLE app IN DATABASE t RESET work_mem; ALTER SCHEMA public OWNER TO postgres", "owner of schema public"},
+	} {
+		dbtest.Exec(t, target, later.sql)
+		r := mustEnd(t, spec, Options{}, StatusRefused)
+		if r.Reasons[0].Code != ReasonNotShown || fmt.Sprint(r.Reasons[0].Objects) != "["+later.shown+"]" {
+			t.Errorf("%s: %+v", later.sql, r.Reasons)
+		}
 	}
 	mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
 	compareFidelity(t, source, target)
+}
+
+// What somebody sets on the target's database while the clone goes on stays, with clean and without: a copy that was closed in
+// time was open again at the end.
+func TestWhatIsSetMeanwhileStays(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Cluster(t, nil)
+	source := newDatabase(t, server, "s", "")
+	dbtest.Exec(t, source, "CREATE ROLE app; CREATE ROLE other; ALTER DATABASE s SET work_mem = '8MB'; ALTER DATABASE s SET jit = off; GRANT CREATE ON DATABASE s TO other; CREATE TABLE a (n int)")
+	for name, clean := range map[string]bool{"beside": false, "clean": true} {
+		target := newDatabase(t, server, name, "")
+		if clean {
+			dbtest.Exec(t, target, "CREATE TABLE old (n int); ALTER DATABASE clean SET work_mem = '16MB'; GRANT TEMPORARY ON DATABASE clean TO other; COMMENT ON DATABASE clean IS 'old'")
+		}
+		r := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Clean: clean}, Options{notify: func(p Phase) {
+			if p == PhaseCopy {
+				dbtest.Exec(t, target, fmt.Sprintf(`REVOKE ALL ON DATABASE %[1]s FROM PUBLIC; GRANT CONNECT ON DATABASE %[1]s TO pg_monitor;
+					ALTER DATABASE %[1]s SET work_mem = '32MB'; COMMENT ON DATABASE %[1]s IS 'closed'`, name))
+			}
+		}}, StatusDifferences) // the grant opens it
+		got := dbtest.Query(t, target, `SELECT array_to_string(datacl, ' '), shobj_description(d.oid, 'pg_database'), array_to_string(setconfig, ' ')
+			FROM pg_database d JOIN pg_db_role_setting s ON setdatabase = d.oid WHERE datname = current_database()`)
+		if fmt.Sprint(got) != "[[postgres=CTc/postgres pg_monitor=c/postgres closed work_mem=32MB jit=off]]" {
+			t.Errorf("%s: %v", name, got)
+		}
+		for _, object := range []string{"DATABASE SETTING work_mem", "DATABASE COMMENT", "DATABASE GRANT CONNECT TO pg_monitor"} {
+			if !slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Object == object }) {
+				t.Errorf("%s: %s is not listed: %+v", name, object, r.Differences)
+			}
+		}
+	}
 }
 
 // What an extension's table holds on the target is the target's: its jobs were deleted, and production's ran there from the

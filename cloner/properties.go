@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -18,8 +19,8 @@ type property struct {
 	Unmake   string
 }
 
-// properties gives the target's database what the source's has, if the whole database is cloned. After a clean it also takes
-// from it what the source's has not; else what somebody has set there stays. Owners are each server's own affair.
+// properties gives the target's database what the source's has, if the whole database is cloned. What somebody has set or
+// granted there stays, be it since the clone began; clean has reset what was there before. Owners are each server's own affair.
 func (r *run) properties(ctx context.Context) error {
 	if !r.spec.whole() {
 		return nil
@@ -29,17 +30,62 @@ func (r *run) properties(ctx context.Context) error {
 		return err
 	}
 	var statements []statement
-	for name, p := range target {
-		if _, ok := source[name]; !ok && !r.keepsProperty(name) {
-			statements = append(statements, statement{phase: PhasePostData, object: "DATABASE " + name, sql: p.Unmake})
-		}
-	}
 	for name, p := range source {
-		if (target[name].Value != p.Value || target[name].Property == "") && !r.keepsProperty(name) {
+		if _, ok := target[name]; !ok && !isGrant(name) && !r.keepsProperty(name) {
 			statements = append(statements, statement{phase: PhasePostData, object: "DATABASE " + name, sql: p.Make})
 		}
 	}
-	return r.make(ctx, r.control, statements)
+	grants, err := r.databaseGrants(ctx, source, target)
+	if err != nil {
+		return err
+	}
+	return r.make(ctx, r.control, append(statements, grants...))
+}
+
+// databaseGrants give a database on which nobody has granted or revoked anything the grants of the source's, in one
+// transaction, so that a later life finds all of them or none. Those to roles that are missing fail by themselves.
+func (r *run) databaseGrants(ctx context.Context, source, target map[string]property) ([]statement, error) {
+	initial, err := one[bool](ctx, r.control, `
+		SELECT datacl IS NULL OR NOT EXISTS (
+		       (SELECT * FROM aclexplode(datacl) EXCEPT SELECT * FROM aclexplode(acldefault('d', datdba))) UNION ALL
+		       (SELECT * FROM aclexplode(acldefault('d', datdba)) EXCEPT SELECT * FROM aclexplode(datacl)))
+		FROM pg_database WHERE datname = current_database()`)
+	if err != nil {
+		return nil, fmt.Errorf("read grants on the target's database: %w", err)
+	}
+	if !initial || r.keepsProperty(grantPrefix) {
+		return nil, nil
+	}
+	roles, err := collect[struct{ Name string }](ctx, r.control, `SELECT quote_ident(rolname) AS name FROM pg_roles UNION ALL SELECT 'PUBLIC'`)
+	if err != nil {
+		return nil, fmt.Errorf("list roles of the target: %w", err)
+	}
+	here := map[string]bool{}
+	for _, role := range roles {
+		here[role.Name] = true
+	}
+	var together []string
+	var apart []statement
+	for name, p := range target {
+		if _, ok := source[name]; !ok && isGrant(name) {
+			together = append(together, p.Unmake)
+		}
+	}
+	for name, p := range source {
+		_, grantee, _ := strings.Cut(name, " TO ")
+		switch t, ok := target[name]; {
+		case !isGrant(name) || ok && t.Value == p.Value:
+		case here[grantee]:
+			together = append(together, p.Make)
+		default:
+			apart = append(apart, statement{phase: PhasePostData, object: "DATABASE " + name, sql: p.Make})
+		}
+	}
+	if len(together) == 0 {
+		return apart, nil
+	}
+	slices.SortFunc(together, func(a, b string) int { return strings.Compare(b, a) }) // each REVOKE before the GRANTs
+	return append(apart, statement{phase: PhasePostData, object: "DATABASE GRANTS", sql: strings.Join(together, "; ")}), nil
 }
 
 // readProperties reads both sides, by what sets apart one property from another.
@@ -73,7 +119,8 @@ func (r *run) compareProperties(ctx context.Context) ([]Difference, error) {
 	var found []Difference
 	differ := func(name, source, target string, open bool) {
 		d := Difference{Kind: "database", Object: "DATABASE " + name, Source: source, Target: target}
-		if r.keepsProperty(name) && !open {
+		// With clean it was to be as the source's.
+		if (r.keepsProperty(name) || target != "not set" && !r.spec.Clean) && !open {
 			d.Harmless = stayedText
 		}
 		found = append(found, d)

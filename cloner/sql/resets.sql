@@ -1,11 +1,15 @@
 -- Statements that give the schemas of $1 (all where NULL) which survived a clean what a
--- new schema has: no comment, no grants but the initial ones, no default privileges.
--- The source's own come back from its archive.
+-- new schema has: no comment, no grants but the initial ones, no default privileges; and
+-- the database, where all are chosen, what a new one has. They undo what changes.sql shows.
+-- The source's own come back at the end.
 WITH chosen AS (
     SELECT n.oid, n.nspname, n.nspowner, n.nspacl
     FROM pg_namespace n
     WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', '_calco')
       AND ($1::text[] IS NULL OR n.nspname = ANY ($1))
+),
+this AS (
+    SELECT * FROM pg_database WHERE datname = current_database() AND $1::text[] IS NULL
 ),
 defaults AS (
     SELECT d.*, format('ALTER DEFAULT PRIVILEGES FOR ROLE %I%s ', pg_get_userbyid(d.defaclrole),
@@ -43,4 +47,16 @@ SELECT 3, head || format('GRANT %s ON %s TO %s', a.privilege_type, kind,
               CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
 FROM defaults, aclexplode(acldefault(CASE defaclobjtype WHEN 'S' THEN 's' ELSE defaclobjtype END, defaclrole)) a
 WHERE defaclnamespace = 0
+UNION ALL
+SELECT 1, format('COMMENT ON DATABASE %I IS NULL', datname) FROM this WHERE shobj_description(oid, 'pg_database') IS NOT NULL
+UNION ALL
+SELECT 1, CASE WHEN s.setrole = 0 THEN format('ALTER DATABASE %I ', datname) ELSE format('ALTER ROLE %I IN DATABASE %I ', pg_get_userbyid(s.setrole), datname) END
+          || 'RESET ' || split_part(x, '=', 1)
+FROM this JOIN pg_db_role_setting s ON s.setdatabase = this.oid, unnest(s.setconfig) x
+UNION ALL
+SELECT DISTINCT 2, format('REVOKE ALL ON DATABASE %I FROM %s CASCADE', datname, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
+FROM this, aclexplode(datacl) a WHERE a.grantee <> datdba
+UNION ALL
+SELECT 3, format('GRANT %s ON DATABASE %I TO PUBLIC', a.privilege_type, datname)
+FROM this, aclexplode(acldefault('d', datdba)) a WHERE datacl IS NOT NULL AND a.grantee = 0
 ORDER BY 1, 2
