@@ -1,6 +1,7 @@
 package cloner
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -385,5 +386,27 @@ func TestForeignTablesAreNotUsed(t *testing.T) {
 		if !slices.ContainsFunc(report.Differences, func(d Difference) bool { return d.Object == object && d.Kind == kind && d.Harmless != "" }) {
 			t.Errorf("%s is not listed as harmless: %+v", object, report.Differences)
 		}
+	}
+}
+
+// Rows of an extension's table that have to be copied again do not come twice, and those of others stay.
+func TestRedoRowsOfExtension(t *testing.T) {
+	t.Parallel()
+	const extension = `; CREATE EXTENSION hstore; CREATE TABLE job (id int, command text);
+		ALTER EXTENSION hstore ADD TABLE job; UPDATE pg_extension SET extconfig = ARRAY['job'::regclass], extcondition = ARRAY[''] WHERE extname = 'hstore';`
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, stageSQL+extension+"INSERT INTO job VALUES (1, 'bill')")
+	dbtest.Exec(t, target, extension)
+	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+	report, err := stages[4].play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
+		await(t, target, "SELECT EXISTS (SELECT FROM _calco.mark WHERE relation LIKE '%job%')")
+		cancel(ErrCancelled)
+	})
+	isCancelled(t, spec, report, err)
+	dbtest.Exec(t, target, "INSERT INTO job VALUES (7, 'back up')")
+	dbtest.Exec(t, source, "UPDATE job SET command = 'bill again'")
+	report = mustEnd(t, resumed(spec), Options{}, StatusDifferences) // a row more
+	if got := fmt.Sprint(dbtest.Query(t, target, "SELECT * FROM job ORDER BY id")); got != "[[1 bill again] [7 back up]]" {
+		t.Errorf("%v, %+v", got, report.Differences)
 	}
 }

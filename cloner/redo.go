@@ -86,14 +86,11 @@ func (r *run) takeGood(good []mark) {
 func (t *table) removal(marks []mark, shared bool) string {
 	relation := quoteLiteral(t.relation())
 	forget := fmt.Sprintf("DELETE FROM _calco.%s WHERE relation = %s AND part IN (%s)", t.marks(), relation, partsOf(marks)[t.relation()])
-	if t.Extension != 0 { // its rows are deleted when they are copied
-		return forget
-	}
 	xids := make([]string, len(marks))
 	for i, m := range marks {
 		xids[i] = fmt.Sprint(m.XID % (1 << 32))
 	}
-	if t.here == nil && !shared {
+	if t.here == nil && !shared && t.Extension == 0 { // whose script may have put rows there
 		return fmt.Sprintf(`LOCK TABLE ONLY %[1]s IN ACCESS EXCLUSIVE MODE;
 			SELECT 1 / (SELECT count(*) FROM (SELECT 1) none WHERE NOT EXISTS (
 				SELECT FROM ONLY %[1]s r WHERE NOT EXISTS (SELECT FROM unnest('{%[2]s}'::xid[]) ours WHERE ours = r.xmin)));
