@@ -145,7 +145,7 @@ func (r *run) excuseKept(ctx context.Context, found []Difference) error {
 		case d.Kind == "owner" && titles["SCHEMA "+unquoteName(ofSchema(d.Object))]: // the schema's
 			found[i].Harmless = stayedText
 		case !titles[d.Object] || strings.HasPrefix(d.Object, "DEFAULT ACL "): // which opens what is made later
-		case strings.HasPrefix(d.Object, "ACL ") && open[ofSchema(d.Object)]:
+		case strings.HasPrefix(d.Object, "ACL ") && (ofSchema(d.Object) == "" || open[ofSchema(d.Object)]): // of others than schemas that is not known
 		default:
 			found[i].Harmless = stayedText
 		}

@@ -410,3 +410,38 @@ func TestRedoRowsOfExtension(t *testing.T) {
 		t.Errorf("%v, %+v", got, report.Differences)
 	}
 }
+
+// What is granted or said of members of the target's extensions, and of what PostgreSQL itself has, stays: an ordinary role got
+// a function that reads the server's files, and everybody lost another.
+func TestGrantsOnOthersStay(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Cluster(t, nil)
+	source := newDatabase(t, server, "s", "")
+	dbtest.Exec(t, source, `CREATE ROLE app; CREATE ROLE staff; CREATE EXTENSION hstore; CREATE TABLE a AS SELECT 1 AS n;
+		REVOKE ALL ON FUNCTION akeys(hstore) FROM PUBLIC; GRANT EXECUTE ON FUNCTION akeys(hstore) TO app;
+		GRANT EXECUTE ON FUNCTION skeys(hstore) TO app; GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_file(text) TO app`)
+	const acls = `SELECT proname, proacl FROM pg_proc
+		WHERE proname IN ('akeys', 'avals', 'skeys') OR oid = 'pg_read_file(text)'::regprocedure ORDER BY 1`
+	for name, clean := range map[string]bool{"beside": false, "clean": true} {
+		target := newDatabase(t, server, name, "")
+		dbtest.Exec(t, target, `CREATE EXTENSION hstore; REVOKE ALL ON FUNCTION avals(hstore) FROM PUBLIC;
+			GRANT EXECUTE ON FUNCTION akeys(hstore) TO staff; GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_file(text) TO staff`)
+		before := dbtest.Query(t, target, acls)
+		r := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Clean: clean}, Options{}, StatusDifferences)
+		after := dbtest.Query(t, target, acls)
+		for i, f := range before {
+			taken := f[0] == "skeys" // on which nobody had set anything
+			if same := fmt.Sprint(f) == fmt.Sprint(after[i]); same == taken {
+				t.Errorf("%s: %q is %q", name, f, after[i])
+			}
+		}
+		for _, function := range []string{"akeys", "avals", "pg_read_file"} {
+			if !slices.ContainsFunc(r.Differences, func(d Difference) bool { return strings.Contains(d.Object, function) }) {
+				t.Errorf("%s: nothing is said of %s: %+v", name, function, r.Differences)
+			}
+		}
+	}
+	fresh := newDatabase(t, server, "fresh", "")
+	mustComplete(t, Spec{Source: URL(source), Target: URL(fresh)})
+	mustEqual(t, source, fresh, acls)
+}

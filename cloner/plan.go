@@ -92,6 +92,17 @@ func (p *plan) divide() {
 	}
 }
 
+// onOthers tells whether an entry is about something that the archive does not make: a member of an extension, or what
+// PostgreSQL itself has. It is in an archive only where it is not as the extension's script left it.
+func (p *plan) onOthers(e *archive.Entry) bool {
+	switch e.Desc {
+	case "ACL", "COMMENT", "SECURITY LABEL":
+	default:
+		return false
+	}
+	return !slices.ContainsFunc(e.Deps, func(d int) bool { return p.byID[d] != nil })
+}
+
 // selectEntries picks what belongs to the chosen schemas, or everything if none is
 // chosen, and what that depends on, however far away (the second result). The same
 // rule applied to the target's archive gives what has to be equal.

@@ -280,7 +280,8 @@ func (p *plan) definitions(v pgtools.Version) string {
 }
 
 // beginFilling notes that the target holds nothing that this job is to drop, and what is there that it does not own:
-// objects outside the chosen schemas and event triggers that were there before.
+// objects outside the chosen schemas, event triggers, and what was set on members of extensions or on what PostgreSQL itself
+// has, that were there before.
 func (r *run) beginFilling(ctx context.Context) error {
 	const first = 1
 	statements := []string{r.epochSQL(first)}
@@ -288,13 +289,14 @@ func (r *run) beginFilling(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(r.plan.pulled)+len(r.plan.last) > 0 || r.staying {
+	if len(r.plan.pulled)+len(r.plan.last) > 0 || r.staying || slices.ContainsFunc(r.plan.entries, r.plan.onOthers) {
 		there, err := r.takeInventory(ctx)
 		if err != nil {
 			return err
 		}
 		for _, e := range r.plan.entries {
-			if (r.plan.pulled[e.ID] || e.Desc == "EVENT TRIGGER") && there.has(e) || r.staying && mayStay(e) && there.same(e) {
+			if (r.plan.pulled[e.ID] || e.Desc == "EVENT TRIGGER") && there.has(e) ||
+				r.plan.onOthers(e) && there.has(e) || r.staying && mayStay(e) && there.same(e) {
 				kept = append(kept, keptEntry{e.Desc, e.Namespace, e.Tag})
 			}
 		}
