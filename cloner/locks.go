@@ -85,7 +85,7 @@ func (r *run) awaitLocks(ctx context.Context, w *lockWait, objects []targetObjec
 	}
 	text := "Waiting for a lock on the target."
 	if len(texts) > 0 {
-		text = "Waiting for locks on the target. " + strings.Join(texts[:min(len(texts), 3)], "; ") + "."
+		text = waitingForLocks + strings.Join(texts[:min(len(texts), 3)], "; ") + "."
 	}
 	until := w.since.Add(r.budget())
 	if time.Now().After(until) {
@@ -99,7 +99,68 @@ func (r *run) awaitLocks(ctx context.Context, w *lockWait, objects []targetObjec
 	return pause(ctx, firstWait)
 }
 
-var errLocked = errors.New("could not lock what is to be dropped")
+var errLocked = errors.New("others hold locks on the target")
+
+//go:embed sql/blockers.sql
+var blockersSQL string
+
+// lockWatch is what looks from time to time whether statements of this run wait for others on the target, once it is being
+// filled, and says for whom. Where nothing got done meanwhile for as long as the clone has patience, that is an error.
+func (r *run) lockWatch(s *session) func(context.Context) error {
+	var w waiting
+	return func(ctx context.Context) error {
+		if r.held.Load() == nil { // clean waits by itself
+			return s.ping(ctx)
+		}
+		type blocker struct {
+			What        string
+			PID         int
+			Application string
+			Role        string
+			Since       *time.Time
+		}
+		var found []blocker
+		err := s.soon(ctx, func(ctx context.Context) (err error) {
+			found, err = collect[blocker](ctx, s, blockersSQL, r.spec.applicationName())
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if len(found) == 0 {
+			if w.tries > 0 {
+				r.meter.calm()
+			}
+			w = waiting{}
+			return nil
+		}
+		if work := r.meter.achieved(); w.tries == 0 || work > w.work {
+			w = waiting{since: time.Now(), work: work, tries: w.tries}
+		}
+		w.tries++
+		texts := make([]string, min(len(found), 3))
+		for i := range texts {
+			f := found[i]
+			who := "a prepared transaction"
+			if f.PID != 0 {
+				who = lockHolder{PID: f.PID, Application: f.Application, Role: f.Role, Since: f.Since}.String()
+			}
+			texts[i] = f.What + " is in use by " + who
+		}
+		text := waitingForLocks + strings.Join(texts, "; ") + "."
+		until := w.since.Add(r.budget())
+		if time.Now().After(until) {
+			return &Error{
+				Phase: PhasePostData, Err: fmt.Errorf("%w for %v: %s", errLocked, r.budget(), text),
+				Hint: "End those sessions, or wait until they are done, and then resume.",
+			}
+		}
+		r.meter.trouble(Trouble{Text: text, Since: w.since, Until: until, Tries: w.tries})
+		return nil
+	}
+}
+
+const waitingForLocks = "Waiting for locks on the target. "
 
 // describe says what a session holds.
 func (w *lockWait) describe(o targetObject, h lockHolder) string {

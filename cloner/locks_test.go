@@ -80,6 +80,31 @@ func TestPreparedTransactionInTheWay(t *testing.T) {
 	}
 }
 
+// TestBuildSaysWhoIsInTheWay: a session that sits in its transaction after it has read a new table keeps the clone from building
+// on it. That is said, and given up in the end; when the session is gone the clone goes on.
+func TestBuildSaysWhoIsInTheWay(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	dbtest.Exec(t, source, stageSQL)
+	spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
+	var m Meter
+	var release func()
+	says := regexp.MustCompile(`^Waiting for locks on the target\. public\.child is in use by session \d+ \(reader, role postgres\), since 20.* UTC.*\.$`)
+	report, err := Clone(t.Context(), spec, Options{Meter: &m, Patience: time.Second, notify: func(p Phase) {
+		if p == PhaseCopy {
+			release = hold(t, target, "SET application_name = 'reader'; BEGIN; LOCK TABLE child IN ACCESS SHARE MODE")
+		}
+	}})
+	if report.Status != StatusFailed || !errors.Is(err, errLocked) || !report.Resumable {
+		t.Errorf("status %s, error %v, resumable %t", report.Status, err, report.Resumable)
+	}
+	if !slices.ContainsFunc(m.Since(0).Events, func(e Event) bool { return says.MatchString(e.Text) }) {
+		t.Errorf("it is not in the log: %+v", m.Since(0).Events)
+	}
+	release()
+	mustComplete(t, resumed(spec))
+}
+
 // TestCleanGivesUp when nobody lets go of the lock, and can go on later.
 func TestCleanGivesUp(t *testing.T) {
 	t.Parallel()

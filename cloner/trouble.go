@@ -198,7 +198,7 @@ func (r *run) feelPulse(ctx context.Context, lose context.CancelCauseFunc) (stop
 				durable <- *h
 			}
 			return done || h.snap.end == "", err
-		})
+		}, source.ping)
 	})
 	feeling.Go(func() {
 		r.feel(ctx, target, lose, func(ctx context.Context) (bool, error) {
@@ -209,7 +209,7 @@ func (r *run) feelPulse(ctx context.Context, lose context.CancelCauseFunc) (stop
 			default:
 				return false, nil
 			}
-		})
+		}, r.lockWatch(target))
 	})
 	return func() {
 		end()
@@ -218,8 +218,8 @@ func (r *run) feelPulse(ctx context.Context, lose context.CancelCauseFunc) (stop
 	}, nil
 }
 
-// feel pings until ctx ends or there is no answer, and does something else beside that until it is done.
-func (r *run) feel(ctx context.Context, s *session, lose context.CancelCauseFunc, also func(context.Context) (done bool, err error)) {
+// feel asks for a sign of life until ctx ends or there is none, and does something else beside that until it is done.
+func (r *run) feel(ctx context.Context, s *session, lose context.CancelCauseFunc, also func(context.Context) (done bool, err error), ping func(context.Context) error) {
 	for pinged, done := time.Now(), false; ; {
 		every := pulseEvery
 		if !done {
@@ -238,7 +238,7 @@ func (r *run) feel(ctx context.Context, s *session, lose context.CancelCauseFunc
 			cancel()
 		}
 		if err == nil && time.Since(pinged) >= pulseEvery {
-			pinged, err = time.Now(), s.ping(ctx)
+			pinged, err = time.Now(), safely(func() error { return ping(ctx) })
 		}
 		if err != nil && ctx.Err() == nil {
 			lose(s.explain(err))
@@ -249,9 +249,14 @@ func (r *run) feel(ctx context.Context, s *session, lose context.CancelCauseFunc
 
 // ping wants an answer soon.
 func (s *session) ping(ctx context.Context) error {
+	return s.soon(ctx, func(ctx context.Context) error { return s.exec(ctx, "SELECT 1") })
+}
+
+// soon asks something that is answered at once by a server that lives.
+func (s *session) soon(ctx context.Context, ask func(context.Context) error) error {
 	asking, cancel := context.WithTimeout(ctx, pulsePatience)
 	defer cancel()
-	err := s.exec(asking, "SELECT 1")
+	err := ask(asking)
 	if err != nil && asking.Err() != nil && ctx.Err() == nil {
 		return &lostError{side: s.side, err: fmt.Errorf("no answer for %v", pulsePatience)}
 	}
