@@ -106,7 +106,7 @@ func (s *Store) changeURL(ctx context.Context, tx pgx.Tx, id int64, url cloner.U
 	at := url.Endpoint()
 	_, err = tx.Exec(ctx, `
 		UPDATE connections
-		SET    address = $2, database = $3, role = $4, url_sealed = $5,
+		SET    address = $2, database = $3, role = $4, url_sealed = $5, answered = answered AND (address, database) = ($2, $3),
 		       system_identifier = CASE WHEN (address, database) = ($2, $3) THEN system_identifier END,
 		       database_oid      = CASE WHEN (address, database) = ($2, $3) THEN database_oid END
 		WHERE  id = $1`, id, at.Address, at.Database, at.User, sealed)

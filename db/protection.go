@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"calco/cloner"
 	"calco/cloner/runner"
@@ -22,6 +22,7 @@ const (
 	probePatience = 20 * time.Second
 	// learnPatience bounds how long Admit waits for protected databases that nobody has tested yet.
 	learnPatience = 5 * time.Second
+	learnAtATime  = 20
 )
 
 // identitySQL asks a database what it is.
@@ -29,19 +30,25 @@ const identitySQL = `
 	SELECT system_identifier::text, (SELECT oid::bigint FROM pg_database WHERE datname = current_database())
 	FROM   pg_control_system()`
 
+// counts asks whether a protected connection says something of the database at its address. One that nobody but a member
+// sees, and that has never let anybody in, does not: with no more than an address it would take the database from all others.
+func counts(connection string) string {
+	return `(` + connection + `.shared OR ` + connection + `.answered OR ` + savedByAdmin(connection) + `)`
+}
+
 // checkProtected refuses a target that is protected: itself, or under whatever name, by whomever, the database is saved
 // too. Where identities alone are equal it may be a fork: whoever says so may start the job, and Admit looks whether it is.
 func checkProtected(ctx context.Context, tx pgx.Tx, target state.Connection, fork bool) error {
 	rows, _ := tx.Query(ctx, `
-		SELECT p.address, p.database,
+		SELECT p.address, p.database, p.id = t.id OR `+counts("p")+`,
 		       coalesce((p.system_identifier, p.database_oid) = (t.system_identifier, t.database_oid), false)
 		FROM   connections p, connections t
 		WHERE  p.protected
 		AND    t.id = $1`, target.ID)
 	var place state.Place
-	var equal, guarded, akin bool
-	_, err := pgx.ForEachRow(rows, []any{&place.Address, &place.Database, &equal}, func() error {
-		guarded = guarded || place.Meets(target.Place())
+	var known, equal, guarded, akin bool
+	_, err := pgx.ForEachRow(rows, []any{&place.Address, &place.Database, &known, &equal}, func() error {
+		guarded = guarded || known && place.Meets(target.Place())
 		akin = akin || equal
 		return nil
 	})
@@ -56,14 +63,15 @@ func checkProtected(ctx context.Context, tx pgx.Tx, target state.Connection, for
 	return nil
 }
 
-// KeepIdentity keeps what a saved database has been found to be, unless it leads elsewhere by now.
+// KeepIdentity keeps what a saved database has been found to be, and that it has answered, unless it leads elsewhere by now.
+// One that does not say what it is has no System.
 func (s *Store) KeepIdentity(ctx context.Context, id int64, is cloner.Identity) error {
 	_, err := s.pool.Exec(ctx, `
 		UPDATE connections
-		SET    system_identifier = $2, database_oid = $3
+		SET    answered = true, system_identifier = coalesce(nullif($2::text, ''), system_identifier), database_oid = coalesce(nullif($3::bigint, 0), database_oid)
 		WHERE  id = $1
 		AND    address || '/' || database = $4
-		AND    (system_identifier, database_oid) IS DISTINCT FROM ($2, $3)`, id, clean(is.System), is.Database, clean(is.Address))
+		AND    (NOT answered OR $2::text <> '' AND (system_identifier, database_oid) IS DISTINCT FROM ($2, $3))`, id, clean(is.System), is.Database, clean(is.Address))
 	return explain("keep what the saved database is", err)
 }
 
@@ -136,6 +144,7 @@ type protectedConnection struct {
 	URL     []byte
 	ByAdmin bool
 	Place   state.Place
+	Counts  bool // see counts
 	Equals  bool
 }
 
@@ -146,18 +155,18 @@ func (s *Store) admitBesideProtected(ctx context.Context, to destination, target
 		return runner.Admitted, err
 	}
 	rows, _ := s.pool.Query(ctx, `
-		SELECT c.id, c.url_sealed, `+savedByAdmin("c")+`, c.address, c.database, coalesce((c.system_identifier, c.database_oid) = ($1, $2), false)
+		SELECT c.id, c.url_sealed, `+savedByAdmin("c")+`, c.address, c.database, `+counts("c")+`, coalesce((c.system_identifier, c.database_oid) = ($1, $2), false)
 		FROM   connections c
 		WHERE  protected`, target.System, target.Database)
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p protectedConnection, err error) {
-		err = row.Scan(&p.ID, &p.URL, &p.ByAdmin, &p.Place.Address, &p.Place.Database, &p.Equals)
+		err = row.Scan(&p.ID, &p.URL, &p.ByAdmin, &p.Place.Address, &p.Place.Database, &p.Counts, &p.Equals)
 		return p, err
 	})
 	if err != nil {
 		return runner.Admitted, err
 	}
 	for _, p := range all {
-		if p.Place.Meets(place) {
+		if p.Counts && p.Place.Meets(place) {
 			return runner.IsProtected, nil
 		}
 		if !p.Equals {
@@ -174,10 +183,26 @@ func (s *Store) admitBesideProtected(ctx context.Context, to destination, target
 	return runner.Admitted, nil
 }
 
+// Learn asks a saved database what it is, and keeps that. That it does not answer soon is no error.
+func (s *Store) Learn(ctx context.Context, id int64) error {
+	url, hosts, err := s.ConnectionURL(ctx, id)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, learnPatience)
+	defer cancel()
+	return explain("keep what the saved database is", s.learnOne(ctx, id, destination{url, hosts}))
+}
+
 // learn asks the protected databases what they are of which nobody knows it yet. One that does not answer soon is known by
 // its address alone: a clone that has nothing to do with it must not wait for it.
 func (s *Store) learn(ctx context.Context) error {
-	rows, _ := s.pool.Query(ctx, `SELECT c.id, c.url_sealed, `+savedByAdmin("c")+` FROM connections c WHERE c.protected AND c.system_identifier IS NULL`)
+	rows, _ := s.pool.Query(ctx, `
+		SELECT   c.id, c.url_sealed, `+savedByAdmin("c")+`
+		FROM     connections c
+		WHERE    c.protected
+		AND      c.system_identifier IS NULL
+		ORDER BY `+counts("c")+` DESC, id`)
 	unknown, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p protectedConnection, err error) {
 		err = row.Scan(&p.ID, &p.URL, &p.ByAdmin)
 		return p, err
@@ -185,36 +210,35 @@ func (s *Store) learn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	errs := make([]error, len(unknown))
-	var asked sync.WaitGroup
-	for i, p := range unknown {
-		asked.Go(func() {
+	asking, cancel := context.WithTimeout(ctx, learnPatience)
+	defer cancel()
+	var asked errgroup.Group
+	asked.SetLimit(learnAtATime)
+	for _, p := range unknown {
+		asked.Go(func() error {
 			url, err := s.openURL(p.ID, p.URL)
 			if err != nil {
-				errs[i] = err
-				return
+				return err
 			}
-			if is, err := ask(ctx, destination{url, s.hosts.Of(p.ByAdmin)}); err == nil {
-				errs[i] = s.KeepIdentity(ctx, p.ID, is)
-			}
+			return s.learnOne(asking, p.ID, destination{url, s.hosts.Of(p.ByAdmin)})
 		})
 	}
-	asked.Wait()
-	return errors.Join(errs...)
+	return asked.Wait()
 }
 
-// ask connects to a database and asks what it is.
-func ask(ctx context.Context, to destination) (is cloner.Identity, err error) {
-	ctx, cancel := context.WithTimeout(ctx, learnPatience)
-	defer cancel()
+// learnOne asks a saved database what it is until ctx ends, and keeps that.
+func (s *Store) learnOne(ctx context.Context, id int64, to destination) error {
 	there, err := to.dial(ctx)
 	if err != nil {
-		return is, err
+		return nil //nolint:nilerr // whoever uses the database will be told
 	}
 	defer there.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only asked
 	at := to.url.Endpoint()
-	is.Address = at.Address + "/" + at.Database
-	return is, there.QueryRow(ctx, identitySQL).Scan(&is.System, &is.Database)
+	is := cloner.Identity{Address: at.Address + "/" + at.Database}
+	if err := there.QueryRow(ctx, identitySQL).Scan(&is.System, &is.Database); err != nil {
+		is.System, is.Database = "", 0 // its role may not know
+	}
+	return s.KeepIdentity(context.WithoutCancel(ctx), id, is)
 }
 
 // besideProtected tells a target from a protected database with its identity.

@@ -166,6 +166,58 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
+// An address alone, that a member has saved for himself and could never sign in at, takes a database from nobody: everybody's
+// clones into it were refused, and not even an admin saw why. What an admin or the team has saved does.
+func TestProtectionByAddressAlone(t *testing.T) {
+	t.Parallel()
+	store, at := openAt(t)
+	ana, bob, mallory := addUser(t, store, state.RoleAdmin), addUser(t, store, state.RoleMember), addUser(t, store, state.RoleMember)
+	database := dbtest.Database(t)
+	wrong, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong.User = url.UserPassword("nobody", "wrong")
+	source, target := save(t, store, bob, "source"), saveURL(t, store, bob, "target", cloner.URL(database))
+	for i, c := range []struct {
+		name   string
+		owner  state.User
+		shared bool
+		url    string
+		refuse error            // when the clone is made
+		admit  runner.Admission // when it is not
+	}{
+		{"a member's, wrong password", mallory, false, wrong.String(), nil, runner.Admitted},
+		{"an admin's, wrong password", ana, false, wrong.String(), state.ErrProtected, 0},
+		{"the team's, wrong password", mallory, true, wrong.String(), state.ErrProtected, 0},
+		{"a member's", mallory, false, database, nil, runner.IsProtected},
+		{"a member's that has answered", mallory, false, database, state.ErrProtected, 0},
+	} {
+		guard := saveURL(t, store, c.owner, "guard "+strconv.Itoa(i), cloner.URL(c.url), protected, func(s *state.Connection) { s.Shared = c.shared })
+		if c.name == "a member's that has answered" {
+			if err := store.Learn(t.Context(), guard.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		id, err := store.CreateTask(t.Context(), state.NewTask{User: bob, SourceID: source.ID, TargetID: target.ID})
+		if !errors.Is(err, c.refuse) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.refuse)
+		}
+		if err == nil {
+			claim(t, store, id)
+			run := runner.Run{Task: id, Term: 1}
+			got, err := store.Admit(t.Context(), run, cloner.Identity{}, identity(t, database))
+			if err != nil || got != c.admit {
+				t.Errorf("%s: %d, %v, want %d", c.name, got, err, c.admit)
+			}
+			if err := store.Finish(t.Context(), runner.Beat{Run: run}, cloner.Report{Status: cloner.StatusRefused}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		dbtest.Exec(t, at, fmt.Sprintf("DELETE FROM connections WHERE id = %d", guard.ID))
+	}
+}
+
 // What a member has saved is not dialed on this machine, also where a job or a page asks what it is.
 func TestMembersDatabasesAreNotDialed(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -88,7 +89,23 @@ func (a *app) openStore() *db.Store {
 		a.t.Fatal(err)
 	}
 	a.t.Cleanup(store.Close)
-	store.Limit(cloner.LoopbackPolicy())
+	policy := cloner.LoopbackPolicy()
+	policy.Lookup = func(_ context.Context, host string) ([]string, error) {
+		switch _, err := netip.ParseAddr(host); {
+		case err == nil:
+			return []string{host}, nil
+		case host == "localhost":
+			return []string{"127.0.0.1"}, nil
+		}
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}
+	policy.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if at, err := netip.ParseAddrPort(address); network != "unix" && (err != nil || !at.Addr().IsLoopback()) {
+			return nil, fmt.Errorf("dial %s: tests stay on this machine", address)
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}
+	store.Limit(policy)
 	return store
 }
 

@@ -17,6 +17,7 @@ type Connections interface {
 	Connections(context.Context, state.User) ([]state.Connection, error)
 	Connection(ctx context.Context, u state.User, id int64) (state.Connection, error)
 	AddConnection(context.Context, state.Connection, cloner.URL) (int64, error)
+	Learn(ctx context.Context, id int64) error
 	ChangeConnection(context.Context, state.Connection, cloner.URL) error
 	RemoveConnection(ctx context.Context, id int64) error
 	ConnectionURL(ctx context.Context, id int64) (cloner.URL, *cloner.Hosts, error)
@@ -54,7 +55,7 @@ func (s *Server) addDatabase(c echo.Context) error {
 		return err
 	}
 	if !f.wrong() {
-		_, err = s.connections.AddConnection(c.Request().Context(), added, f.url)
+		added.ID, err = s.connections.AddConnection(c.Request().Context(), added, f.url)
 	}
 	if err := f.taken(err); err != nil {
 		return err
@@ -62,7 +63,21 @@ func (s *Server) addDatabase(c echo.Context) error {
 	if f.wrong() {
 		return s.drawNewDatabase(c, http.StatusUnprocessableEntity, f.seen, nil)
 	}
+	s.learn(c, added.ID)
 	return s.redirect(c, "/databases", "done.database.added")
+}
+
+// learn has a database that was just saved say what it is, as often as its user may test one. It is saved either way, and
+// asked again when it is used.
+func (s *Server) learn(c echo.Context, id int64) {
+	end, problem := s.testers.begin(currentUser(c).ID)
+	if problem != "" {
+		return
+	}
+	defer end()
+	if err := s.connections.Learn(c.Request().Context(), id); err != nil {
+		s.log.WarnContext(c.Request().Context(), "ask a saved database what it is", "database", id, "error", err)
+	}
 }
 
 func (s *Server) showDatabase(c echo.Context) error {
@@ -104,6 +119,7 @@ func (s *Server) changeDatabase(c echo.Context) error {
 	if f.wrong() {
 		return s.drawDatabase(c, http.StatusUnprocessableEntity, saved, views.DatabasePageProps{Form: f.seen})
 	}
+	s.learn(c, saved.ID)
 	return s.redirect(c, "/databases", "done.database.changed")
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"calco/cloner"
+	"calco/db/dbtest"
 	"calco/db/state"
 )
 
@@ -266,4 +267,25 @@ func TestDatabaseInUse(t *testing.T) {
 	got := v.post(at(source, "/remove"))
 	want(t, "remove, afterwards", got, "303 /databases")
 	says(t, v.get("/databases"), "The database is removed from Calco.")
+}
+
+// What a saved database is, is asked when it is saved, so that protection knows it at once. One that does not answer is saved
+// all the same.
+func TestSavingAsksWhatItIs(t *testing.T) {
+	t.Parallel()
+	a := newApp(t)
+	v := a.as(a.add(bob, state.RoleMember))
+	for name, known := range map[string]bool{dbtest.Database(t): true, "postgres://u:p@127.0.0.1:1/x": false, "postgres://u:p@db.example.org/x": false} {
+		want(t, name, v.post("/databases", "name", name[len(name)-10:], "environment", "staging", "url", name), "303 /databases")
+		got := a.query(`SELECT system_identifier IS NOT NULL, answered FROM connections ORDER BY id DESC LIMIT 1`)
+		if fmt.Sprint(got) != map[bool]string{true: "[[t t]]", false: "[[f f]]"}[known] {
+			t.Errorf("%s: known, answered: %v, want %t", name, got, known)
+		}
+	}
+	again := dbtest.Database(t)
+	id := a.query(`SELECT id FROM connections WHERE NOT answered ORDER BY id LIMIT 1`)[0][0]
+	want(t, "changed", v.post("/databases/"+id, "name", "again", "environment", "staging", "url", again), "303 /databases")
+	if got := a.query(`SELECT system_identifier IS NOT NULL FROM connections WHERE id = ` + id); got[0][0] != "t" {
+		t.Errorf("after the change: %v", got)
+	}
 }
