@@ -128,8 +128,8 @@ func TestCutAtEachStatement(t *testing.T) {
 	}
 }
 
-// TestCutAtEachMarkOfResume does the same to what is written to the marks by a run that takes over a clone that was cancelled when its rows were
-// there, of which one has changed since.
+// TestCutAtEachMarkOfResume does the same to what is written to the marks by a run that takes over a clone that was cancelled
+// when its rows were there, of which one has changed since.
 func TestCutAtEachMarkOfResume(t *testing.T) {
 	t.Parallel()
 	var first statements

@@ -67,7 +67,8 @@ func (r *run) dropObjects(ctx context.Context) (schemas []targetObject, err erro
 		if reasons := r.unconfirmed(c); len(reasons) > 0 {
 			return nil, r.refuseToClean(ctx, reasons)
 		}
-		objects, schemas := c.apart()
+		var objects []targetObject
+		objects, schemas = c.apart()
 		r.staying = slices.ContainsFunc(c.objects, func(o targetObject) bool { return o.Stays })
 		if before < 0 {
 			r.meter.expect(PhaseClean, len(objects)+c.largeObjects)
@@ -313,7 +314,9 @@ func (r *run) dropLargeObjects(ctx context.Context) error {
 		if err != nil && sqlState(err) != divisionByZero {
 			return fmt.Errorf("drop large objects: %w", err)
 		}
-		r.meter.advance(PhaseClean, int(run.Count))
+		if err == nil {
+			r.meter.advance(PhaseClean, int(run.Count))
+		}
 	}
 	c, err := r.contents(ctx)
 	if err != nil {

@@ -101,7 +101,7 @@ func (r *run) compareLikeness(ctx context.Context) ([]Difference, error) {
 			}
 			d.Object, d.Target = "INDEX "+s.Name, "missing"
 		case "not compared":
-			if !tags["USER MAPPING "+s.Name] && !tags[s.Name] {
+			if !tags["USER MAPPING "+s.Name] {
 				continue
 			}
 			d.Object, d.Source, d.Target = s.Name, "not readable", "none"

@@ -89,8 +89,8 @@ func (u URL) Endpoint() Endpoint {
 	return Endpoint{Address: c.address(), Database: c["dbname"], User: c["user"]}
 }
 
-// Config is what pgx needs to connect as the URL says, to a host of hosts and with files that it allows. Nothing is taken from elsewhere, and the error
-// quotes nothing. Queries through it prepare nothing, which poolers may not take.
+// Config is what pgx needs to connect as the URL says, to a host of hosts and with files that it allows. Nothing is taken from
+// elsewhere, and the error quotes nothing. Queries through it prepare nothing, which poolers may not take.
 func (u URL) Config(applicationName string, hosts *Hosts) (*pgx.ConnConfig, error) {
 	c, err := parseConninfo(string(u))
 	if err != nil {
@@ -434,7 +434,7 @@ func (c conninfo) forPgx(applicationName string) (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer closeFiles(files) // they are read when the string is
+	defer closeFiles(files) // ParseConfig has read them
 	all := defaults.with(c).bounded().with(conninfo{"passfile": "/nonexistent", "application_name": applicationName})
 	cfg, err := pgx.ParseConfig(all.String())
 	if err != nil {

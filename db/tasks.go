@@ -25,8 +25,8 @@ const (
 
 // CreateTask queues a job, in one transaction with the River job that carries it to a worker. The errors are
 // state.ErrNotFound for a database that the user does not see, state.ErrSameConnection, state.ErrProtected, state.ErrFork,
-// state.ErrTargetBusy, state.ErrIsSource, state.ErrIsTarget, state.ErrMoved, and state.ErrConflict: the job to try again has not ended or
-// was tried again already.
+// state.ErrTargetBusy, state.ErrIsSource, state.ErrIsTarget, state.ErrMoved, and state.ErrConflict: the job to try again has not
+// ended or was tried again already.
 func (s *Store) CreateTask(ctx context.Context, t state.NewTask) (id string, err error) {
 	id = state.NewTaskID()
 	err = s.inTx(ctx, func(tx pgx.Tx) error {

@@ -176,6 +176,9 @@ func (r CloneReason) hint(ctx context.Context) string {
 	return reasonText(ctx, "reason."+r.Code+".hint", r.Hint)
 }
 
+// english tells whether the engine's own words stand for a text.
+func english(id string) bool { return !HasText(id) }
+
 func reasonText(ctx context.Context, id, english string) string {
 	if HasText(id) {
 		return T(ctx, id)

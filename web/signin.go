@@ -72,8 +72,8 @@ func (s *Server) signIn(c echo.Context) error {
 
 var errWrongPassword = errors.New("wrong password")
 
-// checkSignIn tells whose password it is; from is what AttemptSignIn has. A wait means that nothing was tried. Who is not there takes as long as a wrong
-// password, and is counted like one.
+// checkSignIn tells whose password it is; from is what AttemptSignIn has. A wait means that nothing was tried. Who is not there
+// takes as long as a wrong password, and is counted like one.
 func (s *Server) checkSignIn(ctx context.Context, email, from, password string) (u state.User, wait time.Duration, err error) {
 	if len(password) > maxPassword || len(email) > 254 {
 		return u, 0, errWrongPassword

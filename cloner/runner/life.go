@@ -135,8 +135,8 @@ func (l *life) clone(ctx context.Context) cloner.Report {
 	return report
 }
 
-// begin asks whether the target, being what it is, may be written to, and notes that it is about to change: where that is not noted and no marks are on the target,
-// a later life may do with it what was asked for.
+// begin asks whether the target, being what it is, may be written to, and notes that it is about to change: where that is not
+// noted and no marks are on the target, a later life may do with it what was asked for.
 func (l *life) begin(ctx context.Context, source, target cloner.Identity) error {
 	reason, err := l.awaitRefusal(ctx, func(ctx context.Context) (*cloner.Reason, error) {
 		answer, err := l.runner.store.Admit(ctx, l.run, source, target)
