@@ -59,10 +59,10 @@ func peakMemory(t *testing.T, source, target string) int {
 // enoughMemory is what a clone of anything may take, in MB.
 const enoughMemory = 100
 
-// TestManyTables has 3,000 tables with a key, an index and a chain of foreign keys.
+// TestManyTables has 1,200 tables with a key, an index and a chain of foreign keys.
 func TestManyTables(t *testing.T) {
 	t.Parallel()
-	const tables, atATime = 3000, 200
+	const tables, atATime = 1200, 200
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	for first := 1; first <= tables; first += atATime {
 		dbtest.Exec(t, source, fmt.Sprintf(`DO $$ BEGIN
@@ -79,18 +79,18 @@ func TestManyTables(t *testing.T) {
 		t.Logf("%d MB", mb)
 	}
 	const state = `SELECT (SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace), (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = indexrelid WHERE relnamespace = 'public'::regnamespace),
-		(SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND convalidated), (SELECT sum(last_value) FROM pg_sequences), (SELECT count(*) FROM t1, t1500, t3000)`
+		(SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND convalidated), (SELECT sum(last_value) FROM pg_sequences), (SELECT count(*) FROM t1, t600, t1200)`
 	mustEqual(t, source, target, state)
 }
 
-// TestLargeRows has values of 200 MB. PostgreSQL sends them whole; the clone must not hold one.
+// TestLargeRows has values of 100 MB. PostgreSQL sends them whole; the clone must not hold one.
 func TestLargeRows(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, `
 		CREATE TABLE large (id int, s text, b bytea, j jsonb);
 		ALTER TABLE large ALTER s SET STORAGE EXTERNAL;
-		INSERT INTO large VALUES (1, repeat('0123456789', 20000000), NULL, NULL), (2, NULL, decode(repeat('00ff', 50000000), 'hex'), NULL);
+		INSERT INTO large VALUES (1, repeat('0123456789', 10000000), NULL, NULL), (2, NULL, decode(repeat('00ff', 25000000), 'hex'), NULL);
 		INSERT INTO large (id, j) SELECT 3, jsonb_object_agg(g, repeat('x', 1000)) FROM generate_series(1, 10000) g;
 		CREATE TABLE wide (id int PRIMARY KEY, doc jsonb);
 		INSERT INTO wide SELECT g, (SELECT jsonb_object_agg('key' || k, g * k) FROM generate_series(1, 100) k) FROM generate_series(1, 10000) g`)
@@ -119,17 +119,17 @@ func TestManyColumns(t *testing.T) {
 	compareFidelity(t, source, target)
 }
 
-// TestManyPartitions has a tree of 1,000 leaves on two levels, with indexes and foreign keys.
+// TestManyPartitions has a tree of 400 leaves on two levels, with indexes and foreign keys.
 func TestManyPartitions(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
-	dbtest.Exec(t, source, `CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other SELECT generate_series(0, 999);
+	dbtest.Exec(t, source, `CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other SELECT generate_series(0, 399);
 		CREATE TABLE root (id int REFERENCES other, n int, s text, PRIMARY KEY (id, n)) PARTITION BY RANGE (id)`)
-	for i := range 10 {
+	for i := range 4 {
 		dbtest.Exec(t, source, fmt.Sprintf(`CREATE TABLE mid%d PARTITION OF root FOR VALUES FROM (%[2]d) TO (%[3]d) PARTITION BY LIST (id);
 			DO $$ BEGIN FOR i IN %[2]d..%[3]d - 1 LOOP EXECUTE format('CREATE TABLE leaf%%s PARTITION OF mid%[1]d FOR VALUES IN (%%s)', i, i); END LOOP; END $$`, i, i*100, i*100+100))
 	}
-	dbtest.Exec(t, source, "CREATE INDEX ON root (s); INSERT INTO root SELECT g % 1000, g, 'x' FROM generate_series(1, 5000) g")
+	dbtest.Exec(t, source, "CREATE INDEX ON root (s); INSERT INTO root SELECT g % 400, g, 'x' FROM generate_series(1, 5000) g")
 	mustComplete(t, Spec{Source: URL(source), Target: URL(target)})
 	const state = `SELECT (SELECT count(*) FROM pg_partition_tree('root')), (SELECT count(*) FROM pg_index WHERE indisvalid), (SELECT count(*) FROM pg_constraint WHERE convalidated),
 		(SELECT count(*) FROM pg_inherits), (SELECT md5(string_agg(tableoid::regclass || '/' || n, ',' ORDER BY n)) FROM root)`

@@ -23,7 +23,7 @@ import (
 )
 
 // patience bounds each step that no test should wait for.
-const patience = time.Minute
+const patience = 5 * time.Minute
 
 // shared is the server of the databases of this process: a test binary has no other place to share it.
 var shared struct {
