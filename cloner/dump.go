@@ -60,7 +60,7 @@ func (r *run) dump(ctx context.Context, side Side, snapshot string) (*archive.Ar
 	cmd := exec.CommandContext(ctx, r.pgDump, args...)
 	// Constants in definitions, such as the bounds of partitions, are written in the session's time zone.
 	cmd.ExtraFiles = files
-	cmd.Env = []string{"LC_ALL=C", "PGTZ=UTC", "HOME=/nonexistent", "PGPASSFILE=/nonexistent", "PATH=" + os.Getenv("PATH")}
+	cmd.Env = []string{"LC_ALL=C", "PGTZ=UTC", "HOME=/nonexistent", "PGPASSFILE=/nonexistent", "PGGSSENCMODE=disable", "PATH=" + os.Getenv("PATH")}
 	if info["password"] != "" {
 		cmd.Env = append(cmd.Env, "PGPASSWORD="+info["password"])
 	}
