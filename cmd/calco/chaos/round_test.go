@@ -72,6 +72,7 @@ type round struct {
 	due         map[string]int // ends that faults explain
 	sourceLost  time.Time      // when the source crashed last
 	interrupted bool           // a worker was told to stop
+	workersLost int            // since the job last gave up for that
 }
 
 func (r *round) job() string {
@@ -87,11 +88,18 @@ func (r *round) expect(status string, n int) {
 	r.due[status] += n
 }
 
-// explained takes the explanation for an end.
-func (r *round) explained(status string) bool {
+// fruitlessLives is how many workers in a row may die with a job that gets nothing done, until it fails.
+const fruitlessLives = 3
+
+// explained takes the explanation for an end, of which the page says a text.
+func (r *round) explained(status, text string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if status == "interrupted" && r.interrupted {
+		return true
+	}
+	if status == "failed" && r.workersLost >= fruitlessLives && strings.Contains(text, "workers in a row have died with this clone") {
+		r.workersLost = 0
 		return true
 	}
 	r.due[status]--
@@ -212,6 +220,11 @@ func (r *round) strike(s strike) {
 	task, _ := r.store.Task(r.Context(), job) // of a state server that is away the term is 0, and any is newer
 	struck := time.Now()
 	e, err := r.inflict(s, job)
+	if err == nil && (s.kind == killWorker || s.kind == freezeWorker) {
+		r.mu.Lock()
+		r.workersLost++
+		r.mu.Unlock()
+	}
 	if s.side == "source" && (s.kind == crashServer || s.kind == killBackend) {
 		r.mu.Lock()
 		r.sourceLost = time.Now()
@@ -298,7 +311,7 @@ func (r *round) shepherd() (status string) {
 			r.Errorf("the job %s is %s: %.2000s\n%+v\n%+v", r.job(), now.status, now.text, report.Differences, report.Ledger)
 			return now.status
 		case "failed", "cancelled", "interrupted":
-			if !r.explained(now.status) {
+			if !r.explained(now.status, now.text) {
 				r.Errorf("the job %s is %s, which nothing explains: %.1500s", r.job(), now.status, now.text)
 			}
 			r.tally.stopped(now.status)
