@@ -272,7 +272,8 @@ func (r *round) last(s strike, job string) {
 	time.Sleep(s.lasts)
 }
 
-// notice measures how long it takes until the page tells the truth.
+// notice measures how long it takes until the page tells the truth. That is a promise where make chaos has the machine for
+// itself; among other tests it only has to.
 func (r *round) notice(s strike, e effect, job, phase string, term int64, struck time.Time, alone bool) {
 	took, ok := r.awaitTruth(job, e.truth, term, struck)
 	r.tally.struck(s, phase, took)
@@ -280,7 +281,7 @@ func (r *round) notice(s strike, e effect, job, phase string, term int64, struck
 	if s.kind == cancelJob && alone && r.inEffect.Load() == 1 && r.owner(job) != nil {
 		limit = cancelled + looking
 	}
-	if !ok || took > limit {
+	if !ok || took > limit && setting(r, "CALCO_CHAOS_FAULTS", 0) > 0 {
 		r.Errorf("%s in %s: the page told the truth after %v (%v)", s.name(), phase, took, ok)
 	}
 }
