@@ -905,32 +905,41 @@ func TestRefusedConnections(t *testing.T) {
 	server := dbtest.Cluster(t, nil)
 	source, target := newDatabase(t, server, "s", ""), newDatabase(t, server, "t", "")
 	dbtest.Exec(t, source, "CREATE ROLE boss LOGIN PASSWORD 'x'; ALTER DATABASE s OWNER TO boss; ALTER DATABASE t OWNER TO boss; GRANT pg_monitor TO boss")
-	dbtest.Exec(t, as(t, source, "boss", "x"), "CREATE SCHEMA a; DO $$ BEGIN FOR i IN 1..20 LOOP EXECUTE format('CREATE TABLE a.t%s AS SELECT n FROM generate_series(1, 100) n; CREATE INDEX ON a.t%1$s (n)', i); END LOOP; END $$")
-	spec := Spec{Source: URL(as(t, source, "boss", "x")), Target: URL(as(t, target, "boss", "x")), Lanes: 8, Schemas: []string{"a"}, Clean: true}
-	for _, limit := range []int{3, 4, 6} { // two are open when it begins to hold
+	dbtest.Exec(t, as(t, source, "boss", "x"), `CREATE SCHEMA a; CREATE TABLE a.last (n int); DO $$ BEGIN
+		FOR i IN 1..20 LOOP EXECUTE format('CREATE TABLE a.t%s AS SELECT n FROM generate_series(1, 1000) n; CREATE INDEX ON a.t%1$s (n)', i); END LOOP; END $$`)
+	const lane, session = "A lane less: too many connections", "A session less on the target: too many connections"
+	for _, limit := range []int{3, 4, 6} { // two are open before the lanes
 		dbtest.Exec(t, source, "ALTER DATABASE t CONNECTION LIMIT 50")
-		release := hold(t, source, "BEGIN; LOCK TABLE a.t1")
 		var m Meter
-		ended := make(chan Report, 1)
-		spec := confirmed(t, spec)
-		go func() {
-			report, err := Clone(t.Context(), spec, Options{Meter: &m})
-			if err != nil {
-				t.Error(err)
-			}
-			ended <- report
-		}()
-		await(t, source, "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE NOT granted AND datname = current_database())")
-		dbtest.Exec(t, source, fmt.Sprintf("ALTER DATABASE t CONNECTION LIMIT %d", limit))
-		release()
-		report := <-ended
-		for _, want := range []string{"A lane less: too many connections", "A session less on the target: too many connections"} {
-			if !slices.ContainsFunc(report.Warnings, func(w string) bool { return strings.HasPrefix(w, want) }) {
-				t.Errorf("limit %d: %s, warnings %q, want %q", limit, report.Status, report.Warnings, want)
+		said := func(what string) {
+			for pause(t.Context(), 10*time.Millisecond) == nil {
+				if slices.ContainsFunc(m.Since(0).Events, func(e Event) bool { return strings.HasPrefix(e.Text, what) }) {
+					return
+				}
 			}
 		}
+		spec := Spec{Source: URL(as(t, source, "boss", "x")), Target: URL(as(t, target, "boss", "x")), Lanes: 8, Schemas: []string{"a"}, Clean: true}
+		report := mustEnd(t, spec, Options{Meter: &m, notify: func(p Phase) {
+			if p != PhaseCopy {
+				return
+			}
+			dbtest.Exec(t, source, fmt.Sprintf("ALTER DATABASE t CONNECTION LIMIT %d", limit))
+			rows := hold(t, source, "BEGIN; DO $$ BEGIN FOR i IN 1..20 LOOP EXECUTE format('LOCK TABLE a.t%s', i); END LOOP; END $$")
+			last := hold(t, source, "BEGIN; LOCK TABLE a.last")
+			go func() {
+				said(lane) // while those that have a connection wait for rows
+				rows()
+				if limit == 3 { // for the one lane, which waits for the last table
+					said(session)
+				}
+				last()
+			}()
+		}}, StatusCompleted)
 		if i := slices.IndexFunc(m.Since(0).Events, func(e Event) bool { return e.Kind == EventRetry }); i >= 0 {
 			t.Errorf("limit %d: %+v", limit, m.Since(0).Events[i])
+		}
+		if !slices.ContainsFunc(report.Warnings, func(w string) bool { return strings.HasPrefix(w, lane) }) {
+			t.Errorf("limit %d: warnings %q", limit, report.Warnings)
 		}
 	}
 }
