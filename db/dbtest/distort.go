@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,43 +17,11 @@ const Row = 'D'
 // returns it: not at all, once or more often. Asked is what the client has sent last. The liar is gone with the test.
 func Distort(t testing.TB, database string, change func(asked string, kind byte, body []byte) (bodies [][]byte)) string {
 	t.Helper()
-	u, err := url.Parse(database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := u.Host
-	var liars sync.WaitGroup
-	liars.Go(func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			liars.Go(func() { distort(client, server, change) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		liars.Wait()
-	})
-	u.Host = l.Addr().String()
-	q := u.Query()
-	q.Set("sslmode", "disable")
-	u.RawQuery = q.Encode()
-	return u.String()
+	return wire(t, database, func(client, server net.Conn) { distort(client, server, change) })
 }
 
 // distort carries one connection until either end hangs up.
-func distort(client net.Conn, address string, change func(string, byte, []byte) [][]byte) {
-	defer client.Close()                    //nolint:errcheck // whoever reads it notices
-	server, err := net.Dial("tcp", address) //nolint:noctx // its end is the end of the client
-	if err != nil {
-		return
-	}
+func distort(client, server net.Conn, change func(string, byte, []byte) [][]byte) {
 	var asked atomic.Value
 	asked.Store("")
 	var asking sync.WaitGroup

@@ -30,6 +30,13 @@ const (
 // text of it, is first shown to at, which may be called from several connections at a time. The wire is gone with the test.
 func Tap(t testing.TB, database string, at func(sql string) Cut) string {
 	t.Helper()
+	return wire(t, database, func(client, server net.Conn) { tap(client, server, at) })
+}
+
+// wire puts a test's own server before a database, and returns its URL. Each connection to it is carried with one to the
+// database; both are closed when carry returns.
+func wire(t testing.TB, database string, carry func(client, server net.Conn)) string {
+	t.Helper()
 	u, err := url.Parse(database)
 	if err != nil {
 		t.Fatal(err)
@@ -38,22 +45,30 @@ func Tap(t testing.TB, database string, at func(sql string) Cut) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := u.Host
+	address := u.Host
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	var taps sync.WaitGroup
-	taps.Go(func() {
+	var wires sync.WaitGroup
+	wires.Go(func() {
 		for {
-			c, err := l.Accept()
+			client, err := l.Accept()
 			if err != nil {
 				return
 			}
-			taps.Go(func() { tap(ctx, c, server, at) })
+			wires.Go(func() {
+				defer client.Close() //nolint:errcheck // both ends are told by that, or gone
+				server, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+				if err != nil {
+					return
+				}
+				defer server.Close() //nolint:errcheck // as above
+				carry(client, server)
+			})
 		}
 	})
 	t.Cleanup(func() {
 		cancel()
 		_ = l.Close()
-		taps.Wait()
+		wires.Wait()
 	})
 	u.Host = l.Addr().String()
 	q := u.Query()
@@ -63,13 +78,7 @@ func Tap(t testing.TB, database string, at func(sql string) Cut) string {
 }
 
 // tap carries one connection until either end hangs up, or it is cut.
-func tap(ctx context.Context, client net.Conn, server string, at func(string) Cut) {
-	defer client.Close() //nolint:errcheck // both ends are told by that, or gone
-	upstream, err := (&net.Dialer{}).DialContext(ctx, "tcp", server)
-	if err != nil {
-		return
-	}
-	defer upstream.Close() //nolint:errcheck // as above
+func tap(client, upstream net.Conn, at func(string) Cut) {
 	var answers answers
 	answers.last.Store(-1)
 	var both sync.WaitGroup
