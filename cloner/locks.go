@@ -16,7 +16,7 @@ var lockHoldersSQL string
 type lockHolder struct {
 	Class, OID  uint32 // what it is held on
 	PID         int    // 0 of a prepared transaction
-	Prepared    string // its name
+	Prepared    string // its name, where it is known
 	Application string
 	Role        string
 	Since       *time.Time // when its transaction began; not every role may know
@@ -25,7 +25,10 @@ type lockHolder struct {
 // String names it in a sentence.
 func (h lockHolder) String() string {
 	text := fmt.Sprintf("session %d (%s)", h.PID, strings.TrimPrefix(h.Application+", role "+h.Role, ", "))
-	if h.PID == 0 {
+	switch {
+	case h.PID == 0 && h.Prepared == "":
+		text = "a prepared transaction"
+	case h.PID == 0:
 		text = fmt.Sprintf("the prepared transaction %s (role %s)", quoteLiteral(h.Prepared), h.Role)
 	}
 	if h.Since != nil {
@@ -83,20 +86,29 @@ func (r *run) awaitLocks(ctx context.Context, w *lockWait, objects []targetObjec
 			}
 		}
 	}
+	w.tries++
+	if err := r.showLockWait(PhaseClean, texts, w.since, w.tries); err != nil {
+		return err
+	}
+	return pause(ctx, firstWait)
+}
+
+// showLockWait says who is waited for, in a few of the texts, or is the error to end with where that has taken too long.
+func (r *run) showLockWait(p Phase, texts []string, since time.Time, tries int) error {
 	text := "Waiting for a lock on the target."
 	if len(texts) > 0 {
-		text = waitingForLocks + strings.Join(texts[:min(len(texts), 3)], "; ") + "."
+		text = "Waiting for locks on the target. " + strings.Join(texts[:min(len(texts), 3)], "; ") + "."
 	}
-	until := w.since.Add(r.budget())
-	if time.Now().After(until) {
-		return &Error{
-			Phase: PhaseClean, Err: fmt.Errorf("%w for %v: %s", errLocked, r.budget(), text),
-			Hint: "End those sessions, or wait until they are done, and then resume. A clone that cleans can also end them itself, where its role may and that is chosen.",
-		}
+	until := since.Add(r.budget())
+	if time.Now().Before(until) {
+		r.meter.trouble(Trouble{Text: text, Since: since, Until: until, Tries: tries})
+		return nil
 	}
-	w.tries++
-	r.meter.trouble(Trouble{Text: text, Since: w.since, Until: until, Tries: w.tries})
-	return pause(ctx, firstWait)
+	hint := "End those sessions, or wait until they are done, and then resume."
+	if p == PhaseClean {
+		hint += " A clone that cleans can also end them itself, where its role may and that is chosen."
+	}
+	return &Error{Phase: p, Err: fmt.Errorf("%w for %v: %s", errLocked, r.budget(), text), Hint: hint}
 }
 
 var errLocked = errors.New("others hold locks on the target")
@@ -113,11 +125,8 @@ func (r *run) lockWatch(s *session) func(context.Context) error {
 			return s.ping(ctx)
 		}
 		type blocker struct {
-			What        string
-			PID         int
-			Application string
-			Role        string
-			Since       *time.Time
+			What string
+			lockHolder
 		}
 		var found []blocker
 		err := s.soon(ctx, func(ctx context.Context) (err error) {
@@ -138,29 +147,13 @@ func (r *run) lockWatch(s *session) func(context.Context) error {
 			w = waiting{since: time.Now(), work: work, tries: w.tries}
 		}
 		w.tries++
-		texts := make([]string, min(len(found), 3))
-		for i := range texts {
-			f := found[i]
-			who := "a prepared transaction"
-			if f.PID != 0 {
-				who = lockHolder{PID: f.PID, Application: f.Application, Role: f.Role, Since: f.Since}.String()
-			}
-			texts[i] = f.What + " is in use by " + who
+		texts := make([]string, len(found))
+		for i, f := range found {
+			texts[i] = fmt.Sprintf("%s is in use by %s", f.What, f.lockHolder)
 		}
-		text := waitingForLocks + strings.Join(texts, "; ") + "."
-		until := w.since.Add(r.budget())
-		if time.Now().After(until) {
-			return &Error{
-				Phase: PhasePostData, Err: fmt.Errorf("%w for %v: %s", errLocked, r.budget(), text),
-				Hint: "End those sessions, or wait until they are done, and then resume.",
-			}
-		}
-		r.meter.trouble(Trouble{Text: text, Since: w.since, Until: until, Tries: w.tries})
-		return nil
+		return r.showLockWait(PhasePostData, texts, w.since, w.tries)
 	}
 }
-
-const waitingForLocks = "Waiting for locks on the target. "
 
 // describe says what a session holds.
 func (w *lockWait) describe(o targetObject, h lockHolder) string {

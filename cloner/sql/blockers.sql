@@ -2,7 +2,7 @@
 -- others, and prepared transactions, which have no process. A lock that the source's own functions
 -- take is theirs to wait for.
 SELECT coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), 'a ' || l.locktype) AS what,
-       blocker.pid,
+       'pg_class'::regclass::oid AS class, coalesce(l.relation, 0) AS oid, blocker.pid, '' AS prepared,
        coalesce(b.application_name, '')                                                      AS application,
        coalesce(b.usename::text, '')                                                         AS role,
        b.xact_start                                                                          AS since
