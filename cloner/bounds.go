@@ -94,13 +94,11 @@ func safely(do func() error) (err error) {
 }
 
 // group is an errgroup whose functions run safely.
-type group struct{ eg *errgroup.Group }
+type group struct{ *errgroup.Group }
 
 func newGroup(ctx context.Context) (group, context.Context) {
 	eg, ctx := errgroup.WithContext(ctx)
 	return group{eg}, ctx
 }
 
-func (g group) Go(do func() error) { g.eg.Go(func() error { return safely(do) }) }
-
-func (g group) Wait() error { return g.eg.Wait() }
+func (g group) Go(do func() error) { g.Group.Go(func() error { return safely(do) }) }

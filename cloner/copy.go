@@ -99,15 +99,23 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 	return q, nil
 }
 
-func (r *run) snapshotLargeObjects(ctx context.Context) ([]*part, error) {
-	if r.filled {
-		return nil, nil
-	}
+// readSnapshot begins a transaction of r.source in the snapshot, whatever was left of another one.
+func (r *run) readSnapshot(ctx context.Context) error {
 	err := r.snap.importing(ctx, func(name string) error {
 		return errors.Join(r.source.exec(ctx, "ROLLBACK"), r.source.exec(ctx, beginAt(name)))
 	})
 	if err != nil {
-		return nil, fmt.Errorf("import snapshot: %w", err)
+		return fmt.Errorf("import snapshot: %w", err)
+	}
+	return nil
+}
+
+func (r *run) snapshotLargeObjects(ctx context.Context) ([]*part, error) {
+	if r.filled {
+		return nil, nil
+	}
+	if err := r.readSnapshot(ctx); err != nil {
+		return nil, err
 	}
 	parts, err := r.largeObjectParts(ctx, r.source)
 	if err != nil {

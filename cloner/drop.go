@@ -60,12 +60,9 @@ func (r *run) clean(ctx context.Context) error {
 func (r *run) dropObjects(ctx context.Context) (schemas []targetObject, err error) {
 	w := newLockWait()
 	for before := -1; ; {
-		c, err := r.contents(ctx)
+		c, err := r.confirmedContents(ctx)
 		if err != nil {
 			return nil, err
-		}
-		if reasons := r.unconfirmed(c); len(reasons) > 0 {
-			return nil, r.refuseToClean(ctx, reasons)
 		}
 		var objects []targetObject
 		objects, schemas = c.apart()
@@ -318,12 +315,9 @@ func (r *run) dropLargeObjects(ctx context.Context) error {
 			r.meter.advance(PhaseClean, int(run.Count))
 		}
 	}
-	c, err := r.contents(ctx)
+	c, err := r.confirmedContents(ctx)
 	if err != nil {
 		return err
-	}
-	if reasons := r.unconfirmed(c); len(reasons) > 0 {
-		return r.refuseToClean(ctx, reasons)
 	}
 	if c.largeObjects > 0 {
 		return errors.New("large objects of the target were changed while they were dropped")
@@ -360,12 +354,8 @@ func (r *run) reset(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read what is set on the target: %w", err)
 	}
-	c, err := r.contents(ctx)
-	if err != nil {
+	if _, err := r.confirmedContents(ctx); err != nil {
 		return err
-	}
-	if reasons := r.unconfirmed(c); len(reasons) > 0 {
-		return r.refuseToClean(ctx, reasons)
 	}
 	for _, s := range resets {
 		err := r.patiently(ctx, targetObject{}, func() error { return r.control.write(ctx, s.SQL) })
@@ -398,6 +388,18 @@ func (r *run) dropEach(ctx context.Context, drops []string) (left []string, err 
 		}
 	}
 	return left, nil
+}
+
+// confirmedContents is what the target holds, where that is no more than what was confirmed; else the clone is refused.
+func (r *run) confirmedContents(ctx context.Context) (contents, error) {
+	c, err := r.contents(ctx)
+	if err != nil {
+		return c, err
+	}
+	if reasons := r.unconfirmed(c); len(reasons) > 0 {
+		return c, r.refuseToClean(ctx, reasons)
+	}
+	return c, nil
 }
 
 // unconfirmed are reasons not to clean: the target is not the one that was confirmed, or holds more.

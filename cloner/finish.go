@@ -210,17 +210,11 @@ func (r *run) readViewRows(ctx context.Context, s *session, p *plan) (map[string
 	return rows, nil
 }
 
-// readRowsOf runs a query of readViewRows. On the source that is in the transaction of the snapshot, which goes on if it fails.
+// readRowsOf runs a query of readViewRows. On the source that is in a transaction of the snapshot; one that fails is replaced.
 func (r *run) readRowsOf(ctx context.Context, s *session, query string) (viewRows, error) {
-	if s.side != Source {
-		return theOnly[viewRows](ctx, s, query)
-	}
-	if err := s.exec(ctx, "SAVEPOINT look"); err != nil {
-		return viewRows{}, err
-	}
 	found, err := theOnly[viewRows](ctx, s, query)
-	if err != nil && !endsClone(err) {
-		if err := s.exec(ctx, "ROLLBACK TO look"); err != nil {
+	if s.side == Source && err != nil && !endsClone(err) {
+		if err := r.readSnapshot(ctx); err != nil {
 			return viewRows{}, err
 		}
 	}

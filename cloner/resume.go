@@ -295,8 +295,8 @@ func (r *run) beginFilling(ctx context.Context) error {
 			return err
 		}
 		for _, e := range r.plan.entries {
-			if (r.plan.pulled[e.ID] || e.Desc == "EVENT TRIGGER") && there.has(e) ||
-				r.plan.onOthers(e) && there.has(e) || r.staying && mayStay(e) && there.same(e) {
+			others := r.plan.pulled[e.ID] || e.Desc == "EVENT TRIGGER" || r.plan.onOthers(e)
+			if others && there.has(e) || r.staying && mayStay(e) && there.same(e) {
 				kept = append(kept, keptEntry{e.Desc, e.Namespace, e.Tag})
 			}
 		}
