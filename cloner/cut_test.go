@@ -137,21 +137,9 @@ func TestCutAtEachMarkOfResume(t *testing.T) {
 		t.Helper()
 		source, target := dbtest.Database(t), dbtest.Database(t)
 		dbtest.Exec(t, source, cutSQL)
-		ctx, cancel := context.WithCancelCause(t.Context())
-		defer cancel(nil)
-		spec := Spec{Source: URL(source), Lanes: 1, Job: NewJob(), Resume: true}
-		spec.Target = URL(dbtest.Tap(t, target, func(sql string) dbtest.Cut {
-			if strings.Contains(sql, "('filled'") {
-				cancel(ErrCancelled)
-				return dbtest.CutBefore
-			}
-			return first.note(sql)
-		}))
-		if report, err := Clone(ctx, spec, Options{}); report.Status != StatusCancelled || !report.Resumable {
-			t.Fatalf("status %s, error %v, want cancelled and resumable", report.Status, err)
-		}
+		spec := stopped(t, source, target, first.note)
 		dbtest.Exec(t, source, "UPDATE child SET parent = 1 WHERE id = 7")
-		spec.Term, spec.Target = 2, URL(dbtest.Tap(t, target, at))
+		spec.Target = URL(dbtest.Tap(t, target, at))
 		hasGoneOnOver(t, spec, target, 2)
 	}
 	var all statements

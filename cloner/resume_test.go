@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"calco/db/dbtest"
@@ -293,20 +294,40 @@ func TestMarksOfOtherVersions(t *testing.T) {
 	}
 }
 
-// stopped is a clone that was cancelled when its rows were there.
-func stopped(t *testing.T, source, target string) Spec {
+// stopped is a clone that was cancelled when its rows were there, of a snapshot that a crash takes nothing from. Each query
+// to the target is shown to see, if there is one.
+func stopped(t *testing.T, source, target string, see func(sql string) dbtest.Cut) Spec {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
-	tapped := dbtest.Tap(t, target, func(sql string) dbtest.Cut {
-		if strings.Contains(sql, "('filled'") {
-			cancel(ErrCancelled)
+	filled, ended := make(chan struct{}), make(chan struct{})
+	once := sync.OnceFunc(func() { close(filled) })
+	spec := Spec{Source: URL(source), Lanes: 1, Job: NewJob()}
+	spec.Target = URL(dbtest.Tap(t, target, func(sql string) dbtest.Cut {
+		switch {
+		case strings.Contains(sql, "('filled'"):
+			once()
+			<-ctx.Done()
 			return dbtest.CutBefore
+		case see != nil:
+			return see(sql)
 		}
 		return dbtest.Pass
-	})
-	spec := Spec{Source: URL(source), Target: URL(tapped), Job: NewJob()}
-	if report, err := Clone(ctx, spec, Options{}); report.Status != StatusCancelled || !report.Resumable {
+	}))
+	var report Report
+	var err error
+	go func() {
+		defer close(ended)
+		report, err = Clone(ctx, spec, Options{})
+	}()
+	select {
+	case <-filled:
+		await(t, target, "SELECT durable FROM _calco.epoch")
+	case <-ended: // which is no cancelled clone
+	}
+	cancel(ErrCancelled)
+	<-ended
+	if report.Status != StatusCancelled || !report.Resumable {
 		t.Fatalf("status %s, error %v, want cancelled and resumable", report.Status, err)
 	}
 	spec.Target = URL(target)
@@ -322,7 +343,7 @@ func TestRedoLeavesRowsOfOthers(t *testing.T) {
 			t.Parallel()
 			source, target := dbtest.Database(t), dbtest.Database(t)
 			dbtest.Exec(t, source, "CREATE TABLE t AS SELECT generate_series(1, 10) AS n")
-			spec := stopped(t, source, target)
+			spec := stopped(t, source, target, nil)
 			dbtest.Exec(t, source, "UPDATE t SET n = 20 WHERE n = 2")
 			dbtest.Exec(t, target, change)
 			report, err := Clone(t.Context(), spec, Options{})
@@ -342,7 +363,7 @@ func TestResumeWithAnotherDump(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, "CREATE TABLE t AS SELECT generate_series(1, 10) AS n")
-	spec := stopped(t, source, target)
+	spec := stopped(t, source, target, nil)
 	dbtest.Exec(t, target, "UPDATE _calco.job SET definitions = '13.1 ' || split_part(definitions, ' ', 2)")
 	mustComplete(t, spec)
 }
