@@ -51,7 +51,7 @@ type waiting struct {
 	mu    sync.Mutex
 	most  int
 	conns *list.List
-	at    map[net.Conn]*list.Element
+	at    map[net.Conn]*list.Element // nil for those that were closed, until net/http knows
 }
 
 func newWaiting(most int) *waiting {
@@ -74,8 +74,10 @@ func (w *waiting) follow(c net.Conn, to http.ConnState) {
 func (w *waiting) add(c net.Conn) (tooMany net.Conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if e := w.at[c]; e != nil {
+	if e, known := w.at[c]; e != nil {
 		w.conns.MoveToBack(e)
+		return nil
+	} else if known { // it has said something just before it was closed, and must not take the place of another one
 		return nil
 	}
 	w.at[c] = w.conns.PushBack(c)
@@ -83,7 +85,7 @@ func (w *waiting) add(c net.Conn) (tooMany net.Conn) {
 		return nil
 	}
 	oldest, _ := w.conns.Remove(w.conns.Front()).(net.Conn)
-	delete(w.at, oldest)
+	w.at[oldest] = nil
 	return oldest
 }
 
@@ -92,8 +94,8 @@ func (w *waiting) remove(c net.Conn) {
 	defer w.mu.Unlock()
 	if e := w.at[c]; e != nil {
 		w.conns.Remove(e)
-		delete(w.at, c)
 	}
+	delete(w.at, c)
 }
 
 // arrived says that a request is here in whole. One of somebody signed in does not wait any more.

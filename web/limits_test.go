@@ -189,7 +189,7 @@ func TestManyConnections(t *testing.T) {
 	t.Parallel()
 	f := newCloneFixture(t)
 	const most = 4
-	address := listening(t, f.app, func(l *limits) { l.waiting = most })
+	address := listening(t, f.app, func(l *limits) { l.waiting, l.header, l.body = most, time.Hour, time.Hour })
 	f.url = "http://" + address
 	stream := f.as(f.owner).watch(t, f.start())
 	stream.until("Queued")
@@ -213,6 +213,28 @@ func TestManyConnections(t *testing.T) {
 	}
 	f.server.hub.Kick("")
 	stream.until(`data-status="cancelled"`)
+}
+
+// One that says something just before it is closed as the oldest took the place of a newer one.
+func TestClosedConnectionTakesNoPlace(t *testing.T) {
+	t.Parallel()
+	w := newWaiting(1)
+	oldest, client := net.Pipe()
+	newest, _ := net.Pipe()
+	w.follow(oldest, http.StateNew)
+	w.follow(newest, http.StateNew)
+	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
+		t.Fatalf("the oldest connection is not closed: %v", err)
+	}
+	w.follow(oldest, http.StateActive)
+	if got := w.conns.Front().Value; got != newest || w.conns.Len() != 1 {
+		t.Errorf("%d connections wait, the first of them %v, want the newest alone", w.conns.Len(), got)
+	}
+	w.follow(oldest, http.StateClosed)
+	w.follow(newest, http.StateClosed)
+	if len(w.at) > 0 || w.conns.Len() > 0 {
+		t.Errorf("what is closed is kept: %v", w.at)
+	}
 }
 
 // The limits are for what comes and goes: an event stream lives longer than any of them, and so does a request that only
