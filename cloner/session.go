@@ -76,6 +76,7 @@ const commonSettings = `
 	SET lc_time = 'C';
 	SET quote_all_identifiers = off;
 	SET synchronize_seqscans = off;
+	SET jit = off; -- it takes longer to compile a query of catalogs than to run it
 	SET gin_fuzzy_search_limit = 0;
 	SET default_tablespace = '';
 	SET default_table_access_method = 'heap';

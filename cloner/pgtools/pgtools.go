@@ -72,7 +72,7 @@ func All(ctx context.Context, program string, dirs ...string) ([]Install, error)
 	seen := map[string]bool{}
 	for _, dir := range dirs {
 		path, err := filepath.Abs(filepath.Join(dir, program))
-		if err != nil || seen[path] {
+		if err != nil || seen[path] || isWrapper(path) {
 			continue
 		}
 		seen[path] = true
@@ -90,8 +90,14 @@ func All(ctx context.Context, program string, dirs ...string) ([]Install, error)
 	return all, nil
 }
 
-// places lists the folders to search. The folders of distributions come before PATH, and with that win among equals:
-// Debian's /usr/bin/pg_dump is a script that chooses a version by its own rules each time it runs.
+// isWrapper tells Debian's /usr/bin/pg_dump and its like: a script that chooses one of those in /usr/lib/postgresql by its
+// own rules, each time it runs, and takes longer for that than they take to answer.
+func isWrapper(path string) bool {
+	script, err := filepath.EvalSymlinks(path)
+	return err == nil && filepath.Base(script) == "pg_wrapper"
+}
+
+// places lists the folders to search. The folders of distributions come before PATH, and with that win among equals.
 func places(ctx context.Context) []string {
 	var dirs []string
 	for _, pattern := range folders {

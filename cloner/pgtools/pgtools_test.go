@@ -38,8 +38,12 @@ func TestAll(t *testing.T) {
 	if err := os.MkdirAll(dir("folder/pg_dump"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	script := install(t, dir("share"), "pg_wrapper", "pg_dump (PostgreSQL) 17.2 (Debian 17.2-1.pgdg120+1)")
+	if err := errors.Join(os.Mkdir(dir("debian"), 0o755), os.Symlink(script, filepath.Join(dir("debian"), "pg_dump"))); err != nil {
+		t.Fatal(err)
+	}
 
-	all, err := All(t.Context(), "pg_dump", dir("broken"), dir("foreign"), dir("folder"), dir("missing"),
+	all, err := All(t.Context(), "pg_dump", dir("broken"), dir("foreign"), dir("folder"), dir("missing"), dir("debian"),
 		dir("9"), dir("17"), dir("path with space"), dir("17"), dir("15"))
 	if err != nil {
 		t.Fatal(err)
