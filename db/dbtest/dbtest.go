@@ -140,6 +140,7 @@ func open(settings map[string]string) (*home, error) {
 		"full_page_writes":   "off",
 		"shared_buffers":     "64MB",
 		"max_connections":    "200",
+		"jit":                "off", // pg_dump's queries took longer to be compiled than to run
 		// scram-sha-256 takes 10 ms of a processor for each of the ten thousands of connections.
 		"password_encryption": "md5",
 	}

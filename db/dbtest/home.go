@@ -34,7 +34,7 @@ rm -rf "$1"
 
 // newHome makes a folder that the user who runs the server can pass through, whoever that is.
 func newHome() (*home, error) {
-	dir, err := os.MkdirTemp("", "calco-test-")
+	dir, err := os.MkdirTemp(memory(), "calco-test-")
 	if err != nil {
 		return nil, err
 	}
