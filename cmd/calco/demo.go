@@ -27,11 +27,15 @@ const (
 type demoCommand struct {
 	Listen   string `env:"CALCO_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address to listen on (${default})."`
 	DataDir  string `env:"CALCO_DATA_DIR" placeholder:"DIR" type:"path" help:"Folder to keep the demo in, for the next time. Without one, nothing of it is left at the end."`
+	Percent  int    `default:"100" placeholder:"PERCENT" help:"How much of the sample to make, in percent. All of it has 5 million rows."`
 	Terminal bool   `help:"Clone a small sample in the terminal instead, and show the report."`
 }
 
 // Run shows what Calco does with a private server and a sample: in the browser, or in the terminal.
 func (c *demoCommand) Run(ctx context.Context, tty terminal) (err error) {
+	if c.Percent < 1 || c.Percent > 100 {
+		return usageError{fmt.Errorf("%d percent of the sample: choose 1 to 100", c.Percent)}
+	}
 	dir := c.DataDir
 	if dir == "" {
 		if dir, err = os.MkdirTemp("", "calco-demo-"); err != nil {

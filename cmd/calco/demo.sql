@@ -3,6 +3,7 @@
 SET synchronous_commit = off;
 SET maintenance_work_mem = '256MB';
 SET work_mem = '64MB';
+CREATE FUNCTION pg_temp.many(n int) RETURNS int IMMUTABLE LANGUAGE sql AS $$ SELECT n / 100 * current_setting('calco.percent')::int $$;
 CREATE SCHEMA shop;
 CREATE SCHEMA billing;
 CREATE SCHEMA analytics;
@@ -32,7 +33,7 @@ CREATE TABLE product (
 );
 INSERT INTO product (category_id, supplier_id, name, price, tags, description)
 SELECT 1 + g % 120, 1 + g % 800, 'Product ' || g, 1 + g % 500 + 0.95, ARRAY['tag ' || g % 17, 'tag ' || g % 31], repeat(md5(g::text) || ' ', 12)
-FROM generate_series(1, 40000) g;
+FROM generate_series(1, pg_temp.many(40000)) g;
 
 CREATE TABLE customer (
     id        int GENERATED ALWAYS AS IDENTITY,
@@ -45,7 +46,7 @@ CREATE TABLE customer (
 INSERT INTO customer (name, email, country, joined_at, prefs)
 SELECT 'Customer ' || g, 'customer' || g || '@example.org', (ARRAY['ES', 'DE', 'FR', 'IT', 'PT', 'NL', 'MX', 'AR'])[1 + g % 8],
        timestamptz '2019-01-01' + g * interval '17 min', jsonb_build_object('newsletter', g % 3 = 0, 'language', (ARRAY['en', 'es'])[1 + g % 2])
-FROM generate_series(1, 150000) g;
+FROM generate_series(1, pg_temp.many(150000)) g;
 
 CREATE TABLE orders (
     id          int GENERATED ALWAYS AS IDENTITY,
@@ -55,9 +56,9 @@ CREATE TABLE orders (
     note        text
 );
 INSERT INTO orders (customer_id, status, placed_at, note)
-SELECT 1 + (g::bigint * 7919) % 150000, (ARRAY['placed', 'paid', 'shipped', 'shipped', 'returned'])[1 + g % 5]::order_status,
+SELECT 1 + (g::bigint * 7919) % pg_temp.many(150000), (ARRAY['placed', 'paid', 'shipped', 'shipped', 'returned'])[1 + g % 5]::order_status,
        timestamptz '2021-01-01' + g * interval '3 min', CASE WHEN g % 7 = 0 THEN 'Please ring twice at door ' || g % 90 END
-FROM generate_series(1, 700000) g;
+FROM generate_series(1, pg_temp.many(700000)) g;
 
 CREATE TABLE order_item (
     order_id   int NOT NULL,
@@ -67,8 +68,8 @@ CREATE TABLE order_item (
     price      numeric(8, 2) NOT NULL
 );
 INSERT INTO order_item
-SELECT 1 + g / 3, 1 + g % 3, 1 + (g::bigint * 104729) % 40000, 1 + g % 4, 1 + g % 500 + 0.95
-FROM generate_series(0, 2099999) g;
+SELECT 1 + g / 3, 1 + g % 3, 1 + (g::bigint * 104729) % pg_temp.many(40000), 1 + g % 4, 1 + g % 500 + 0.95
+FROM generate_series(0, 3 * pg_temp.many(700000) - 1) g;
 
 CREATE TABLE review (
     id         int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -77,7 +78,7 @@ CREATE TABLE review (
     body       text NOT NULL
 );
 INSERT INTO review (product_id, stars, body)
-SELECT 1 + (g::bigint * 31) % 40000, 1 + g % 5, repeat('Works as described, arrived in ' || g % 9 || ' days. ', 1 + g % 8) FROM generate_series(1, 120000) g;
+SELECT 1 + (g::bigint * 31) % pg_temp.many(40000), 1 + g % 5, repeat('Works as described, arrived in ' || g % 9 || ' days. ', 1 + g % 8) FROM generate_series(1, pg_temp.many(120000)) g;
 
 CREATE TABLE billing.invoice (
     number    int PRIMARY KEY,
@@ -85,7 +86,7 @@ CREATE TABLE billing.invoice (
     total     numeric(10, 2) NOT NULL,
     issued_on date NOT NULL
 );
-INSERT INTO billing.invoice SELECT g, g, g % 900 + 9.9, date '2021-01-01' + g / 480 FROM generate_series(1, 500000) g;
+INSERT INTO billing.invoice SELECT g, g, g % 900 + 9.9, date '2021-01-01' + g / 480 FROM generate_series(1, pg_temp.many(500000)) g;
 
 CREATE TABLE analytics.visit (
     id         bigint NOT NULL,
@@ -98,9 +99,9 @@ CREATE TABLE analytics.visit_2024 PARTITION OF analytics.visit FOR VALUES FROM (
 CREATE TABLE analytics.visit_2025 PARTITION OF analytics.visit FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
 CREATE TABLE analytics.visit_2026 PARTITION OF analytics.visit FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
 INSERT INTO analytics.visit
-SELECT g, timestamptz '2024-01-01' + g * interval '70 s', md5((g / 6)::text)::uuid, '/products/' || g % 40000,
+SELECT g, timestamptz '2024-01-01' + g * interval '70 s', md5((g / 6)::text)::uuid, '/products/' || g % pg_temp.many(40000),
        jsonb_build_object('referrer', 'https://search.example.org/?q=' || g % 977, 'width', 360 + g % 1600, 'touch', g % 2 = 0)
-FROM generate_series(1, 1100000) g;
+FROM generate_series(1, pg_temp.many(1100000)) g;
 
 ALTER TABLE product ADD PRIMARY KEY (id);
 ALTER TABLE customer ADD PRIMARY KEY (id), ADD UNIQUE (email);

@@ -68,7 +68,7 @@ func (c *demoCommand) serve(ctx context.Context, dir string, tty terminal) (err 
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	store.Limit(cloner.LoopbackPolicy()) // whoever is invited may use the private server too
-	if err := fillDemo(ctx, server.URL(demoSource), tty); err != nil {
+	if err := fillDemo(ctx, server.URL(demoSource), c.Percent, tty); err != nil {
 		return err
 	}
 	link, err := furnish(ctx, store, server)
@@ -87,8 +87,8 @@ func (c *demoCommand) serve(ctx context.Context, dir string, tty terminal) (err 
 	return app.run(ctx, listener)
 }
 
-// fillDemo fills the sample, unless an earlier demo has.
-func fillDemo(ctx context.Context, url string, tty terminal) error {
+// fillDemo fills so much of the sample, unless an earlier demo has.
+func fillDemo(ctx context.Context, url string, percent int, tty terminal) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return fmt.Errorf("fill the sample database: %w", err)
@@ -103,7 +103,7 @@ func fillDemo(ctx context.Context, url string, tty terminal) error {
 	}
 	fmt.Fprintln(tty.err, "Filling a sample database, which takes about half a minute…")
 	// Statements that are sent together are one transaction.
-	if err := conn.PgConn().Exec(ctx, demoSQL).Close(); err != nil {
+	if err := conn.PgConn().Exec(ctx, fmt.Sprintf("SET calco.percent = %d; ", percent)+demoSQL).Close(); err != nil {
 		return fmt.Errorf("fill the sample database: %w", err)
 	}
 	return nil

@@ -159,6 +159,7 @@ func TestUsage(t *testing.T) {
 		{"parts without a size", []string{"clone", "--source", url, "--target", url, "--part-size", "big"}, "64MB"},
 		{"no patience", []string{"clone", "--source", url, "--target", url, "--give-up-after", "0s"}, "at least 1s"},
 		{"system schema", []string{"clone", "--source", url, "--target", url, "--schema", "pg_catalog"}, "pg_catalog"},
+		{"no sample", []string{"demo", "--percent", "0"}, "choose 1 to 100"},
 		{"bad URL", []string{"clone", "--source", "postgres://u:" + password + "@h:x/d", "--target", url}, "URL of the source"},
 		{"nothing to ask with", nil, "--yes"},
 	}

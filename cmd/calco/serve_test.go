@@ -290,7 +290,7 @@ func TestServeStops(t *testing.T) {
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
-	s := startService(t, "demo", "--data-dir", dir)
+	s := startService(t, "demo", "--percent=1", "--data-dir", dir)
 	path, token := s.link()
 	s.get(path + "?token=" + token) // which only shows a button
 	s.post(path+"/link", "token", token)
@@ -309,7 +309,7 @@ func TestDemo(t *testing.T) {
 		t.Errorf("exit code %d\n%s", code, s.said)
 	}
 
-	again := startService(t, "demo", "--data-dir", dir)
+	again := startService(t, "demo", "--percent=1", "--data-dir", dir)
 	path, token = again.link()
 	again.post(path+"/link", "token", token)
 	again.awaitStatus(page, "completed")
