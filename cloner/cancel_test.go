@@ -127,7 +127,7 @@ func (st stage) watched(t *testing.T, spec Spec, m *Meter, act func(cancel conte
 		case e = <-ended:
 			over = true
 		case <-locked:
-			_ = pause(t.Context(), 5*time.Millisecond)
+			_ = pause(t.Context(), 20*time.Millisecond)
 			stuck = len(look.ExecParams(t.Context(), `SELECT 1 FROM pg_stat_activity
 				WHERE datname = current_database() AND application_name LIKE $1 AND wait_event_type = 'Lock'`,
 				[][]byte{[]byte("calco/" + spec.Job + "/%")}, nil, nil, nil).Read().Rows) > 0
@@ -187,7 +187,7 @@ func noGoroutines(t *testing.T, do func()) {
 		if !strings.Contains(all.String(), label) {
 			return
 		}
-		if pause(ctx, 5*time.Millisecond) != nil {
+		if pause(ctx, 20*time.Millisecond) != nil {
 			for stack := range strings.SplitSeq(all.String(), "\n\n") {
 				if strings.Contains(stack, label) {
 					t.Errorf("goroutine left:\n%s", stack)

@@ -90,7 +90,7 @@ func TestPastedCertificates(t *testing.T) {
 	dbtest.Exec(t, at, `ALTER SYSTEM SET ssl_ca_file = 'root.crt'`)
 	dbtest.Exec(t, at, `ALTER SYSTEM SET ssl = on`)
 	dbtest.Exec(t, at, `SELECT pg_reload_conf()`)
-	await(t, at, `SELECT current_setting('ssl') = 'on'`)
+	dbtest.Await(t, at, `SELECT current_setting('ssl') = 'on'`)
 	dbtest.Exec(t, at, `CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 10)`)
 
 	u, err := url.Parse(at)

@@ -192,7 +192,7 @@ func TestCleanGoesOn(t *testing.T) {
 		dbtest.Exec(t, target, "CREATE TABLE child (n int); CREATE TABLE gone (n int)")
 		spec := confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 2, Job: NewJob()})
 		report, err := stages[len(stages)-1].play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
-			await(t, target, "SELECT to_regclass('gone') IS NULL")
+			dbtest.Await(t, target, "SELECT to_regclass('gone') IS NULL")
 			cancel(ErrCancelled)
 		})
 		isCancelled(t, spec, report, err)

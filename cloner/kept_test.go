@@ -399,7 +399,7 @@ func TestRedoRowsOfExtension(t *testing.T) {
 	dbtest.Exec(t, target, extension)
 	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
 	report, err := stages[4].play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
-		await(t, target, "SELECT EXISTS (SELECT FROM _calco.mark WHERE relation LIKE '%job%')")
+		dbtest.Await(t, target, "SELECT EXISTS (SELECT FROM _calco.mark WHERE relation LIKE '%job%')")
 		cancel(ErrCancelled)
 	})
 	isCancelled(t, spec, report, err)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -315,7 +314,7 @@ func TestLaneInterrupted(t *testing.T) {
 				_, err := l.run(ctx, out, "COPY public.t FROM STDIN")
 				done <- err
 			}()
-			await(t, waiting, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'calco/lane/7' AND wait_event_type = 'Lock')")
+			dbtest.Await(t, waiting, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'calco/lane/7' AND wait_event_type = 'Lock')")
 			tt.act(t, l, cancel)
 			if tt.name == "the source ends while the target is at it" {
 				release() // until then the target cannot know
@@ -336,7 +335,7 @@ func TestLaneInterrupted(t *testing.T) {
 			release()
 			l.lane.source.close()
 			l.lane.target.close()
-			await(t, l.target, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'calco/lane/7')")
+			dbtest.Await(t, l.target, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'calco/lane/7')")
 			if rows, marks := l.state(t); rows != "0" || marks != "NULL" {
 				t.Errorf("%s rows on the target and the marks %s", rows, marks)
 			}
@@ -362,26 +361,4 @@ func hold(t testing.TB, url, sql string) (release func()) {
 		t.Fatalf("%s: %v", sql, err)
 	}
 	return release
-}
-
-// await waits until a query returns true.
-func await(t testing.TB, url, sql string) {
-	t.Helper()
-	c, err := pgconn.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close(context.Background()) //nolint:errcheck // it was only read
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	for pause(ctx, 5*time.Millisecond) == nil {
-		results, err := c.Exec(ctx, sql).ReadAll()
-		if err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
-		if string(results[len(results)-1].Rows[0][0]) == "t" {
-			return
-		}
-	}
-	t.Fatalf("in vain: %s", sql)
 }

@@ -60,7 +60,7 @@ func TestRedoLeavesLargeObjectsOfOthers(t *testing.T) {
 	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
 	st := stages[4] // nearly all has arrived
 	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
-		await(t, target, "SELECT count(*) = 3 FROM _calco.large_object")
+		dbtest.Await(t, target, "SELECT count(*) = 3 FROM _calco.large_object")
 		cancel(ErrCancelled)
 	})
 	isCancelled(t, spec, report, err)

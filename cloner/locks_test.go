@@ -32,7 +32,7 @@ func TestCleanSaysWhoIsInTheWay(t *testing.T) {
 	defer cancel()
 	says := regexp.MustCompile(`^Waiting for locks on the target\. .*table public\.t is in use by session \d+ \(reporter, role postgres\), since 20.* UTC.*\.$`)
 	for p := (Progress{}); p.Trouble == nil || !says.MatchString(p.Trouble.Text); p = m.Progress() {
-		if pause(ctx, 5*time.Millisecond) != nil {
+		if pause(ctx, 20*time.Millisecond) != nil {
 			t.Fatalf("the clone says %+v", p.Trouble)
 		}
 	}

@@ -115,7 +115,7 @@ func TestOldTermStops(t *testing.T) {
 			defer close(done)
 			taken, _ = Clone(t.Context(), resumed(spec), Options{}) // judged below
 		}()
-		await(t, target, "SELECT EXISTS (SELECT FROM _calco.job WHERE term = 2)")
+		dbtest.Await(t, target, "SELECT EXISTS (SELECT FROM _calco.job WHERE term = 2)")
 		release()
 		<-done
 	})
@@ -255,7 +255,7 @@ func TestCrashOfTargetKeepsTheSnapshot(t *testing.T) {
 	spec := Spec{Source: URL(source), Target: URL(target), Lanes: lanes, Job: NewJob()}
 	st := stage{phase: PhaseCopy, when: PhaseCopy, side: Target, locks: "SELECT pg_advisory_lock(1)"}
 	report, err := st.play(t, spec, func(_ context.CancelCauseFunc, release func()) {
-		await(t, target, fmt.Sprintf("SELECT count(*) = %d FROM pg_stat_activity WHERE application_name LIKE 'calco/%s/%%' AND wait_event_type = 'Lock'", lanes, spec.Job))
+		dbtest.Await(t, target, fmt.Sprintf("SELECT count(*) = %d FROM pg_stat_activity WHERE application_name LIKE 'calco/%s/%%' AND wait_event_type = 'Lock'", lanes, spec.Job))
 		crash(t, s)
 		release()
 	})

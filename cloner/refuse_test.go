@@ -258,7 +258,7 @@ func useTLS(t *testing.T, s *embedded.Server) {
 	}
 	dbtest.Exec(t, s.URL(""), "ALTER SYSTEM SET ssl = on")
 	dbtest.Exec(t, s.URL(""), "SELECT pg_reload_conf()")
-	await(t, s.URL(""), "SELECT current_setting('ssl') = 'on'")
+	dbtest.Await(t, s.URL(""), "SELECT current_setting('ssl') = 'on'")
 }
 
 // account is the user who runs a server, which is another one where the tests run as root.
@@ -450,7 +450,7 @@ func TestStandby(t *testing.T) {
 	primary := dbtest.Cluster(t, map[string]string{"hot_standby_feedback": "on"})
 	dbtest.Exec(t, primary.URL(""), stageSQL)
 	standby := baseBackup(t, primary)
-	await(t, standby.URL(""), "SELECT pg_is_in_recovery()")
+	dbtest.Await(t, standby.URL(""), "SELECT pg_is_in_recovery()")
 	apart := dbtest.Database(t)
 	info, err := parseConninfo(standby.URL(""))
 	if err != nil {
@@ -963,7 +963,7 @@ func TestFewerLanes(t *testing.T) {
 		for range limit.others {
 			release = append(release, hold(t, target, "SELECT"))
 		}
-		await(t, source, fmt.Sprintf("SELECT count(*) = %d FROM pg_stat_activity WHERE datname = 't'", limit.others))
+		dbtest.Await(t, source, fmt.Sprintf("SELECT count(*) = %d FROM pg_stat_activity WHERE datname = 't'", limit.others))
 		r := mustComplete(t, spec)
 		for _, end := range release {
 			end()

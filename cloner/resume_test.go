@@ -104,7 +104,7 @@ func TestResumeKeepsParts(t *testing.T) {
 	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize, Verify: VerifyContents}
 	st := stage{"a view", PhaseViews, PhaseCopy, Target, "SELECT pg_advisory_lock(4)"}
 	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
-		await(t, target, "SELECT durable FROM _calco.epoch")
+		dbtest.Await(t, target, "SELECT durable FROM _calco.epoch")
 		cancel(ErrCancelled)
 	})
 	isCancelled(t, spec, report, err)
@@ -322,7 +322,7 @@ func stopped(t *testing.T, source, target string, see func(sql string) dbtest.Cu
 	}()
 	select {
 	case <-filled:
-		await(t, target, "SELECT durable FROM _calco.epoch")
+		dbtest.Await(t, target, "SELECT durable FROM _calco.epoch")
 	case <-ended: // which is no cancelled clone
 	}
 	cancel(ErrCancelled)

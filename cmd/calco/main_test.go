@@ -283,7 +283,7 @@ func TestInterrupt(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, target, `SELECT EXISTS (`+building+`)`)
+	dbtest.Await(t, target, `SELECT EXISTS (`+building+`)`)
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func TestInterrupt(t *testing.T) {
 		t.Errorf("exit code %d, want %d: %s", code, exitCancelled, stdout)
 	}
 	for _, url := range []string{source, target} {
-		waitFor(t, url, `SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name LIKE 'calco/%' AND datname = current_database()`)
+		dbtest.Await(t, url, `SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name LIKE 'calco/%' AND datname = current_database()`)
 	}
 }
 
@@ -306,7 +306,7 @@ func TestResumeInTerminal(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, target, `SELECT EXISTS (`+building+`)`)
+	dbtest.Await(t, target, `SELECT EXISTS (`+building+`)`)
 	kill(t, cmd.Process.Pid, syscall.SIGKILL)
 	_ = cmd.Wait() // killed
 	if got := runCalco(t, urls, "clone"); got.code != exitRefused {
@@ -338,7 +338,7 @@ func TestSecondInterrupt(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, target, `SELECT EXISTS (`+building+`)`)
+	dbtest.Await(t, target, `SELECT EXISTS (`+building+`)`)
 	pid, err := strconv.Atoi(dbtest.Query(t, target, building)[0][0])
 	if err != nil {
 		t.Fatal(err)
@@ -360,23 +360,6 @@ func kill(t *testing.T, pid int, s syscall.Signal) {
 	t.Helper()
 	if err := syscall.Kill(pid, s); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// waitFor runs a query until it is true.
-func waitFor(t *testing.T, url, sql string) {
-	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if dbtest.Query(t, url, sql)[0][0] == "t" {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-t.Context().Done():
-			t.Fatalf("never true: %s", sql)
-		}
 	}
 }
 

@@ -254,7 +254,7 @@ func TestServeKilled(t *testing.T) {
 	s := startService(t, "serve", "--data-dir", dir)
 	s.setUp()
 	page := s.startClone(source, target)
-	waitFor(t, target, `SELECT EXISTS (`+building+`)`)
+	dbtest.Await(t, target, `SELECT EXISTS (`+building+`)`)
 	s.stop(syscall.SIGKILL)
 
 	again := startService(t, "serve", "--data-dir", dir)
@@ -273,7 +273,7 @@ func TestServeStops(t *testing.T) {
 	s := startService(t, "serve", "--database-url", state, "--data-dir", folder(t))
 	s.setUp()
 	s.startClone(source, target)
-	waitFor(t, target, `SELECT EXISTS (`+building+`)`)
+	dbtest.Await(t, target, `SELECT EXISTS (`+building+`)`)
 	if code := s.stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d\n%s", code, s.said)
 	}
@@ -282,7 +282,7 @@ func TestServeStops(t *testing.T) {
 		t.Errorf("the job: %s", got)
 	}
 	for _, url := range []string{source, target} {
-		waitFor(t, url, `SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name LIKE 'calco/%' AND datname = current_database()`)
+		dbtest.Await(t, url, `SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name LIKE 'calco/%' AND datname = current_database()`)
 	}
 }
 

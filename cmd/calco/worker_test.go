@@ -73,10 +73,10 @@ func TestWorkersTakeOver(t *testing.T) {
 		return startWorker(t, env, "--data-dir", filepath.Join(t.TempDir(), "none"), "--workers", "1")
 	}
 	first := elsewhere()
-	waitFor(t, target, `SELECT EXISTS (`+building+`)`)
+	dbtest.Await(t, target, `SELECT EXISTS (`+building+`)`)
 	first.stop(syscall.SIGKILL)
 	second := elsewhere()
-	waitFor(t, state, `SELECT term = 2 AND worker IS NOT NULL FROM background_tasks`)
+	dbtest.Await(t, state, `SELECT term = 2 AND worker IS NOT NULL FROM background_tasks`)
 	s.eventually("the page says so", func() bool { return strings.Contains(s.get(page), "The clone goes on in another one.") })
 	s.awaitStatus(page, "completed")
 	if code := second.stop(syscall.SIGTERM); code != 0 {
@@ -92,7 +92,7 @@ func TestStopsInTime(t *testing.T) {
 	s := startService(t, "serve", "--database-url", state, "--data-dir", dir)
 	s.setUp()
 	s.startClone(source, target)
-	waitFor(t, target, `SELECT EXISTS (`+building+`)`)
+	dbtest.Await(t, target, `SELECT EXISTS (`+building+`)`)
 	pid, err := strconv.Atoi(dbtest.Query(t, target, building)[0][0])
 	if err != nil {
 		t.Fatal(err)

@@ -102,6 +102,34 @@ func Query(t testing.TB, url, sql string) [][]string {
 	return rows
 }
 
+// Await asks again and again, over one connection, until the answer is true.
+func Await(t testing.TB, url, sql string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	conn, err := pgconn.Connect(ctx, url)
+	if err != nil {
+		t.Fatalf("connect: %v", err)
+	}
+	defer conn.Close(context.Background()) //nolint:errcheck // it was only read
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		results, err := conn.Exec(ctx, sql).ReadAll()
+		if err != nil {
+			t.Fatalf("never true: %.200q: %v", sql, err)
+		}
+		if string(results[len(results)-1].Rows[0][0]) == "t" {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("never true: %.200q", sql)
+		}
+	}
+}
+
 // run opens a connection of its own. It does not use the test's context, which has ended when a Cleanup runs.
 func run(t testing.TB, url, sql string) []*pgconn.Result {
 	t.Helper()
