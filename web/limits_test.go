@@ -223,7 +223,7 @@ func TestClosedConnectionTakesNoPlace(t *testing.T) {
 	newest, _ := net.Pipe()
 	w.follow(oldest, http.StateNew)
 	w.follow(newest, http.StateNew)
-	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Fatalf("the oldest connection is not closed: %v", err)
 	}
 	w.follow(oldest, http.StateActive)
