@@ -38,7 +38,7 @@ type Options struct {
 	// server that restarts, a network that hangs. 0 means DefaultPatience.
 	Patience time.Duration
 
-	// notify, set by tests, is told of each phase as it begins.
+	// notify, set by tests, is told of each phase as it begins, before anything is done in it.
 	notify func(Phase)
 
 	// silence, set by tests, is instead of preflightPatience.

@@ -130,6 +130,7 @@ type phaseState struct {
 	open        int  // how many workers are in it
 	begun       bool // in this attempt
 	ended       bool
+	told        sync.Once // notify, which all wait for who enter
 	first, last time.Time
 }
 
@@ -190,8 +191,7 @@ func (m *Meter) Progress() Progress {
 func (m *Meter) enter(p Phase) (leave func()) {
 	m.mu.Lock()
 	s := m.state(p)
-	begins := s.first.IsZero()
-	if begins {
+	if s.first.IsZero() {
 		s.first = time.Now()
 	}
 	if !s.begun {
@@ -200,8 +200,8 @@ func (m *Meter) enter(p Phase) (leave func()) {
 	}
 	s.open++
 	m.mu.Unlock()
-	if begins && m.notify != nil {
-		m.notify(p)
+	if m.notify != nil {
+		s.told.Do(func() { m.notify(p) })
 	}
 	return func() {
 		m.mu.Lock()
