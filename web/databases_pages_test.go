@@ -54,6 +54,16 @@ func TestPagesDatabases(t *testing.T) {
 			p.Follow("#settings .btn-primary")
 			p.Look("databases/" + language + "-new-wrong")
 
+			p.Open("/databases/new")
+			p.Click("#settings .more-of summary")
+			p.Look("databases/" + language + "-certificates")
+			p.Type("#name", "Shop")
+			p.Click("#environment-production")
+			p.Type("#url", "postgres://db.example.org/shop")
+			p.Type("#certificate", "not a certificate")
+			p.Follow("#settings .btn-primary")
+			p.Look("databases/" + language + "-certificates-wrong")
+
 			look("edit", at(production, ""))
 			p.Click("#remove summary")
 			p.Look("databases/" + language + "-remove")

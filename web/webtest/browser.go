@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds each step. It is long because a machine may do much else; nothing waits for it in vain.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // browsers are the programs that can be driven, the first one that is there. .ci/setup looks for the same.
 var browsers = []string{
