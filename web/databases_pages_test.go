@@ -59,7 +59,7 @@ func TestPagesDatabases(t *testing.T) {
 			p.Look("databases/" + language + "-certificates")
 			p.Type("#name", "Shop")
 			p.Click("#environment-production")
-			p.Type("#url", "postgres://db.example.org/shop")
+			p.Type("#url", "postgres://app@db.example.org/shop")
 			p.Type("#certificate", "not a certificate")
 			p.Follow("#settings .btn-primary")
 			p.Look("databases/" + language + "-certificates-wrong")
