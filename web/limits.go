@@ -74,10 +74,10 @@ func (w *waiting) follow(c net.Conn, to http.ConnState) {
 func (w *waiting) add(c net.Conn) (tooMany net.Conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if e, known := w.at[c]; e != nil {
-		w.conns.MoveToBack(e)
-		return nil
-	} else if known { // it has said something just before it was closed, and must not take the place of another one
+	if e, known := w.at[c]; known {
+		if e != nil { // else it has said something just before it was closed, and must not take the place of another one
+			w.conns.MoveToBack(e)
+		}
 		return nil
 	}
 	w.at[c] = w.conns.PushBack(c)
