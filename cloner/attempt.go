@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"sync"
+
+	"calco/cloner/report"
 )
 
 // do is the whole clone: attempts, until one comes to an end that waiting does not change.
@@ -27,7 +29,7 @@ func (r *run) renew() {
 	defer r.mu.Unlock()
 	r.failed, r.leftAlone, r.largeLost = nil, nil, false
 	r.left, r.there, r.largeHere, r.fence = nil, inventory{}, nil, ""
-	r.report.Differences, r.report.Warnings = []Difference{}, nil
+	r.report.Differences, r.report.Warnings = []report.Difference{}, nil
 	if r.plan != nil {
 		r.plan.renew()
 	}
@@ -48,7 +50,7 @@ func (r *run) attempt(parent context.Context) (err error) {
 			r.closeSides()
 		}
 	}()
-	if err := r.in(ctx, PhasePreflight, r.preflightInTime); err != nil {
+	if err := r.in(ctx, report.PhasePreflight, r.preflightInTime); err != nil {
 		return r.notRefused(err)
 	}
 	r.held.Store(nil) // whatever an earlier attempt held is to be found out first
@@ -57,28 +59,28 @@ func (r *run) attempt(parent context.Context) (err error) {
 		return err
 	}
 	defer still()
-	r.meter.end(PhasePreflight)
-	if err := r.in(ctx, PhaseSnapshot, r.readSchema); err != nil {
+	r.meter.end(report.PhasePreflight)
+	if err := r.in(ctx, report.PhaseSnapshot, r.readSchema); err != nil {
 		return err
 	}
-	r.meter.end(PhaseSnapshot)
+	r.meter.end(report.PhaseSnapshot)
 	r.holdOn(ctx, lose)
-	if err := r.in(ctx, PhasePreData, r.claim); err != nil {
+	if err := r.in(ctx, report.PhasePreData, r.claim); err != nil {
 		return r.notRefused(err)
 	}
 	r.meter.calm()
 	if r.left == nil || !r.left.Filling {
 		err = r.begin(ctx)
 	} else {
-		err = r.in(ctx, PhasePreData, r.goOn)
+		err = r.in(ctx, report.PhasePreData, r.goOn)
 	}
 	if err != nil {
 		return err
 	}
-	if err := r.in(ctx, PhasePreData, r.preData); err != nil {
+	if err := r.in(ctx, report.PhasePreData, r.preData); err != nil {
 		return err
 	}
-	r.meter.end(PhasePreData)
+	r.meter.end(report.PhasePreData)
 	if err := r.fill(ctx); err != nil {
 		return err
 	}
@@ -89,30 +91,30 @@ func (r *run) attempt(parent context.Context) (err error) {
 // begin empties the target if that is wanted, and makes what comes then this job's.
 func (r *run) begin(ctx context.Context) error {
 	if r.spec.Clean {
-		if err := r.in(ctx, PhaseClean, r.clean); err != nil {
+		if err := r.in(ctx, report.PhaseClean, r.clean); err != nil {
 			return err
 		}
-		r.meter.end(PhaseClean)
+		r.meter.end(report.PhaseClean)
 	}
-	return r.in(ctx, PhasePreData, r.beginFilling)
+	return r.in(ctx, report.PhasePreData, r.beginFilling)
 }
 
 // complete does what comes after the rows and what is built on them, up to the verdict.
 func (r *run) complete(ctx context.Context) error {
 	type step struct {
-		phase Phase
+		phase report.Phase
 		do    func(context.Context) error
 	}
 	steps := []step{
-		{PhaseSequences, r.sequences},
-		{PhaseAnalyze, r.analyze},
-		{PhasePostData, r.owners},
-		{PhasePostData, r.grants},
-		{PhaseViews, r.views},
-		{PhasePostData, r.eventTriggers},
-		{PhasePostData, r.properties},
-		{PhaseVerify, r.verify},
-		{PhaseVerify, r.decide},
+		{report.PhaseSequences, r.sequences},
+		{report.PhaseAnalyze, r.analyze},
+		{report.PhasePostData, r.owners},
+		{report.PhasePostData, r.grants},
+		{report.PhaseViews, r.views},
+		{report.PhasePostData, r.eventTriggers},
+		{report.PhasePostData, r.properties},
+		{report.PhaseVerify, r.verify},
+		{report.PhaseVerify, r.decide},
 	}
 	for i, s := range steps {
 		r.meter.reach(s.phase)
@@ -127,7 +129,7 @@ func (r *run) complete(ctx context.Context) error {
 }
 
 // in does one step of a phase.
-func (r *run) in(ctx context.Context, p Phase, do func(context.Context) error) error {
+func (r *run) in(ctx context.Context, p report.Phase, do func(context.Context) error) error {
 	defer r.meter.enter(p)()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -138,17 +140,17 @@ func (r *run) in(ctx context.Context, p Phase, do func(context.Context) error) e
 // notRefused turns a refusal into a failure where the job has begun before: a server that does not answer may come back,
 // and of what is on the target a refusal would say that it is nothing.
 func (r *run) notRefused(err error) error {
-	var refused *RefusedError
+	var refused *report.RefusedError
 	var standing *standingRefusal
-	if !errors.As(err, &refused) || errors.As(err, &standing) || slices.ContainsFunc(refused.Reasons, Reason.ofConfirmation) {
+	if !errors.As(err, &refused) || errors.As(err, &standing) || slices.ContainsFunc(refused.Reasons, report.Reason.OfConfirmation) {
 		return err
 	}
 	reason := refused.Reasons[0]
-	silent := reason.Code == ReasonHost || reason.Code == ReasonNoConnection
+	silent := reason.Code == report.ReasonHost || reason.Code == report.ReasonNoConnection
 	if !r.begun() && (!silent || r.waiting.tries == 0) {
 		return err
 	}
-	e := &Error{Phase: PhasePreflight, Err: errors.New(refused.Error()), Hint: reason.Hint}
+	e := &report.Error{Phase: report.PhasePreflight, Err: errors.New(refused.Error()), Hint: reason.Hint}
 	if silent {
 		e.Err = &lostError{side: reason.Side, err: e.Err, text: reason.Text}
 	}
@@ -157,11 +159,11 @@ func (r *run) notRefused(err error) error {
 
 // inPlaceOf is the cause of err, in the same phase.
 func inPlaceOf(err, cause error) error {
-	e, ok := errors.AsType[*Error](err)
+	e, ok := errors.AsType[*report.Error](err)
 	if !ok {
 		return cause
 	}
-	return &Error{Phase: e.Phase, Relation: e.Relation, Err: cause}
+	return &report.Error{Phase: e.Phase, Relation: e.Relation, Err: cause}
 }
 
 // begun tells whether this job may have something on the target.
@@ -173,7 +175,7 @@ func (r *run) fill(ctx context.Context) error {
 	g := r.buildGraph()
 	q, err := r.queueParts(ctx, g)
 	if err != nil {
-		return inPhase(PhaseCopy, err)
+		return inPhase(report.PhaseCopy, err)
 	}
 	eg, ctx := newGroup(ctx)
 	eg.Go(func() error {
@@ -183,14 +185,14 @@ func (r *run) fill(ctx context.Context) error {
 		}
 		r.letGo()
 		if err == nil {
-			r.meter.end(PhaseCopy)
+			r.meter.end(report.PhaseCopy)
 		}
-		return inPhase(PhaseCopy, err)
+		return inPhase(report.PhaseCopy, err)
 	})
-	eg.Go(func() error { return inPhase(PhasePostData, r.build(ctx, g)) })
+	eg.Go(func() error { return inPhase(report.PhasePostData, r.build(ctx, g)) })
 	err = eg.Wait()
 	if err == nil {
-		r.meter.end(PhaseIndexes, PhaseConstraints)
+		r.meter.end(report.PhaseIndexes, report.PhaseConstraints)
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -36,9 +37,9 @@ func TestServerThatLies(t *testing.T) {
 				}
 				return lie.rows(body)
 			})
-			report, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(lying), Verify: VerifyContents}, Options{})
-			if report.Status != StatusFailed || !strings.Contains(fmt.Sprint(err), lie.want) {
-				t.Errorf("%s, %v, want %q", report.Status, err, lie.want)
+			result, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(lying), Verify: report.VerifyContents}, Options{})
+			if result.Status != report.StatusFailed || !strings.Contains(fmt.Sprint(err), lie.want) {
+				t.Errorf("%s, %v, want %q", result.Status, err, lie.want)
 			}
 		})
 	}
@@ -59,7 +60,7 @@ func TestEndlessAnswer(t *testing.T) {
 		return rows
 	})
 	_, err := Inspect(t.Context(), URL(endless), nil)
-	if refused, ok := errors.AsType[*RefusedError](err); !ok || !strings.Contains(refused.Reasons[0].Text, errAnswerSize.Error()) {
+	if refused, ok := errors.AsType[*report.RefusedError](err); !ok || !strings.Contains(refused.Reasons[0].Text, errAnswerSize.Error()) {
 		t.Errorf("Inspect: %v", err)
 	}
 	large := dbtest.Distort(t, dbtest.Database(t), func(_ string, kind byte, body []byte) [][]byte {
@@ -85,7 +86,7 @@ func TestErrorsAreShort(t *testing.T) {
 		CREATE OR REPLACE FUNCTION f(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RAISE '%', repeat('x', 20000000); END $$;
 		CREATE OR REPLACE FUNCTION ok(t text) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT false'`)
 	m := &Meter{}
-	report := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{Meter: m}, StatusDifferences)
+	report := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{Meter: m}, report.StatusDifferences)
 	if len(report.Ledger) != 2 {
 		t.Errorf("ledger %.1000v", report.Ledger)
 	}

@@ -3,6 +3,8 @@ package cloner
 import (
 	"context"
 	"fmt"
+
+	"calco/cloner/report"
 )
 
 // One database has one purpose at a time, whoever starts the clones and by whatever name it is saved: a running clone
@@ -15,8 +17,8 @@ const (
 )
 
 // checkBusy locks both databases, or says what they are in use for.
-func (r *run) checkBusy(ctx context.Context) ([]Reason, error) {
-	var reasons []Reason
+func (r *run) checkBusy(ctx context.Context) ([]report.Reason, error) {
+	var reasons []report.Reason
 	for _, side := range []struct {
 		s   *session
 		sql string
@@ -61,14 +63,14 @@ func readUse(ctx context.Context, s *session) (use, error) {
 	return found[0], nil
 }
 
-func (r *run) busyReason(side Side, u use) Reason {
-	reason := Reason{
-		Code: ReasonBusy, Side: side,
+func (r *run) busyReason(side report.Side, u use) report.Reason {
+	reason := report.Reason{
+		Code: report.ReasonBusy, Side: side,
 		Text: fmt.Sprintf("Another clone into %s is under way.", r.spec.Target),
 		Hint: "Wait until it ends, or cancel it.",
 	}
 	switch {
-	case side == Source:
+	case side == report.Source:
 		reason.Text = fmt.Sprintf("The source %s is the target of a clone that is under way.", r.spec.Source)
 		reason.Hint = "Wait until that has filled it, or choose another source."
 	case u.Read:

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -21,10 +22,10 @@ func TestBusy(t *testing.T) {
 	alias := URL(changed(t, source, func(u *url.URL) { u.Host = "localhost:" + u.Port() }))
 	_, other := role(t, source, "SUPERUSER")
 	isSource := func(u URL) want {
-		return want{code: ReasonBusy, side: Target, text: fmt.Sprintf("The target %s is the source of a clone that is under way.", u)}
+		return want{code: report.ReasonBusy, side: report.Target, text: fmt.Sprintf("The target %s is the source of a clone that is under way.", u)}
 	}
-	isTarget := want{code: ReasonBusy, side: Source, text: fmt.Sprintf("The source %s is the target of a clone that is under way.", URL(target))}
-	report, err := st.play(t, spec, func(_ context.CancelCauseFunc, release func()) {
+	isTarget := want{code: report.ReasonBusy, side: report.Source, text: fmt.Sprintf("The source %s is the target of a clone that is under way.", URL(target))}
+	result, err := st.play(t, spec, func(_ context.CancelCauseFunc, release func()) {
 		for _, u := range []URL{URL(source), alias, URL(other)} {
 			refusesUntouched(t, Spec{Source: URL(third), Target: u, Clean: true}, source, isSource(u))
 		}
@@ -33,7 +34,7 @@ func TestBusy(t *testing.T) {
 		// What is wrong with both is not said instead of what is wrong with their choice.
 		for _, u := range []string{source, target} {
 			mustRefuse(t, Spec{Source: URL(u), Target: URL(u), Clean: true}, want{
-				code: ReasonSameDatabase, side: Target, text: fmt.Sprintf("Source and target are the same database, %s.", URL(u)),
+				code: report.ReasonSameDatabase, side: report.Target, text: fmt.Sprintf("Source and target are the same database, %s.", URL(u)),
 			})
 		}
 		for u, text := range map[string]string{
@@ -41,16 +42,16 @@ func TestBusy(t *testing.T) {
 			target: fmt.Sprintf("Another clone into %s is under way.", URL(target)),
 		} {
 			_, err := PreviewClean(t.Context(), Spec{Target: URL(u)})
-			var refused *RefusedError
-			if !errors.As(err, &refused) || len(refused.Reasons) != 1 || refused.Reasons[0].Code != ReasonBusy || refused.Reasons[0].Text != text {
+			var refused *report.RefusedError
+			if !errors.As(err, &refused) || len(refused.Reasons) != 1 || refused.Reasons[0].Code != report.ReasonBusy || refused.Reasons[0].Text != text {
 				t.Errorf("preview of %s: %v, want %q", URL(u), err, text)
 			}
 		}
 		mustComplete(t, Spec{Source: URL(source), Target: URL(third)}) // two may read one source
 		release()
 	})
-	if err != nil || report.Status != StatusCompleted {
-		t.Fatalf("the first clone: %s, %v", report.Status, err)
+	if err != nil || result.Status != report.StatusCompleted {
+		t.Fatalf("the first clone: %s, %v", result.Status, err)
 	}
 	// When it is over, each is free for either.
 	mustComplete(t, Spec{Source: URL(target), Target: URL(source), Clean: true})
@@ -63,7 +64,7 @@ func TestBusySourceOfCancelled(t *testing.T) {
 	dbtest.Exec(t, source, stageSQL)
 	spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
 	st := stages[slices.IndexFunc(stages, func(st stage) bool { return st.name == "a slow index" })]
-	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(ErrCancelled) })
+	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(report.ErrCancelled) })
 	isCancelled(t, spec, report, err)
 	mustComplete(t, Spec{Source: URL(dbtest.Database(t)), Target: URL(source), Clean: true})
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -47,42 +48,42 @@ var stageRows = map[string]string{"plain": "3000", "child": "3000", "checked": "
 // of its own waits on that side.
 type stage struct {
 	name  string
-	phase Phase
-	when  Phase
-	side  Side
+	phase report.Phase
+	when  report.Phase
+	side  report.Side
 	locks string
 }
 
 // stages has every phase. A clean that is stuck needs tables on the target.
 var stages = []stage{
-	{"preflight", PhasePreflight, "", Target, "LOCK TABLE pg_catalog.pg_largeobject_metadata"},
-	{"pg_dump waits for a table", PhaseSnapshot, "", Source, "LOCK TABLE plain"},
-	{"the schema of a table that is being altered", PhasePreData, "", Target, "LOCK TABLE pg_catalog.pg_enum IN SHARE MODE"},
-	{"a lane waits for a table of the source", PhaseCopy, PhasePreData, Source, "LOCK TABLE plain, child, checked, indexed, excluded"},
-	{"a row is slow to be checked", PhaseCopy, PhaseCopy, Target, "SELECT pg_advisory_lock(1)"},
-	{"a slow index", PhaseIndexes, PhaseCopy, Target, "SELECT pg_advisory_lock(2)"},
-	{"a slow constraint", PhaseConstraints, PhaseCopy, Target, "SELECT pg_advisory_lock(3)"},
-	{"a policy", PhasePostData, PhaseCopy, Target, "LOCK TABLE pg_catalog.pg_policy IN SHARE MODE"},
-	{"a sequence of the source", PhaseSequences, PhaseSequences, Source, "ALTER SEQUENCE seq AS bigint CYCLE; DROP SEQUENCE seq"},
-	{"statistics", PhaseAnalyze, PhaseAnalyze, Target, "LOCK TABLE child"},
-	{"a slow view", PhaseViews, PhaseCopy, Target, "SELECT pg_advisory_lock(4)"},
-	{"a count", PhaseVerify, PhaseVerify, Target, "LOCK TABLE child"},
-	{"a table to be dropped", PhaseClean, "", Target, "LOCK TABLE child IN ACCESS SHARE MODE"},
+	{"preflight", report.PhasePreflight, "", report.Target, "LOCK TABLE pg_catalog.pg_largeobject_metadata"},
+	{"pg_dump waits for a table", report.PhaseSnapshot, "", report.Source, "LOCK TABLE plain"},
+	{"the schema of a table that is being altered", report.PhasePreData, "", report.Target, "LOCK TABLE pg_catalog.pg_enum IN SHARE MODE"},
+	{"a lane waits for a table of the source", report.PhaseCopy, report.PhasePreData, report.Source, "LOCK TABLE plain, child, checked, indexed, excluded"},
+	{"a row is slow to be checked", report.PhaseCopy, report.PhaseCopy, report.Target, "SELECT pg_advisory_lock(1)"},
+	{"a slow index", report.PhaseIndexes, report.PhaseCopy, report.Target, "SELECT pg_advisory_lock(2)"},
+	{"a slow constraint", report.PhaseConstraints, report.PhaseCopy, report.Target, "SELECT pg_advisory_lock(3)"},
+	{"a policy", report.PhasePostData, report.PhaseCopy, report.Target, "LOCK TABLE pg_catalog.pg_policy IN SHARE MODE"},
+	{"a sequence of the source", report.PhaseSequences, report.PhaseSequences, report.Source, "ALTER SEQUENCE seq AS bigint CYCLE; DROP SEQUENCE seq"},
+	{"statistics", report.PhaseAnalyze, report.PhaseAnalyze, report.Target, "LOCK TABLE child"},
+	{"a slow view", report.PhaseViews, report.PhaseCopy, report.Target, "SELECT pg_advisory_lock(4)"},
+	{"a count", report.PhaseVerify, report.PhaseVerify, report.Target, "LOCK TABLE child"},
+	{"a table to be dropped", report.PhaseClean, "", report.Target, "LOCK TABLE child IN ACCESS SHARE MODE"},
 }
 
 // play runs a clone until it is stuck in the middle of the stage's phase, calls act, and
 // returns how the clone ended. release gives the locks back.
-func (st stage) play(t *testing.T, spec Spec, act func(cancel context.CancelCauseFunc, release func())) (Report, error) {
+func (st stage) play(t *testing.T, spec Spec, act func(cancel context.CancelCauseFunc, release func())) (report.Report, error) {
 	t.Helper()
 	return st.watched(t, spec, nil, act)
 }
 
 // watched is play with a meter of the caller's.
-func (st stage) watched(t *testing.T, spec Spec, m *Meter, act func(cancel context.CancelCauseFunc, release func())) (Report, error) {
+func (st stage) watched(t *testing.T, spec Spec, m *Meter, act func(cancel context.CancelCauseFunc, release func())) (report.Report, error) {
 	t.Helper()
 	spec = confirmed(t, spec)
 	url := string(spec.Target)
-	if st.side == Source {
+	if st.side == report.Source {
 		url = string(spec.Source)
 	}
 	release := func() {}
@@ -96,13 +97,13 @@ func (st stage) watched(t *testing.T, spec Spec, m *Meter, act func(cancel conte
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
 	type end struct {
-		report Report
+		report report.Report
 		err    error
 	}
 	ended := make(chan end, 1)
 	locked := make(chan struct{})
 	go func() {
-		r, err := Clone(ctx, spec, Options{Meter: m, notify: func(p Phase) {
+		r, err := Clone(ctx, spec, Options{Meter: m, notify: func(p report.Phase) {
 			if p == st.when {
 				lock()
 			}
@@ -144,10 +145,10 @@ func (st stage) watched(t *testing.T, spec Spec, m *Meter, act func(cancel conte
 }
 
 // isCancelled wants a clone to have ended as cancelled, and nothing of it to be left.
-func isCancelled(t *testing.T, spec Spec, report Report, err error) {
+func isCancelled(t *testing.T, spec Spec, result report.Report, err error) {
 	t.Helper()
-	if report.Status != StatusCancelled || !errors.Is(err, ErrCancelled) || report.Error != ErrCancelled.Error() {
-		t.Errorf("status %s, error %v, report %q, want cancelled", report.Status, err, report.Error)
+	if result.Status != report.StatusCancelled || !errors.Is(err, report.ErrCancelled) || result.Error != report.ErrCancelled.Error() {
+		t.Errorf("status %s, error %v, report %q, want cancelled", result.Status, err, result.Error)
 	}
 	nothingRuns(t, spec)
 }
@@ -204,15 +205,15 @@ func TestCancelAtBeginning(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
-	for _, phase := range Phases() {
+	for _, phase := range report.Phases() {
 		t.Run(string(phase), func(t *testing.T) {
 			spec := confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 2, Job: NewJob()})
 			noGoroutines(t, func() {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
-				report, err := Clone(ctx, spec, Options{notify: func(p Phase) {
+				report, err := Clone(ctx, spec, Options{notify: func(p report.Phase) {
 					if p == phase {
-						cancel(ErrCancelled)
+						cancel(report.ErrCancelled)
 					}
 				}})
 				isCancelled(t, spec, report, err)
@@ -233,15 +234,15 @@ func TestCancelInMiddle(t *testing.T) {
 	for _, st := range stages {
 		t.Run(st.name, func(t *testing.T) {
 			spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 2, Job: NewJob()}
-			if st.phase == PhaseClean {
+			if st.phase == report.PhaseClean {
 				mustComplete(t, spec)
 				spec.Job = NewJob()
 			}
 			noGoroutines(t, func() {
-				report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(ErrCancelled) })
+				report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(report.ErrCancelled) })
 				isCancelled(t, spec, report, err)
 			})
-			if st.phase != PhaseClean { // which had only begun with what an earlier clone had copied
+			if st.phase != report.PhaseClean { // which had only begun with what an earlier clone had copied
 				isAllOrNothing(t, target)
 			}
 		})
@@ -261,15 +262,15 @@ func TestCancelBeforeAnswer(t *testing.T) {
 	defer cancel(nil)
 	go func() {
 		if c, err := l.Accept(); err == nil {
-			cancel(ErrCancelled)
+			cancel(report.ErrCancelled)
 			<-t.Context().Done()
 			_ = c.Close()
 		}
 	}()
 	silent := URL("postgres://u:p@" + l.Addr().String() + "/d?sslmode=disable")
-	report, err := Clone(ctx, Spec{Source: silent, Target: silent}, Options{})
-	if report.Status != StatusCancelled || !errors.Is(err, ErrCancelled) {
-		t.Errorf("status %s, error %v, want cancelled", report.Status, err)
+	result, err := Clone(ctx, Spec{Source: silent, Target: silent}, Options{})
+	if result.Status != report.StatusCancelled || !errors.Is(err, report.ErrCancelled) {
+		t.Errorf("status %s, error %v, want cancelled", result.Status, err)
 	}
 }
 
@@ -279,12 +280,12 @@ func TestEndWithContext(t *testing.T) {
 	tests := []struct {
 		name  string
 		cause error
-		want  Status
+		want  report.Status
 	}{
-		{"cancelled", ErrCancelled, StatusCancelled},
-		{"without cause", nil, StatusCancelled},
-		{"another cause", errors.New("the worker stops"), StatusFailed},
-		{"deadline", context.DeadlineExceeded, StatusFailed},
+		{"cancelled", report.ErrCancelled, report.StatusCancelled},
+		{"without cause", nil, report.StatusCancelled},
+		{"another cause", errors.New("the worker stops"), report.StatusFailed},
+		{"deadline", context.DeadlineExceeded, report.StatusFailed},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -292,8 +293,8 @@ func TestEndWithContext(t *testing.T) {
 			source, target := dbtest.Database(t), dbtest.Database(t)
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
-			report, err := Clone(ctx, Spec{Source: URL(source), Target: URL(target)}, Options{notify: func(p Phase) {
-				if p == PhasePreData {
+			report, err := Clone(ctx, Spec{Source: URL(source), Target: URL(target)}, Options{notify: func(p report.Phase) {
+				if p == report.PhasePreData {
 					cancel(tt.cause)
 				}
 			}})

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -106,11 +107,11 @@ func TestPastedCertificates(t *testing.T) {
 	if err := source.CheckRemote(nil); err != nil {
 		t.Error(err)
 	}
-	report, err := Clone(t.Context(), Spec{Source: source, Target: URL(dbtest.Database(t))}, Options{})
-	if err != nil || report.Status != StatusCompleted {
-		t.Fatalf("%s, %v, %+v", report.Status, err, report.Reasons)
+	result, err := Clone(t.Context(), Spec{Source: source, Target: URL(dbtest.Database(t))}, Options{})
+	if err != nil || result.Status != report.StatusCompleted {
+		t.Fatalf("%s, %v, %+v", result.Status, err, result.Reasons)
 	}
-	said, err := json.Marshal(report)
+	said, err := json.Marshal(result)
 	if err != nil || strings.Contains(string(said)+fmt.Sprintf("%v %#v", source, source), "BEGIN") {
 		t.Errorf("the report has a certificate: %v", err)
 	}
@@ -122,7 +123,7 @@ func TestPastedCertificates(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var refused *RefusedError
+		var refused *report.RefusedError
 		if _, err := Inspect(t.Context(), u, nil); !errors.As(err, &refused) {
 			t.Errorf("%s: %v, want it refused", name, err)
 		}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"calco/cloner/report"
 )
 
 //go:embed sql/contents.sql
@@ -28,23 +30,9 @@ func (r *run) readsSubscriptions() bool {
 //go:embed sql/dependents.sql
 var dependentsSQL string
 
-// CleanPreview is what clean would drop.
-type CleanPreview struct {
-	Database     string   `json:"database"` // its name, to be typed by who confirms
-	Objects      int      `json:"objects"`
-	Tables       int      `json:"tables"`
-	Rows         int64    `json:"rows"` // by the target's own estimate
-	Bytes        int64    `json:"bytes"`
-	LargeObjects int      `json:"large_objects"`
-	Names        []string `json:"names"` // of the first of the objects
-
-	// Confirmation is for Spec.Confirmed, once a person has agreed to what is shown here.
-	Confirmation Confirmation `json:"confirmation"`
-}
-
 // PreviewClean looks at what a clone with Clean would drop from the target. It changes
 // nothing. A target that cannot be reached is a *RefusedError.
-func PreviewClean(ctx context.Context, spec Spec) (p CleanPreview, err error) {
+func PreviewClean(ctx context.Context, spec Spec) (p report.CleanPreview, err error) {
 	err = safely(func() (err error) {
 		p, err = previewClean(ctx, spec)
 		return err
@@ -52,34 +40,34 @@ func PreviewClean(ctx context.Context, spec Spec) (p CleanPreview, err error) {
 	return p, err
 }
 
-func previewClean(ctx context.Context, spec Spec) (CleanPreview, error) {
+func previewClean(ctx context.Context, spec Spec) (report.CleanPreview, error) {
 	spec, err := spec.normalize()
 	if err != nil {
-		return CleanPreview{}, err
+		return report.CleanPreview{}, err
 	}
 	r := &run{spec: spec, meter: &Meter{}}
 	defer r.closeSessions()
-	reason, err := r.connect(ctx, Target)
+	reason, err := r.connect(ctx, report.Target)
 	if err != nil {
-		return CleanPreview{}, err
+		return report.CleanPreview{}, err
 	}
 	if reason != nil {
-		return CleanPreview{}, refuse(*reason)
+		return report.CleanPreview{}, report.Refuse(*reason)
 	}
 	u, err := readUse(ctx, r.control)
 	if err != nil {
-		return CleanPreview{}, err
+		return report.CleanPreview{}, err
 	}
 	if u.Filled || u.Read {
-		return CleanPreview{}, refuse(r.busyReason(Target, u))
+		return report.CleanPreview{}, report.Refuse(r.busyReason(report.Target, u))
 	}
 	if reasons, err := r.checkMarks(ctx); err != nil || len(reasons) > 0 {
-		return CleanPreview{}, errors.Join(err, refuse(reasons...))
+		return report.CleanPreview{}, errors.Join(err, report.Refuse(reasons...))
 	}
-	p := CleanPreview{Database: r.targetFacts.Database}
+	p := report.CleanPreview{Database: r.targetFacts.Database}
 	contents, err := r.contents(ctx)
 	if err != nil {
-		return CleanPreview{}, err
+		return report.CleanPreview{}, err
 	}
 	p.Confirmation = newConfirmation(r.targetFacts.identity(spec.Target), contents)
 	p.LargeObjects = contents.largeObjects
@@ -93,7 +81,7 @@ func previewClean(ctx context.Context, spec Spec) (CleanPreview, error) {
 		}
 		p.Rows += o.Rows
 		p.Bytes += o.Bytes
-		if len(p.Names) < listedObjects {
+		if len(p.Names) < report.ListedObjects {
 			p.Names = append(p.Names, o.String())
 		}
 	}
@@ -104,8 +92,8 @@ func previewClean(ctx context.Context, spec Spec) (CleanPreview, error) {
 type contents struct {
 	objects      []targetObject
 	largeObjects int
-	large        []largeRun // all of them
-	foreignLarge int        // large objects that this role may not drop
+	large        []report.LargeRun // all of them
+	foreignLarge int               // large objects that this role may not drop
 }
 
 // targetObject is an object that clean drops, or, with no OID, something that a clone with Clean changes: that is shown,
@@ -175,7 +163,7 @@ func (r *run) contents(ctx context.Context) (contents, error) {
 }
 
 // readLargeRuns reads all large objects of a database.
-func readLargeRuns(ctx context.Context, s *session) ([]largeRun, error) {
+func readLargeRuns(ctx context.Context, s *session) ([]report.LargeRun, error) {
 	type row struct {
 		First, Last, Count uint32
 		Sum                []byte
@@ -187,13 +175,13 @@ func readLargeRuns(ctx context.Context, s *session) ([]largeRun, error) {
 		       decode(md5(string_agg(oid::text, ' ' ORDER BY oid)), 'hex')            AS sum
 		FROM (SELECT oid, (row_number() OVER (ORDER BY oid) - 1) / $1::int AS run FROM pg_largeobject_metadata) o
 		GROUP BY run
-		ORDER BY 1`, largeRunSize)
+		ORDER BY 1`, report.LargeRunSize)
 	if err != nil {
 		return nil, fmt.Errorf("list large objects of the target: %w", err)
 	}
-	var runs []largeRun
+	var runs []report.LargeRun
 	for _, f := range rows {
-		runs = append(runs, largeRun{First: f.First, Last: f.Last, Count: f.Count, Sum: [16]byte(f.Sum)})
+		runs = append(runs, report.LargeRun{First: f.First, Last: f.Last, Count: f.Count, Sum: [16]byte(f.Sum)})
 	}
 	return runs, nil
 }
@@ -208,7 +196,7 @@ func (r *run) schemasOrAll() []string {
 
 // checkContents refuses a target that is not empty, or, where it is to be cleaned, one
 // that cannot be cleaned without harm to something else.
-func (r *run) checkContents(ctx context.Context) ([]Reason, error) {
+func (r *run) checkContents(ctx context.Context) ([]report.Reason, error) {
 	if r.left != nil && r.left.Filling {
 		return nil, nil // what is there is this job's
 	}
@@ -234,14 +222,14 @@ func (r *run) checkContents(ctx context.Context) ([]Reason, error) {
 		}
 	}
 	if c.largeObjects > 0 {
-		names = append(names, count(c.largeObjects, "large object", "large objects"))
+		names = append(names, report.Count(c.largeObjects, "large object", "large objects"))
 	}
 	if len(names) == 0 {
 		return nil, nil
 	}
-	return []Reason{{
-		Code: ReasonNotEmpty, Side: Target, Objects: atMost(names),
-		Text: fmt.Sprintf("The target %s is not empty: it holds %s.", r.spec.Target, listed(names)),
+	return []report.Reason{{
+		Code: report.ReasonNotEmpty, Side: report.Target, Objects: report.AtMost(names),
+		Text: fmt.Sprintf("The target %s is not empty: it holds %s.", r.spec.Target, report.Listed(names)),
 		Hint: "Choose an empty database, or clean the target first: that drops all of it.",
 	}}, nil
 }
@@ -251,7 +239,7 @@ func (c contents) holds() bool {
 	return c.largeObjects > 0 || slices.ContainsFunc(c.objects, func(o targetObject) bool { return o.OID != 0 })
 }
 
-func (r *run) checkClean(ctx context.Context, c contents) ([]Reason, error) {
+func (r *run) checkClean(ctx context.Context, c contents) ([]report.Reason, error) {
 	reasons := r.unconfirmed(c)
 	if !r.spec.whole() || !r.readsSubscriptions() {
 		found, err := r.checkSubscriptions(ctx)
@@ -268,12 +256,12 @@ func (r *run) checkClean(ctx context.Context, c contents) ([]Reason, error) {
 	}
 	n := len(foreign) + c.foreignLarge
 	if c.foreignLarge > 0 {
-		foreign = append(foreign, count(c.foreignLarge, "large object", "large objects"))
+		foreign = append(foreign, report.Count(c.foreignLarge, "large object", "large objects"))
 	}
 	if n > 0 {
-		reasons = append(reasons, Reason{
-			Code: ReasonPermission, Side: Target, Objects: atMost(foreign),
-			Text: fmt.Sprintf("The role %s may not drop %s of the target: %s.", r.targetFacts.Role, count(n, "object", "objects"), listed(foreign)),
+		reasons = append(reasons, report.Reason{
+			Code: report.ReasonPermission, Side: report.Target, Objects: report.AtMost(foreign),
+			Text: fmt.Sprintf("The role %s may not drop %s of the target: %s.", r.targetFacts.Role, report.Count(n, "object", "objects"), report.Listed(foreign)),
 			Hint: "Connect as their owner, or as a member of it.",
 		})
 	}
@@ -291,7 +279,7 @@ func (r *run) checkClean(ctx context.Context, c contents) ([]Reason, error) {
 }
 
 // checkSubscriptions refuses to clean a target with subscriptions that are not dropped with it.
-func (r *run) checkSubscriptions(ctx context.Context) ([]Reason, error) {
+func (r *run) checkSubscriptions(ctx context.Context) ([]report.Reason, error) {
 	names, err := collect[struct{ Name string }](ctx, r.control, `
 		SELECT subname::text AS name FROM pg_subscription
 		WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())`)
@@ -309,16 +297,16 @@ func (r *run) checkSubscriptions(ctx context.Context) ([]Reason, error) {
 	if !r.spec.whole() {
 		hint = "Cleaning some of its schemas would break it. Clone the whole database: then it is dropped too, once you have seen and confirmed that."
 	}
-	return []Reason{{
-		Code: ReasonSubscription, Side: Target, Objects: list, Hint: hint,
-		Text: fmt.Sprintf("The target %s receives data through the subscription %s.", r.spec.Target, listed(list)),
+	return []report.Reason{{
+		Code: report.ReasonSubscription, Side: report.Target, Objects: list, Hint: hint,
+		Text: fmt.Sprintf("The target %s receives data through the subscription %s.", r.spec.Target, report.Listed(list)),
 	}}, nil
 }
 
-func dependentsReason(spec Spec, names []string) Reason {
-	return Reason{
-		Code: ReasonDependents, Side: Target, Objects: atMost(names),
-		Text: fmt.Sprintf("Cleaning %s on the target would also take what is outside: %s.", strings.Join(spec.Schemas, ", "), listed(names)),
+func dependentsReason(spec Spec, names []string) report.Reason {
+	return report.Reason{
+		Code: report.ReasonDependents, Side: report.Target, Objects: report.AtMost(names),
+		Text: fmt.Sprintf("Cleaning %s on the target would also take what is outside: %s.", strings.Join(spec.Schemas, ", "), report.Listed(names)),
 		Hint: "Choose the schemas of these too, or drop them yourself first.",
 	}
 }

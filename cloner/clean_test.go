@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -65,8 +66,8 @@ func TestCleanRefusesWithDependents(t *testing.T) {
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, inside+";"+test.sql)
 			before := dbtest.Query(t, target, relationNames)
-			r := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Schemas: []string{"a"}, Clean: true}, Options{}, StatusRefused)
-			if len(r.Reasons) != 1 || r.Reasons[0].Code != ReasonDependents ||
+			r := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Schemas: []string{"a"}, Clean: true}, Options{}, report.StatusRefused)
+			if len(r.Reasons) != 1 || r.Reasons[0].Code != report.ReasonDependents ||
 				!slices.ContainsFunc(r.Reasons[0].Objects, func(o string) bool { return strings.Contains(o, test.found) }) {
 				t.Errorf("reasons %+v, want %s", r.Reasons, test.found)
 			}
@@ -88,7 +89,7 @@ func TestClean(t *testing.T) {
 		target  string
 		schemas []string
 		query   string // in place of the comparison: what must not have changed on the target
-		want    Status
+		want    report.Status
 	}{
 		{name: "views in a circle", target: `CREATE VIEW v1 AS SELECT 1 AS n; CREATE VIEW v2 AS SELECT * FROM v1; CREATE OR REPLACE VIEW v1 AS SELECT n FROM v2 WHERE false`},
 		{name: "a function and a view in a circle", target: `CREATE VIEW v AS SELECT 1 AS n; CREATE FUNCTION f() RETURNS SETOF v LANGUAGE sql AS 'SELECT 1';
@@ -112,10 +113,10 @@ func TestClean(t *testing.T) {
 			SELECT lo_create(0) FROM generate_series(1, 1500)`},
 		{name: "a schema with everything of another name", target: `CREATE SCHEMA "Old; DROP"; CREATE TABLE "Old; DROP"."T""" (n int); COMMENT ON SCHEMA "Old; DROP" IS 'x'`},
 		{name: "extensions stay, with their members and what uses them goes", target: `CREATE SCHEMA ext; CREATE EXTENSION citext SCHEMA ext; CREATE TABLE uses (c ext.citext);
-			CREATE TABLE ext.mine (n int)`, query: "SELECT count(*) FROM pg_depend WHERE deptype = 'e'", want: StatusDifferences}, // the source has none
+			CREATE TABLE ext.mine (n int)`, query: "SELECT count(*) FROM pg_depend WHERE deptype = 'e'", want: report.StatusDifferences}, // the source has none
 		{
 			name: "one schema, with an extension that another one needs", schemas: []string{"public"},
-			target: `CREATE EXTENSION cube; CREATE SCHEMA other; CREATE EXTENSION earthdistance SCHEMA other; CREATE TABLE other.t (c cube); INSERT INTO other.t VALUES ('(1)'); CREATE TABLE mine (n int)`, want: StatusDifferences, // the source has none
+			target: `CREATE EXTENSION cube; CREATE SCHEMA other; CREATE EXTENSION earthdistance SCHEMA other; CREATE TABLE other.t (c cube); INSERT INTO other.t VALUES ('(1)'); CREATE TABLE mine (n int)`, want: report.StatusDifferences, // the source has none
 			query: "SELECT * FROM other.t",
 		},
 		{name: "public made anew as the first version of the product did", target: `DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO postgres; GRANT ALL ON SCHEMA public TO public`},
@@ -134,7 +135,7 @@ func TestClean(t *testing.T) {
 				EXECUTE 'GRANT CREATE ON DATABASE ' || db || ' TO pg_monitor WITH GRANT OPTION'; EXECUTE 'REVOKE CONNECT, TEMPORARY ON DATABASE ' || db || ' FROM PUBLIC';
 				EXECUTE 'ALTER DATABASE ' || db || ' SET default_transaction_read_only = on';
 			END $$`},
-		{name: "grants on what PostgreSQL itself made stay, and are reported", want: StatusDifferences, query: "SELECT 1", target: `REVOKE EXECUTE ON FUNCTION pg_sleep(double precision) FROM PUBLIC; GRANT EXECUTE ON FUNCTION pg_reload_conf() TO PUBLIC`},
+		{name: "grants on what PostgreSQL itself made stay, and are reported", want: report.StatusDifferences, query: "SELECT 1", target: `REVOKE EXECUTE ON FUNCTION pg_sleep(double precision) FROM PUBLIC; GRANT EXECUTE ON FUNCTION pg_reload_conf() TO PUBLIC`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -146,7 +147,7 @@ func TestClean(t *testing.T) {
 			}
 			spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Schemas: test.schemas}
 			if test.want == "" {
-				test.want = StatusCompleted
+				test.want = report.StatusCompleted
 			}
 			mustEnd(t, spec, Options{}, test.want)
 			if test.query == "" {
@@ -258,9 +259,9 @@ func TestCleanWithoutPermission(t *testing.T) {
 			dbtest.Exec(t, as(t, target, "boss", "x"), "CREATE TABLE mine (id int)")
 			dbtest.Exec(t, target, "CREATE SCHEMA s; GRANT ALL ON SCHEMA s TO PUBLIC; ALTER SCHEMA s OWNER TO other; SET search_path = s; "+test.sql)
 			spec := Spec{Source: URL(source), Target: URL(as(t, target, "boss", "x")), Clean: true}
-			r := mustEnd(t, spec, Options{}, StatusRefused)
-			if len(r.Reasons) != 1 || r.Reasons[0].Code != ReasonPermission {
-				t.Errorf("reasons %+v, want %s", r.Reasons, ReasonPermission)
+			r := mustEnd(t, spec, Options{}, report.StatusRefused)
+			if len(r.Reasons) != 1 || r.Reasons[0].Code != report.ReasonPermission {
+				t.Errorf("reasons %+v, want %s", r.Reasons, report.ReasonPermission)
 			}
 			if got := dbtest.Query(t, target, "SELECT to_regclass('mine'), to_regnamespace('_calco')"); got[0][0] != "mine" || got[0][1] != "NULL" {
 				t.Errorf("after the refusal: %v", got)
@@ -274,7 +275,7 @@ func TestCleanWithoutPermission(t *testing.T) {
 	dbtest.Exec(t, source, "CREATE SCHEMA a; CREATE TABLE a.new (id int)")
 	spec := Spec{Source: URL(source), Target: URL(as(t, target, "boss", "x")), Clean: true, Schemas: []string{"a"}}
 	r, err := Clone(t.Context(), confirmed(t, spec), Options{})
-	if err != nil || r.Status != StatusDifferences { // its owner on the source is postgres
+	if err != nil || r.Status != report.StatusDifferences { // its owner on the source is postgres
 		t.Errorf("a schema of one's own: %v %+v", err, r)
 	}
 	if got := dbtest.Query(t, target, "SELECT string_agg(relname, ',') FROM pg_class WHERE relnamespace = 'a'::regnamespace AND relkind = 'r'"); got[0][0] != "new" {
@@ -285,7 +286,7 @@ func TestCleanWithoutPermission(t *testing.T) {
 func TestPreviewCleanOfAnUnreachableTarget(t *testing.T) {
 	t.Parallel()
 	_, err := PreviewClean(t.Context(), Spec{Target: "postgres://nobody@127.0.0.1:1/x"})
-	var refused *RefusedError
+	var refused *report.RefusedError
 	if !errors.As(err, &refused) {
 		t.Errorf("error %v, want a refusal", err)
 	}

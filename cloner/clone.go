@@ -13,6 +13,7 @@ import (
 
 	"calco/cloner/archive"
 	"calco/cloner/pgtools"
+	"calco/cloner/report"
 )
 
 // Options are what a caller wants to see of a clone. The zero value is ready.
@@ -21,25 +22,25 @@ type Options struct {
 	Meter *Meter
 
 	// Past is the report of an earlier clone of the same pair, to reckon the time left with; nil where there is none.
-	Past *Report
+	Past *report.Report
 
 	// Begin, if set, is called before the clone writes to the target for the first time, and before it goes on with one
 	// that turns out to be another. If it returns an error the clone ends without having written; a *RefusedError refuses
 	// it. See Spec.Touched.
-	Begin func(ctx context.Context, source, target Identity) error
+	Begin func(ctx context.Context, source, target report.Identity) error
 
 	// Record, if set, is called once with the verdict of a clone that came to its end
 	// (completed or differences), before the marks on the target are dropped: a crash in
 	// between must not leave a full target that nobody knows to be true. If it returns an
 	// error the marks stay.
-	Record func(context.Context, Report) error
+	Record func(context.Context, report.Report) error
 
 	// Patience is how long a clone waits, since it last got anything done, for trouble to pass that waiting may cure: a
 	// server that restarts, a network that hangs. 0 means DefaultPatience.
 	Patience time.Duration
 
 	// notify, set by tests, is told of each phase as it begins, before anything is done in it.
-	notify func(Phase)
+	notify func(report.Phase)
 
 	// silence, set by tests, is instead of preflightPatience.
 	silence time.Duration
@@ -56,14 +57,14 @@ const DefaultPatience = 10 * time.Minute
 // Report.Status is always set. The error is nil for completed and differences; it is a
 // *RefusedError for refused, in which case nothing was dropped or copied, and mostly an
 // *Error for failed.
-func Clone(ctx context.Context, spec Spec, o Options) (Report, error) {
+func Clone(ctx context.Context, spec Spec, o Options) (report.Report, error) {
 	if o.Meter == nil {
 		o.Meter = &Meter{}
 	}
 	o.Meter.notify = o.notify
 	o.Meter.start(o.Past)
 	spec, err := spec.normalize()
-	r := &run{spec: spec, options: o, meter: o.Meter, nonce: NewJob(), report: Report{Schemas: spec.Schemas, Differences: []Difference{}}}
+	r := &run{spec: spec, options: o, meter: o.Meter, nonce: NewJob(), report: report.Report{Schemas: spec.Schemas, Differences: []report.Difference{}}}
 	if err == nil {
 		err = safely(func() error { return r.do(ctx) })
 	}
@@ -86,22 +87,22 @@ type run struct {
 	excluded      []string // schemas that pg_dump may not even look at
 	epoch         int      // of the snapshot, on the target; 0 for none yet
 	held          atomic.Pointer[held]
-	filled        bool      // all rows are there
-	claimed       bool      // _calco is on the target, and this job's
-	nonce         string    // of this run, in the job's row
-	begunOn       *Identity // the target that Options.Begin was told of
-	dropped       int       // how many times clean has dropped something
-	staying       bool      // clean has left something that an extension needs
+	filled        bool             // all rows are there
+	claimed       bool             // _calco is on the target, and this job's
+	nonce         string           // of this run, in the job's row
+	begunOn       *report.Identity // the target that Options.Begin was told of
+	dropped       int              // how many times clean has dropped something
+	staying       bool             // clean has left something that an extension needs
 
 	// What an attempt finds out and does.
 	lanes                    int      // that both servers have connections for
 	source                   *session // for questions, outside the snapshot; holds the lock that keeps clones from filling it
 	control                  *session // on the target: holds the lock of the job, and makes what lanes do not
 	sourceFacts, targetFacts facts
-	reached                  map[Side]reached // by the first session of a side; its host stays over the attempts
-	timeline                 int              // of the source; 0 where it cannot be told, or could be another than it seems
-	searchPath               string           // the source's, as its ordinary sessions have it; quoted
-	dumpOptions              map[Side]string  // see dumpOptionsSQL
+	reached                  map[report.Side]reached // by the first session of a side; its host stays over the attempts
+	timeline                 int                     // of the source; 0 where it cannot be told, or could be another than it seems
+	searchPath               string                  // the source's, as its ordinary sessions have it; quoted
+	dumpOptions              map[report.Side]string  // see dumpOptionsSQL
 	left                     *leftover
 	there                    inventory // what was on the target when the attempt began
 	largeHere                map[int]bool
@@ -115,7 +116,7 @@ type run struct {
 	largeObjectCount         int64
 
 	mu              sync.Mutex
-	report          Report
+	report          report.Report
 	failed          map[int]bool // entries that could not be made, or were not to be
 	defaultGrants   []defaultGrant
 	closedExtension closedExtension
@@ -125,7 +126,7 @@ type run struct {
 }
 
 // conclude turns what happened into a report, and leaves both servers tidy.
-func (r *run) conclude(ctx context.Context, err error) (Report, error) {
+func (r *run) conclude(ctx context.Context, err error) (report.Report, error) {
 	defer r.closeSessions()
 	if err == nil {
 		err = safely(func() error { return r.finish(ctx) })
@@ -136,21 +137,21 @@ func (r *run) conclude(ctx context.Context, err error) (Report, error) {
 		return r.report, nil
 	}
 	r.meter.fill(&r.report)
-	var refused *RefusedError
+	var refused *report.RefusedError
 	switch {
 	case errors.As(err, &refused):
-		r.report.Status, r.report.Reasons = StatusRefused, refused.Reasons
-	case ctx.Err() != nil && (errors.Is(context.Cause(ctx), ErrCancelled) || errors.Is(context.Cause(ctx), context.Canceled)):
-		r.report.Status = StatusCancelled
+		r.report.Status, r.report.Reasons = report.StatusRefused, refused.Reasons
+	case ctx.Err() != nil && (errors.Is(context.Cause(ctx), report.ErrCancelled) || errors.Is(context.Cause(ctx), context.Canceled)):
+		r.report.Status = report.StatusCancelled
 		err = context.Cause(ctx)
 	case ctx.Err() != nil:
-		r.report.Status = StatusFailed
+		r.report.Status = report.StatusFailed
 		err = context.Cause(ctx)
 	default:
-		r.report.Status = StatusFailed
+		r.report.Status = report.StatusFailed
 		r.report.Hint = hintFor(err)
 	}
-	if e, ok := errors.AsType[*Error](err); ok {
+	if e, ok := errors.AsType[*report.Error](err); ok {
 		r.report.Hint, r.report.Phase, r.report.Relation = e.Hint, e.Phase, e.Relation
 	}
 	if refused == nil {
@@ -168,7 +169,7 @@ func (r *run) conclude(ctx context.Context, err error) (Report, error) {
 // decide makes the verdict, and puts it beside the marks, with all that was committed before on the disk.
 func (r *run) decide(ctx context.Context) error {
 	r.meter.fill(&r.report)
-	r.report.decide()
+	r.report.Decide()
 	if err := r.readEpochs(ctx); err != nil {
 		return err
 	}
@@ -182,12 +183,12 @@ func (r *run) decide(ctx context.Context) error {
 func (r *run) finish(ctx context.Context) error {
 	if r.options.Record != nil {
 		if err := r.options.Record(ctx, r.report); err != nil {
-			return inPhase(PhaseVerify, fmt.Errorf("record the outcome: %w", err))
+			return inPhase(report.PhaseVerify, fmt.Errorf("record the outcome: %w", err))
 		}
 	}
 	err := r.dropMarks(ctx)
 	if errors.Is(err, errTermLost) || err != nil && ctx.Err() != nil {
-		return inPhase(PhaseVerify, err)
+		return inPhase(report.PhaseVerify, err)
 	}
 	if err != nil && passes(err) {
 		err = r.dropMarksAnew(ctx)
@@ -226,10 +227,10 @@ func (r *run) sweep(ctx context.Context) {
 	r.closeSessions()
 	ctx = context.WithoutCancel(ctx)
 	var both sync.WaitGroup
-	for _, side := range []Side{Source, Target} {
+	for _, side := range []report.Side{report.Source, report.Target} {
 		reached := r.report.Source
 		u, hosts := r.way(side, true)
-		if side == Target {
+		if side == report.Target {
 			reached = r.report.Target
 		}
 		if reached.Address == "" {
@@ -245,7 +246,7 @@ func (r *run) sweep(ctx context.Context) {
 	both.Wait()
 }
 
-func (r *run) sweepSide(ctx context.Context, side Side, u URL, hosts *Hosts) error {
+func (r *run) sweepSide(ctx context.Context, side report.Side, u URL, hosts *Hosts) error {
 	s, err := sweeper(ctx, side, u, hosts)
 	if err != nil {
 		return err
@@ -254,13 +255,13 @@ func (r *run) sweepSide(ctx context.Context, side Side, u URL, hosts *Hosts) err
 	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
 	err = endBackends(ctx, s, r.spec.applicationName())
-	if err == nil && side == Target && r.claimed {
+	if err == nil && side == report.Target && r.claimed {
 		_ = r.countMarks(ctx, s) // what cannot be read stays as the answers told it
 	}
 	return err
 }
 
-func sweeper(ctx context.Context, side Side, u URL, hosts *Hosts) (*session, error) {
+func sweeper(ctx context.Context, side report.Side, u URL, hosts *Hosts) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, sweepReach)
 	defer cancel()
 	return dial(ctx, side, u, hosts, "calco sweep")

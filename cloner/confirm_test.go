@@ -9,11 +9,12 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
 // preview looks at what clean would drop, as whoever asks a person does.
-func preview(t testing.TB, spec Spec) CleanPreview {
+func preview(t testing.TB, spec Spec) report.CleanPreview {
 	t.Helper()
 	p, err := PreviewClean(t.Context(), spec)
 	if err != nil {
@@ -36,12 +37,12 @@ func TestConfirmationIsStored(t *testing.T) {
 	if got := confirmed.Objects(); got != 3+1234 {
 		t.Errorf("%d objects were confirmed", got)
 	}
-	for _, c := range []Confirmation{empty, confirmed, {}} {
+	for _, c := range []report.Confirmation{empty, confirmed, {}} {
 		text, err := json.Marshal(c)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var read Confirmation
+		var read report.Confirmation
 		if err := json.Unmarshal(text, &read); err != nil {
 			t.Fatal(err)
 		}
@@ -68,32 +69,32 @@ func TestBeginRefuses(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
-	refusal := Reason{Code: "protected", Side: Target, Text: "The target is protected.", Hint: "Choose another target."}
-	refusing := Options{Begin: func(_ context.Context, s, into Identity) error {
+	refusal := report.Reason{Code: "protected", Side: report.Target, Text: "The target is protected.", Hint: "Choose another target."}
+	refusing := Options{Begin: func(_ context.Context, s, into report.Identity) error {
 		if s.Address != URL(source).Endpoint().Address+"/"+URL(source).Database() || s.Database == into.Database || s.System != into.System {
 			t.Errorf("from %+v into %+v", s, into)
 		}
-		return refuse(refusal)
+		return report.Refuse(refusal)
 	}}
 	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
 	before := dbtest.Query(t, target, everything)
 	for range 2 {
-		report := mustEnd(t, spec, refusing, StatusRefused)
-		if !reflect.DeepEqual(report.Reasons, []Reason{refusal}) || report.Resumable {
-			t.Errorf("reasons %+v", report.Reasons)
+		result := mustEnd(t, spec, refusing, report.StatusRefused)
+		if !reflect.DeepEqual(result.Reasons, []report.Reason{refusal}) || result.Resumable {
+			t.Errorf("reasons %+v", result.Reasons)
 		}
 	}
 	if after := dbtest.Query(t, target, everything); !reflect.DeepEqual(after, before) {
 		t.Errorf("the target went from %v to %v", before, after)
 	}
 
-	report, err := stages[5].play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(ErrCancelled) })
-	isCancelled(t, spec, report, err)
+	result, err := stages[5].play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(report.ErrCancelled) })
+	isCancelled(t, spec, result, err)
 	const job = "SELECT * FROM _calco.job"
 	before = dbtest.Query(t, target, job)
-	report = mustEnd(t, resumed(spec), refusing, StatusRefused)
-	if !reflect.DeepEqual(report.Reasons, []Reason{refusal}) {
-		t.Errorf("reasons %+v", report.Reasons)
+	result = mustEnd(t, resumed(spec), refusing, report.StatusRefused)
+	if !reflect.DeepEqual(result.Reasons, []report.Reason{refusal}) {
+		t.Errorf("reasons %+v", result.Reasons)
 	}
 	if after := dbtest.Query(t, target, job); !reflect.DeepEqual(after, before) {
 		t.Errorf("the job went from %v to %v", before, after)
@@ -131,16 +132,16 @@ func TestCleanDropsWhatWasShown(t *testing.T) {
 				if when == "before the clone" {
 					dbtest.Exec(t, target, test.then)
 				} else {
-					o.Begin = func(context.Context, Identity, Identity) error {
+					o.Begin = func(context.Context, report.Identity, report.Identity) error {
 						dbtest.Exec(t, target, test.then)
 						return nil
 					}
 				}
-				report := mustEnd(t, spec, o, StatusRefused)
-				if len(report.Reasons) != 1 || report.Reasons[0].Code != ReasonNotShown || !slices.Contains(report.Reasons[0].Objects, test.found) {
-					t.Errorf("reasons %+v, want %s", report.Reasons, test.found)
+				result := mustEnd(t, spec, o, report.StatusRefused)
+				if len(result.Reasons) != 1 || result.Reasons[0].Code != report.ReasonNotShown || !slices.Contains(result.Reasons[0].Objects, test.found) {
+					t.Errorf("reasons %+v, want %s", result.Reasons, test.found)
 				}
-				if text := report.Reasons[0].Text; !strings.HasSuffix(text, ". Nothing was dropped.") {
+				if text := result.Reasons[0].Text; !strings.HasSuffix(text, ". Nothing was dropped.") {
 					t.Errorf("text %q", text)
 				}
 				got := dbtest.Query(t, target, "SELECT to_regnamespace('_calco') IS NULL, (SELECT count(*) FROM pg_class WHERE relname = 'new')")
@@ -169,11 +170,11 @@ func TestCleanAnotherDatabase(t *testing.T) {
 	other := *spec.Confirmed
 	elsewhere := *spec.Confirmed
 	other.Target.System, elsewhere.Target.Address = "1", "127.0.0.1:1/target"
-	for name, c := range map[string]*Confirmation{"it was dropped and made again": spec.Confirmed, "another server answers there now": &other, "that was 127.0.0.1:1/target": &elsewhere} {
+	for name, c := range map[string]*report.Confirmation{"it was dropped and made again": spec.Confirmed, "another server answers there now": &other, "that was 127.0.0.1:1/target": &elsewhere} {
 		spec.Confirmed = c
-		report := mustEnd(t, spec, Options{}, StatusRefused)
-		if len(report.Reasons) != 1 || report.Reasons[0].Code != ReasonOtherTarget || !strings.Contains(report.Reasons[0].Text, name) {
-			t.Errorf("reasons %+v, want %s", report.Reasons, name)
+		result := mustEnd(t, spec, Options{}, report.StatusRefused)
+		if len(result.Reasons) != 1 || result.Reasons[0].Code != report.ReasonOtherTarget || !strings.Contains(result.Reasons[0].Text, name) {
+			t.Errorf("reasons %+v, want %s", result.Reasons, name)
 		}
 	}
 	if got := dbtest.Query(t, target, "SELECT count(*) FROM pg_class WHERE relname = 'new'"); got[0][0] != "0" {
@@ -191,12 +192,12 @@ func TestCleanGoesOn(t *testing.T) {
 		target := dbtest.Database(t)
 		dbtest.Exec(t, target, "CREATE TABLE child (n int); CREATE TABLE gone (n int)")
 		spec := confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 2, Job: NewJob()})
-		report, err := stages[len(stages)-1].play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
+		result, err := stages[len(stages)-1].play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
 			dbtest.Await(t, target, "SELECT to_regclass('gone') IS NULL")
-			cancel(ErrCancelled)
+			cancel(report.ErrCancelled)
 		})
-		isCancelled(t, spec, report, err)
-		if !report.Resumable {
+		isCancelled(t, spec, result, err)
+		if !result.Resumable {
 			t.Error("not resumable")
 		}
 		if !late {
@@ -205,15 +206,15 @@ func TestCleanGoesOn(t *testing.T) {
 			continue
 		}
 		dbtest.Exec(t, target, "CREATE TABLE late (n int)")
-		report = mustEnd(t, resumed(spec), Options{}, StatusRefused)
-		if r := report.Reasons[0]; r.Code != ReasonNotShown || !slices.Equal(r.Objects, []string{"table public.late"}) ||
+		result = mustEnd(t, resumed(spec), Options{}, report.StatusRefused)
+		if r := result.Reasons[0]; r.Code != report.ReasonNotShown || !slices.Equal(r.Objects, []string{"table public.late"}) ||
 			!strings.HasSuffix(r.Text, "Cleaning had begun (of 2 confirmed objects 1 gone), and nothing else was dropped.") {
 			t.Errorf("reason %+v", r)
 		}
 		unconfirmed := resumed(resumed(spec))
-		unconfirmed.Confirmed = &Confirmation{}
-		report = mustEnd(t, unconfirmed, Options{}, StatusRefused)
-		if r := report.Reasons[0]; r.Code != ReasonOtherTarget {
+		unconfirmed.Confirmed = &report.Confirmation{}
+		result = mustEnd(t, unconfirmed, Options{}, report.StatusRefused)
+		if r := result.Reasons[0]; r.Code != report.ReasonOtherTarget {
 			t.Errorf("reason %+v", r)
 		}
 		if got := dbtest.Query(t, target, "SELECT to_regclass('child'), to_regclass('late')"); !reflect.DeepEqual(got, [][]string{{"child", "late"}}) {
@@ -247,7 +248,7 @@ func TestDropIsGuarded(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, test.sql)
-			s, err := open(t.Context(), Target, URL(target), nil, "calco test")
+			s, err := open(t.Context(), report.Target, URL(target), nil, "calco test")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -292,7 +293,7 @@ func TestDropTakesNoMoreThanIsNoted(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, test.sql)
-			s, err := open(t.Context(), Target, URL(target), nil, "calco test")
+			s, err := open(t.Context(), report.Target, URL(target), nil, "calco test")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -341,14 +342,14 @@ func TestForeignMarks(t *testing.T) {
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, test.sql)
 			_, err := PreviewClean(t.Context(), Spec{Target: URL(target)})
-			if refused, ok := errors.AsType[*RefusedError](err); !ok || refused.Reasons[0].Code != ReasonForeignMarks {
+			if refused, ok := errors.AsType[*report.RefusedError](err); !ok || refused.Reasons[0].Code != report.ReasonForeignMarks {
 				t.Errorf("the preview: %v", err)
 			}
 			for _, spec := range []Spec{{Clean: true}, {Resume: true}, {Schemas: []string{"public"}}} {
 				spec.Source, spec.Target = URL(source), URL(target)
 				before := dbtest.Query(t, target, everything)
-				report := mustEnd(t, spec, Options{}, StatusRefused)
-				if r := report.Reasons[0]; r.Code != ReasonForeignMarks || !slices.Equal(r.Objects, test.objects) {
+				result := mustEnd(t, spec, Options{}, report.StatusRefused)
+				if r := result.Reasons[0]; r.Code != report.ReasonForeignMarks || !slices.Equal(r.Objects, test.objects) {
 					t.Errorf("reason %+v", r)
 				}
 				if after := dbtest.Query(t, target, everything); !reflect.DeepEqual(after, before) {
@@ -375,7 +376,7 @@ func TestDropOfLargeObjectsIsGuarded(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, "SELECT lo_create((100000 + 2 * n)::oid) FROM generate_series(1, 700) n")
-			s, err := open(t.Context(), Target, URL(target), nil, "calco test")
+			s, err := open(t.Context(), report.Target, URL(target), nil, "calco test")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -388,7 +389,7 @@ func TestDropOfLargeObjectsIsGuarded(t *testing.T) {
 			r.targetFacts = found[0]
 			dbtest.Exec(t, target, then)
 			err = r.dropLargeObjects(t.Context())
-			if refused, ok := errors.AsType[*RefusedError](err); !ok || refused.Reasons[0].Code != ReasonNotShown {
+			if refused, ok := errors.AsType[*report.RefusedError](err); !ok || refused.Reasons[0].Code != report.ReasonNotShown {
 				t.Errorf("error %v", err)
 			}
 			if got := dbtest.Query(t, target, "SELECT count(*) > 0 FROM pg_largeobject_metadata"); got[0][0] != "t" {

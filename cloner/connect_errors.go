@@ -11,15 +11,17 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"calco/cloner/report"
 )
 
 // connectReason turns a failed connection into a sentence. The second result is the
 // error to return when the clone itself was told to stop.
-func connectReason(ctx context.Context, side Side, u URL, err error) (*Reason, error) {
+func connectReason(ctx context.Context, side report.Side, u URL, err error) (*report.Reason, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	r := Reason{Side: side}
+	r := report.Reason{Side: side}
 	info, perr := parseConninfo(string(u))
 	if perr != nil {
 		return nil, perr
@@ -41,23 +43,23 @@ func connectReason(ctx context.Context, side Side, u URL, err error) (*Reason, e
 	case errors.As(err, &forbidden):
 		return forbiddenReason(side, forbidden.host), nil
 	case isTLSError(err):
-		r.Code = ReasonTLS
+		r.Code = report.ReasonTLS
 		r.Text = fmt.Sprintf("No encrypted connection to the %s at %s can be made: %v.", side, at, tlsCause(err))
 		r.Hint = "Check sslmode and sslrootcert in the connection URL: sslmode=require encrypts without checking the certificate, sslmode=disable does not encrypt."
 	case errors.As(err, &dns):
-		r.Code = ReasonHost
+		r.Code = report.ReasonHost
 		r.Text = fmt.Sprintf("The host of the %s, %s, is not known.", side, dns.Name)
 		r.Hint = "Check the spelling of the host in the connection URL."
 	case errors.Is(err, errAnswerSize):
-		r.Code = ReasonHost
+		r.Code = report.ReasonHost
 		r.Text = fmt.Sprintf("The %s at %s does not answer as PostgreSQL does: %v.", side, at, errAnswerSize)
 		r.Hint = "Check host and port in the connection URL."
 	case errors.As(err, &timeout) && timeout.Timeout():
-		r.Code = ReasonHost
+		r.Code = report.ReasonHost
 		r.Text = fmt.Sprintf("The %s at %s did not answer in time.", side, at)
 		r.Hint = "Check host, port and firewall: the server must accept connections from where Calco runs."
 	default:
-		r.Code = ReasonHost
+		r.Code = report.ReasonHost
 		r.Text = fmt.Sprintf("No PostgreSQL server answers for the %s at %s.", side, at)
 		r.Hint = "Check host and port in the connection URL, and that the server is running."
 	}
@@ -65,9 +67,9 @@ func connectReason(ctx context.Context, side Side, u URL, err error) (*Reason, e
 }
 
 // forbiddenReason is for a host that nobody has asked anything, since saved databases may not lead there.
-func forbiddenReason(side Side, host string) *Reason {
-	return &Reason{
-		Code: ReasonHostForbidden, Side: side,
+func forbiddenReason(side report.Side, host string) *report.Reason {
+	return &report.Reason{
+		Code: report.ReasonHostForbidden, Side: side,
 		Text: fmt.Sprintf("The host of the %s, %s, may not be connected to: the operator of this Calco has forbidden it, or it belongs to Calco's own machine or network.", side, host),
 		Hint: forbiddenHint,
 	}
@@ -76,37 +78,37 @@ func forbiddenReason(side Side, host string) *Reason {
 const forbiddenHint = "Use another host, or ask the operator to allow this one with --allow-host."
 
 // urlReason is for a URL that leads nowhere by itself.
-func urlReason(side Side, err error) *Reason {
-	return &Reason{
-		Code: ReasonURL, Side: side, Text: fmt.Sprintf("The URL of the %s cannot be used: %v.", side, err),
+func urlReason(side report.Side, err error) *report.Reason {
+	return &report.Reason{
+		Code: report.ReasonURL, Side: side, Text: fmt.Sprintf("The URL of the %s cannot be used: %v.", side, err),
 		Hint: "Write it as postgres://user:password@host:5432/database.",
 	}
 }
 
 // serverReason is for a server that answered, and said no.
-func serverReason(r Reason, u URL, info conninfo, pg *pgconn.PgError) *Reason {
+func serverReason(r report.Reason, u URL, info conninfo, pg *pgconn.PgError) *report.Reason {
 	switch {
 	case pg.Code == "28P01":
-		r.Code = ReasonCredentials
+		r.Code = report.ReasonCredentials
 		r.Text = fmt.Sprintf("The %s refused the password of %s.", r.Side, u)
 		r.Hint = "Check user and password in the connection URL; percent-encode special characters."
 	case pg.Code == "28000" && strings.Contains(pg.Message, "no encryption"):
-		r.Code = ReasonTLS
+		r.Code = report.ReasonTLS
 		r.Text = fmt.Sprintf("The %s accepts only encrypted connections for %s.", r.Side, u)
 		r.Hint = "Add sslmode=require to the connection URL."
 	case pg.Code == "28000", pg.Code == "42501":
-		r.Code = ReasonCredentials
+		r.Code = report.ReasonCredentials
 		r.Text = fmt.Sprintf("The %s does not let %s in: %s.", r.Side, u, pg.Message)
 		r.Hint = "Check the user in the connection URL and the server's pg_hba.conf."
 	case pg.Code == "3D000":
-		r.Code = ReasonNoDatabase
+		r.Code = report.ReasonNoDatabase
 		r.Text = fmt.Sprintf("The %s has no database %s.", r.Side, info["dbname"])
-		if r.Side == eitherSide {
+		if r.Side == report.EitherSide {
 			r.Text = fmt.Sprintf("The server at %s has no database %s.", info.address(), info["dbname"])
 		}
 		r.Hint = "Create it, or correct the connection URL. Calco fills a database, it does not create one."
 	default: // starting up, shutting down, too many connections
-		r.Code = ReasonNoConnection
+		r.Code = report.ReasonNoConnection
 		r.Text = fmt.Sprintf("The %s at %s takes no connection now: %s.", r.Side, info.address(), pg.Message)
 		r.Hint = "Try again in a moment."
 		if pg.Code == "53300" {

@@ -5,16 +5,8 @@ import (
 	"math/big"
 	"slices"
 	"strings"
-)
 
-// Verify says how much of what rows hold is compared, beside their number.
-type Verify string
-
-// VerifySample compares a sample of each large table and some of the small ones whole, which costs a few hundredths of the
-// clone: see plan.sample. VerifyContents compares every row, which reads each of them twice on both sides.
-const (
-	VerifySample   Verify = "sample"
-	VerifyContents Verify = "contents"
+	"calco/cloner/report"
 )
 
 // The sample is one byte of sampleShare, and of a database at least sampleLeast bytes. Of a table of sampledFrom bytes or
@@ -37,13 +29,13 @@ func samplePages(t *table) int64 {
 
 // sample chooses the parts whose contents are compared. Rows that the root of their tree sorts are not found again by their
 // parts, so of those there is no sample.
-func (p *plan) sample(v Verify) {
+func (p *plan) sample(v report.Verify) {
 	var all, tails int64
 	for _, t := range p.tables {
 		all += t.Size
 		t.hashedFrom = t.split.Parts
 		switch {
-		case v == VerifyContents:
+		case v == report.VerifyContents:
 			t.hashedFrom = 0
 		case t.ThroughRoot || t.Size < sampledFrom || t.split.Parts < 2:
 		default:

@@ -4,14 +4,15 @@ import (
 	"slices"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
 // atVerify runs statements on a database when the comparison begins.
 func atVerify(t *testing.T, database, sql string) Options {
 	t.Helper()
-	return Options{notify: func(p Phase) {
-		if p == PhaseVerify {
+	return Options{notify: func(p report.Phase) {
+		if p == report.PhaseVerify {
 			dbtest.Exec(t, database, sql)
 		}
 	}}
@@ -39,14 +40,14 @@ func TestContents(t *testing.T) {
 		CREATE MATERIALIZED VIEW fresh AS SELECT n AS v FROM counter; CREATE MATERIALIZED VIEW stale AS SELECT n FROM counter;
 		UPDATE counter SET n = 2; REFRESH MATERIALIZED VIEW fresh;
 		SELECT lo_from_bytea(0, 'one'), lo_from_bytea(0, ''), lo_from_bytea(0, decode(repeat('ab', 3000000), 'hex'))`)
-	spec := Spec{Source: URL(source), Target: URL(target), PartSize: MinPartSize, Verify: VerifyContents}
+	spec := Spec{Source: URL(source), Target: URL(target), PartSize: MinPartSize, Verify: report.VerifyContents}
 	// The source has the rows that its function made once.
 	kinds := []string{"contents TABLE public.generated", "materialized view MATERIALIZED VIEW public.stale"}
-	r := mustEnd(t, spec, Options{}, StatusDifferences)
+	r := mustEnd(t, spec, Options{}, report.StatusDifferences)
 	if got := differing(r); !slices.Equal(got, kinds) {
 		t.Errorf("differences %q, want %q", got, kinds)
 	}
-	if c := r.Contents; c.Tables != 9 || c.Rows != r.Rows || len(c.Left) > 0 || c.Verify != VerifyContents {
+	if c := r.Contents; c.Tables != 9 || c.Rows != r.Rows || len(c.Left) > 0 || c.Verify != report.VerifyContents {
 		t.Errorf("contents %+v of %d rows", c, r.Rows)
 	}
 
@@ -54,7 +55,7 @@ func TestContents(t *testing.T) {
 	r = mustEnd(t, spec, atVerify(t, target, `
 		UPDATE many SET s = replace(s, 'x', 'y') WHERE n = 1234; UPDATE tree SET s = 'changed' WHERE s = '7';
 		UPDATE parent SET a = NULL, b = 'x' WHERE b IS NULL; UPDATE "Un logged" SET "v""w" = 'A';
-		SELECT lo_put(max(oid), 2900000, 'z') FROM pg_largeobject_metadata`), StatusDifferences)
+		SELECT lo_put(max(oid), 2900000, 'z') FROM pg_largeobject_metadata`), report.StatusDifferences)
 	want := []string{ // not heir, whose rows are its own
 		"contents LARGE OBJECTS", "contents TABLE public.Un logged", "contents TABLE public.generated",
 		"contents TABLE public.many", "contents TABLE public.parent", "contents TABLE public.tree", kinds[1],
@@ -65,7 +66,7 @@ func TestContents(t *testing.T) {
 }
 
 // differing lists the differences by kind and object.
-func differing(r Report) []string {
+func differing(r report.Report) []string {
 	var list []string
 	for _, d := range r.Differences {
 		list = append(list, d.Kind+" "+d.Object)
@@ -84,11 +85,11 @@ func TestContentsOfSample(t *testing.T) {
 	spec := Spec{Source: URL(source), Target: URL(target)}
 	r := mustComplete(t, spec)
 	// 2,400 pages have 37 as their sample.
-	if c := r.Contents; c.Verify != VerifySample || c.Tables != 3 || c.Rows != 37+5 || c.Bytes < 37*7000 || c.Bytes > 39*7000 || len(c.Left) > 0 {
+	if c := r.Contents; c.Verify != report.VerifySample || c.Tables != 3 || c.Rows != 37+5 || c.Bytes < 37*7000 || c.Bytes > 39*7000 || len(c.Left) > 0 {
 		t.Errorf("contents %+v", c)
 	}
 	spec.Clean = true
-	r = mustEnd(t, spec, atVerify(t, target, "UPDATE large SET s = 'y' WHERE n = 2399; UPDATE small SET n = 6 WHERE n = 1"), StatusDifferences)
+	r = mustEnd(t, spec, atVerify(t, target, "UPDATE large SET s = 'y' WHERE n = 2399; UPDATE small SET n = 6 WHERE n = 1"), report.StatusDifferences)
 	if got, want := differing(r), []string{"contents TABLE public.large", "contents TABLE public.small"}; !slices.Equal(got, want) {
 		t.Errorf("differences %q, want %q", got, want)
 	}
@@ -115,7 +116,7 @@ func TestSample(t *testing.T) {
 	tree := add(700*mb, 89600, func(x *table) { x.ThroughRoot = true })
 	fair := add(64*mb, 8192, nil)
 	small := add(2*mb, 256, nil)
-	p.sample(VerifySample)
+	p.sample(report.VerifySample)
 	sampled := func(x *table) int64 {
 		bytes := 0.0
 		for n := range x.split.Parts {
@@ -147,7 +148,7 @@ func TestSample(t *testing.T) {
 		add(15*mb, 1920, nil)
 	}
 	first, last := add(10*mb, 1280, nil), add(mb, 128, nil)
-	p.sample(VerifySample)
+	p.sample(report.VerifySample)
 	var all int64
 	for _, x := range p.tables {
 		all += sampled(x)
@@ -155,7 +156,7 @@ func TestSample(t *testing.T) {
 	if all > 1511*mb/sampleShare || sampled(first) == 0 || sampled(last) == 0 {
 		t.Errorf("%d bytes of many tables, %d and %d of the smallest", all, sampled(first), sampled(last))
 	}
-	p.sample(VerifyContents)
+	p.sample(report.VerifyContents)
 	for _, x := range p.tables {
 		if sampled(x) < x.Size-mb {
 			t.Errorf("%d of %d bytes", sampled(x), x.Size)

@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"calco/cloner/report"
 )
 
 // copyRows carries all parts of q to the target and opens the gate of each table in g
 // when its rows are there or will not come. It returns when every part has been dealt
 // with, or with an error that ends the clone.
 func (r *run) copyRows(ctx context.Context, q *partQueue, g *graph) error {
-	r.meter.expect(PhaseCopy, len(q.waiting))
+	r.meter.expect(report.PhaseCopy, len(q.waiting))
 	first, err := r.openLane(ctx)
 	if err != nil {
 		return err
@@ -159,7 +161,7 @@ func (r *run) openLaneTarget(ctx context.Context) (*session, error) {
 }
 
 func (r *run) openLaneSource(ctx context.Context) (*session, error) {
-	s, err := r.open(ctx, Source)
+	s, err := r.open(ctx, report.Source)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +183,7 @@ func (r *run) copyEncoding() string {
 
 // runLane carries parts until none is left, and closes its connections.
 func (r *run) runLane(ctx context.Context, l *lane, q *partQueue, g *graph) error {
-	defer r.meter.enter(PhaseCopy)()
+	defer r.meter.enter(report.PhaseCopy)()
 	defer func() { closeAll(l.source, l.target) }()
 	for {
 		p := q.next(ctx)
@@ -219,10 +221,10 @@ func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *grap
 		if ctx.Err() == nil {
 			r.meter.spoil(p.flight.table)
 		}
-		return &Error{Phase: PhaseCopy, Relation: p.name(), Hint: hintFor(err), Err: err}
+		return &report.Error{Phase: report.PhaseCopy, Relation: p.name(), Hint: hintFor(err), Err: err}
 	}
 	var f *failure
-	if errors.As(err, &f) && f.side == Target {
+	if errors.As(err, &f) && f.side == report.Target {
 		// The source was told to cancel; the request may still be on its way.
 		l.source.close()
 		if l.source, err = r.openLaneSource(ctx); err != nil {
@@ -273,9 +275,9 @@ func (r *run) recover(ctx context.Context, l *lane, p *part, lost error, q *part
 	p.tries++
 	if p.tries > laneTries {
 		r.meter.ditch(p.flight)
-		return inPhase(PhaseCopy, lost)
+		return inPhase(report.PhaseCopy, lost)
 	}
-	r.meter.retry(PhaseCopy, p.name(), lost)
+	r.meter.retry(report.PhaseCopy, p.name(), lost)
 	if err := r.replaceSource(ctx, l); err != nil {
 		r.meter.ditch(p.flight)
 		return err
@@ -336,12 +338,12 @@ func (r *run) replaceTarget(ctx context.Context, l *lane, p *part) (rows int64, 
 func (r *run) giveUp(p *part, err error, g *graph) {
 	switch {
 	case p.table == nil:
-		r.meter.blame(PhaseCopy, "LARGE OBJECTS", err)
+		r.meter.blame(report.PhaseCopy, "LARGE OBJECTS", err)
 	case !r.isLost(p.table):
 		if sqlState(err) == "23514" && r.plan.catalog.foreign[p.table.RootOID] {
 			err = fmt.Errorf("%w: %w", errForeignPartition, err)
 		}
-		r.meter.blame(PhaseCopy, "ROWS OF "+p.table.String(), err)
+		r.meter.blame(report.PhaseCopy, "ROWS OF "+p.table.String(), err)
 		r.meter.spoil(p.table.OID)
 	}
 	r.settlePart(p, 0, true, g)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -155,12 +156,12 @@ func TestCutAtEachMarkOfResume(t *testing.T) {
 // hasGoneOnOver wants a clone to end equal, with so many epochs in its report.
 func hasGoneOnOver(t *testing.T, spec Spec, target string, epochs int) {
 	t.Helper()
-	report, err := Clone(t.Context(), spec, Options{})
-	if err != nil || report.Status != StatusCompleted {
-		t.Fatalf("status %s, error %v, want completed\ndifferences: %+v\nledger: %+v", report.Status, err, report.Differences, report.Ledger)
+	result, err := Clone(t.Context(), spec, Options{})
+	if err != nil || result.Status != report.StatusCompleted {
+		t.Fatalf("status %s, error %v, want completed\ndifferences: %+v\nledger: %+v", result.Status, err, result.Differences, result.Ledger)
 	}
-	if len(report.Epochs) != epochs {
-		t.Errorf("epochs %+v, want %d", report.Epochs, epochs)
+	if len(result.Epochs) != epochs {
+		t.Errorf("epochs %+v, want %d", result.Epochs, epochs)
 	}
 	hasAllOfCut(t, spec, target)
 }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"calco/cloner/report"
 )
 
 //go:embed sql/clean_guard.sql
@@ -68,9 +70,9 @@ func (r *run) dropObjects(ctx context.Context) (schemas []targetObject, err erro
 		objects, schemas = c.apart()
 		r.staying = slices.ContainsFunc(c.objects, func(o targetObject) bool { return o.Stays })
 		if before < 0 {
-			r.meter.expect(PhaseClean, len(objects)+c.largeObjects)
+			r.meter.expect(report.PhaseClean, len(objects)+c.largeObjects)
 		} else {
-			r.meter.advance(PhaseClean, before-len(objects))
+			r.meter.advance(report.PhaseClean, before-len(objects))
 		}
 		if len(objects) < before {
 			w = newLockWait()
@@ -296,14 +298,14 @@ func (r *run) refuseDependents(ctx context.Context, failed error) error {
 	if err != nil {
 		return err
 	}
-	return r.refuseToClean(ctx, []Reason{r.notShown(outside, c)})
+	return r.refuseToClean(ctx, []report.Reason{r.notShown(outside, c)})
 }
 
 func (r *run) dropLargeObjects(ctx context.Context) error {
 	if !r.spec.whole() {
 		return nil
 	}
-	for _, run := range r.spec.Confirmed.large {
+	for _, run := range r.spec.Confirmed.LargeRuns() {
 		// The division raises if these are not the objects that were confirmed, all of them, or none.
 		unlink := fmt.Sprintf(`SELECT count(lo_unlink(oid)), 1 / (count(*) = 0 OR count(*) = %d AND md5(string_agg(oid::text, ' ' ORDER BY oid)) = '%x')::int
 			FROM pg_largeobject_metadata WHERE oid BETWEEN %d AND %d`, run.Count, run.Sum, run.First, run.Last)
@@ -312,7 +314,7 @@ func (r *run) dropLargeObjects(ctx context.Context) error {
 			return fmt.Errorf("drop large objects: %w", err)
 		}
 		if err == nil {
-			r.meter.advance(PhaseClean, int(run.Count))
+			r.meter.advance(report.PhaseClean, int(run.Count))
 		}
 	}
 	c, err := r.confirmedContents(ctx)
@@ -403,40 +405,40 @@ func (r *run) confirmedContents(ctx context.Context) (contents, error) {
 }
 
 // unconfirmed are reasons not to clean: the target is not the one that was confirmed, or holds more.
-func (r *run) unconfirmed(c contents) []Reason {
+func (r *run) unconfirmed(c contents) []report.Reason {
 	confirmed := r.spec.Confirmed
 	again := "Look at what would be dropped now, and confirm that."
 	if confirmed == nil {
-		return []Reason{{
-			Code: ReasonNotConfirmed, Side: Target,
+		return []report.Reason{{
+			Code: report.ReasonNotConfirmed, Side: report.Target,
 			Text: fmt.Sprintf("Nobody has confirmed what cleaning the target %s drops.%s", r.spec.Target, r.gone(c)), Hint: again,
 		}}
 	}
 	if now := r.targetFacts.identity(r.spec.Target); now != confirmed.Target {
-		return []Reason{{
-			Code: ReasonOtherTarget, Side: Target,
+		return []report.Reason{{
+			Code: report.ReasonOtherTarget, Side: report.Target,
 			Text: fmt.Sprintf("The target %s is not the database that was confirmed to be cleaned (%s).%s", r.spec.Target, otherwise(now, confirmed.Target), r.gone(c)), Hint: again,
 		}}
 	}
 	var more []string
 	for _, o := range c.objects {
-		if !o.Stays && !confirmed.has(o) {
+		if !o.Stays && !confirmed.Has(o.sum()) {
 			more = append(more, o.String())
 		}
 	}
-	if n := confirmed.unknownLarge(c.large); n > 0 {
-		more = append(more, count(n, "large object", "large objects"))
+	if n := confirmed.UnknownLarge(c.large); n > 0 {
+		more = append(more, report.Count(n, "large object", "large objects"))
 	}
 	if len(more) == 0 {
 		return nil
 	}
-	return []Reason{r.notShown(more, c)}
+	return []report.Reason{r.notShown(more, c)}
 }
 
-func (r *run) notShown(names []string, c contents) Reason {
-	return Reason{
-		Code: ReasonNotShown, Side: Target, Objects: atMost(names),
-		Text: fmt.Sprintf("The target %s holds what was not there when cleaning it was confirmed: %s.%s", r.spec.Target, listed(names), r.gone(c)),
+func (r *run) notShown(names []string, c contents) report.Reason {
+	return report.Reason{
+		Code: report.ReasonNotShown, Side: report.Target, Objects: report.AtMost(names),
+		Text: fmt.Sprintf("The target %s holds what was not there when cleaning it was confirmed: %s.%s", r.spec.Target, report.Listed(names), r.gone(c)),
 		Hint: "Look at what would be dropped now, and confirm that.",
 	}
 }
@@ -449,24 +451,24 @@ func (r *run) gone(c contents) string {
 	}
 	here := 0
 	for _, o := range c.objects {
-		if confirmed.has(o) {
+		if confirmed.Has(o.sum()) {
 			here++
 		}
 	}
-	here += c.largeObjects - confirmed.unknownLarge(c.large)
+	here += c.largeObjects - confirmed.UnknownLarge(c.large)
 	if here == confirmed.Objects() {
 		return " Nothing was dropped."
 	}
 	return fmt.Sprintf(" Cleaning had begun (of %s %d gone), and nothing else was dropped.",
-		count(confirmed.Objects(), "confirmed object", "confirmed objects"), confirmed.Objects()-here)
+		report.Count(confirmed.Objects(), "confirmed object", "confirmed objects"), confirmed.Objects()-here)
 }
 
 // refuseToClean leaves nothing of this job on a target of which it has dropped nothing.
-func (r *run) refuseToClean(ctx context.Context, reasons []Reason) error {
+func (r *run) refuseToClean(ctx context.Context, reasons []report.Reason) error {
 	if r.left == nil && r.dropped == 0 {
 		if err := r.dropAnyMarks(ctx); err != nil {
 			return err
 		}
 	}
-	return refuse(reasons...)
+	return report.Refuse(reasons...)
 }

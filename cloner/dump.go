@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"calco/cloner/archive"
+	"calco/cloner/report"
 )
 
 // dump reads the schema of one side with pg_dump, under a snapshot unless its name is
 // empty. Both sides are dumped by the same program with the same options, so that the
 // results can be compared.
-func (r *run) dump(ctx context.Context, side Side, snapshot string) (*archive.Archive, error) {
+func (r *run) dump(ctx context.Context, side report.Side, snapshot string) (*archive.Archive, error) {
 	u, hosts := r.way(side, false)
 	info, err := parseConninfo(string(u))
 	if err != nil {
@@ -92,8 +93,8 @@ func (r *run) dump(ctx context.Context, side Side, snapshot string) (*archive.Ar
 		return nil, fmt.Errorf("pg_dump of the %s: %w", side, err)
 	case !a.StdStrings:
 		// Backslashes in its literals would mean something else in our sessions.
-		return nil, &Error{
-			Phase: PhaseSnapshot, Err: fmt.Errorf("the %s has standard_conforming_strings off", side),
+		return nil, &report.Error{
+			Phase: report.PhaseSnapshot, Err: fmt.Errorf("the %s has standard_conforming_strings off", side),
 			Hint: "Set it on for the role of the connection: ALTER ROLE … SET standard_conforming_strings = on.",
 		}
 	}
@@ -110,25 +111,25 @@ const dumpOptionsSQL = `
 
 // whyDumpFailed asks this run's own sessions whether the server is there, and the snapshot, where pg_dump has only passed on
 // what a server says in its own language.
-func (r *run) whyDumpFailed(ctx context.Context, side Side, err error) error {
+func (r *run) whyDumpFailed(ctx context.Context, side report.Side, err error) error {
 	if errors.As(err, new(*lostError)) || errors.Is(err, errSnapshotLost) {
 		return err
 	}
 	s := r.source
-	if side == Target {
+	if side == report.Target {
 		s = r.control
 	}
 	if s != nil && s.ping(ctx) != nil && ctx.Err() == nil {
 		return &lostError{side: side, err: err}
 	}
-	if side == Source && r.snap != nil && r.snap.refresh(ctx) != nil && ctx.Err() == nil {
+	if side == report.Source && r.snap != nil && r.snap.refresh(ctx) != nil && ctx.Err() == nil {
 		return fmt.Errorf("%w: %w", errSnapshotLost, err)
 	}
 	return err
 }
 
 // dumpError tells a lost connection, which pg_dump reports in words only, from other failures. It writes its own in English.
-func dumpError(side Side, said string) error {
+func dumpError(side report.Side, said string) error {
 	err := fmt.Errorf("pg_dump of the %s: %s", side, said)
 	for _, lost := range []string{
 		"server closed the connection unexpectedly", "terminating connection", "Connection refused", "Connection reset", "Connection timed out",
@@ -186,7 +187,7 @@ func (r *run) readSchema(ctx context.Context) error {
 	}
 	r.plan = nil // another snapshot has another one
 	snap, err := takeSnapshot(ctx, func(ctx context.Context) (*session, error) {
-		return r.open(ctx, Source)
+		return r.open(ctx, report.Source)
 	})
 	if err != nil {
 		return err
@@ -196,7 +197,7 @@ func (r *run) readSchema(ctx context.Context) error {
 		r.warnUnprovable(snap.noEnd.Error())
 	}
 	r.report.SnapshotAt = snap.at.UTC().Truncate(time.Second)
-	a, err := r.dump(ctx, Source, snap.name())
+	a, err := r.dump(ctx, report.Source, snap.name())
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"calco/cloner/report"
 )
 
 // What things cost, in bytes of copying: how long it takes to copy as many bytes of a table. Measured on clones of a
@@ -35,7 +37,7 @@ const (
 // is a plan; the filling, from the first row to the last constraint, whose work is known in bytes of copying; and the
 // tail, whose phases are expected to take some time. It is a part of Meter, whose mu guards it.
 type forecast struct {
-	past *Report // an earlier clone of the same pair, or nil
+	past *report.Report // an earlier clone of the same pair, or nil
 
 	work    float64 // of the filling
 	kept    float64 // of it, that was there before this run
@@ -46,11 +48,11 @@ type forecast struct {
 	speeds  []speedSample // of the last speedWindow, and one before it
 
 	shares   [3]float64 // of the stretches
-	tailWork map[Phase]float64
-	dump     float64           // how many seconds the dump of the source took: that of the target will take as many
-	usual    float64           // the speed to expect, in work a second
-	tail     map[Phase]float64 // how many seconds each phase will take
-	at       Phase             // of the tail
+	tailWork map[report.Phase]float64
+	dump     float64                  // how many seconds the dump of the source took: that of the target will take as many
+	usual    float64                  // the speed to expect, in work a second
+	tail     map[report.Phase]float64 // how many seconds each phase will take
+	at       report.Phase             // of the tail
 	atSince  time.Time
 
 	over   bool // the clone has come to its end,
@@ -66,7 +68,7 @@ type speedSample struct {
 }
 
 // tailPhases are those of the tail, in order; post-data stands for owners and grants.
-var tailPhases = []Phase{PhaseSequences, PhaseAnalyze, PhasePostData, PhaseViews, PhaseVerify}
+var tailPhases = []report.Phase{report.PhaseSequences, report.PhaseAnalyze, report.PhasePostData, report.PhaseViews, report.PhaseVerify}
 
 // piece is work that does not say how far it is. It is taken to go on as usual, and never to be quite done.
 type piece struct {
@@ -81,18 +83,18 @@ func asUsual(spent time.Duration, expected float64) float64 {
 }
 
 // usable tells whether a report is one to reckon with.
-func (r *Report) usable() bool {
-	if r == nil || r.Status != StatusCompleted && r.Status != StatusDifferences {
+func usable(r *report.Report) bool {
+	if r == nil || r.Status != report.StatusCompleted && r.Status != report.StatusDifferences {
 		return false
 	}
-	return r.Size > 0 && r.head() > 0 && r.filling() > 0 && r.Seconds > r.head()+r.filling()
+	return r.Size > 0 && headOf(r) > 0 && fillingOf(r) > 0 && r.Seconds > headOf(r)+fillingOf(r)
 }
 
-// head is how many seconds passed before the first row, and filling those from there to the last constraint.
-func (r *Report) head() float64    { return r.begunAt(PhaseCopy) }
-func (r *Report) filling() float64 { return r.begunAt(PhaseSequences) - r.head() }
+// headOf is how many seconds passed before the first row, and fillingOf those from there to the last constraint.
+func headOf(r *report.Report) float64    { return begunAt(r, report.PhaseCopy) }
+func fillingOf(r *report.Report) float64 { return begunAt(r, report.PhaseSequences) - headOf(r) }
 
-func (r *Report) begunAt(p Phase) float64 {
+func begunAt(r *report.Report, p report.Phase) float64 {
 	for _, ph := range r.Phases {
 		if ph.Name == p {
 			return ph.Begun
@@ -101,33 +103,33 @@ func (r *Report) begunAt(p Phase) float64 {
 	return 0
 }
 
-// tail is how many seconds each phase after the filling took. What no other took went into owners and grants.
-func (r *Report) tail() map[Phase]float64 {
-	rest := r.Seconds - r.head() - r.filling()
-	took := map[Phase]float64{}
+// tailOf is how many seconds each phase after the filling took. What no other took went into owners and grants.
+func tailOf(r *report.Report) map[report.Phase]float64 {
+	rest := r.Seconds - headOf(r) - fillingOf(r)
+	took := map[report.Phase]float64{}
 	for _, ph := range r.Phases {
 		switch ph.Name {
-		case PhaseSequences, PhaseAnalyze, PhaseViews, PhaseVerify:
+		case report.PhaseSequences, report.PhaseAnalyze, report.PhaseViews, report.PhaseVerify:
 			took[ph.Name] = ph.Seconds
 			rest -= ph.Seconds
 		}
 	}
-	took[PhasePostData] = max(rest, 0)
+	took[report.PhasePostData] = max(rest, 0)
 	return took
 }
 
 // tailWork is what the phases of the tail will cost.
-func tailWork(tables []*table, sequences, views int) map[Phase]float64 {
-	work := map[Phase]float64{PhaseSequences: sequenceWork * float64(sequences)}
+func tailWork(tables []*table, sequences, views int) map[report.Phase]float64 {
+	work := map[report.Phase]float64{report.PhaseSequences: sequenceWork * float64(sequences)}
 	var largest float64
 	for _, t := range tables {
 		size := float64(t.Size)
-		work[PhaseAnalyze] += analyzeTable + analyzeWork*min(size, analyzeBytes)
-		work[PhasePostData] += ownerWork
-		work[PhaseVerify] += countTable + countWork*size
+		work[report.PhaseAnalyze] += analyzeTable + analyzeWork*min(size, analyzeBytes)
+		work[report.PhasePostData] += ownerWork
+		work[report.PhaseVerify] += countTable + countWork*size
 		largest = max(largest, size)
 	}
-	work[PhaseViews] = viewWork * largest * float64(views)
+	work[report.PhaseViews] = viewWork * largest * float64(views)
 	return work
 }
 
@@ -168,10 +170,10 @@ func (f *forecast) follow(left time.Duration, now time.Time) {
 
 func (m *Meter) inHead(now time.Time) (done float64, left time.Duration) {
 	if past := m.forecast.past; past != nil {
-		spent := min(now.Sub(m.started).Seconds(), past.head())
+		spent := min(now.Sub(m.started).Seconds(), headOf(past))
 		return spent / past.Seconds, seconds(past.Seconds - spent)
 	}
-	for p, share := range map[Phase]float64{PhasePreflight: 0.2, PhaseSnapshot: 0.3, PhasePreData: 0.5} {
+	for p, share := range map[report.Phase]float64{report.PhasePreflight: 0.2, report.PhaseSnapshot: 0.3, report.PhasePreData: 0.5} {
 		if s := m.phases[p]; s != nil && s.total > 0 {
 			done += share * float64(s.done) / float64(s.total)
 		} else if s != nil && s.open == 0 {
@@ -182,13 +184,13 @@ func (m *Meter) inHead(now time.Time) (done float64, left time.Duration) {
 }
 
 // lay ends the head: the work is known. size is that of all tables.
-func (f *forecast) lay(work float64, tail map[Phase]float64, head, dump float64, size int64, now time.Time) {
+func (f *forecast) lay(work float64, tail map[report.Phase]float64, head, dump float64, size int64, now time.Time) {
 	f.work, f.tailWork, f.dump, f.begun = work, tail, dump, now
 	filling, rest := work/usualSpeed, f.tailSeconds(usualSpeed)
 	if f.past != nil {
 		grown := float64(size) / float64(f.past.Size)
-		filling = f.past.filling() * grown
-		f.tail = f.past.tail()
+		filling = fillingOf(f.past) * grown
+		f.tail = tailOf(f.past)
 		for p := range f.tail {
 			f.tail[p] *= grown
 		}
@@ -322,11 +324,11 @@ func (f *forecast) end(now time.Time) {
 	if spent := f.ended.Sub(f.begun).Seconds(); f.work > f.kept && spent > 0 {
 		speed = (f.work - f.kept) / spent
 	}
-	f.tail = map[Phase]float64{}
+	f.tail = map[report.Phase]float64{}
 	for p, w := range f.tailWork {
 		f.tail[p] = w / max(speed, 1)
 	}
-	f.tail[PhaseVerify] += f.dump
+	f.tail[report.PhaseVerify] += f.dump
 }
 
 func (m *Meter) inTail(now time.Time) (done float64, left time.Duration) {
@@ -346,7 +348,7 @@ func (m *Meter) inTail(now time.Time) (done float64, left time.Duration) {
 }
 
 // through is how much of a phase of the tail is done: what is counted, and what is not, as usual.
-func (m *Meter) through(p Phase, expected float64, now time.Time) float64 {
+func (m *Meter) through(p report.Phase, expected float64, now time.Time) float64 {
 	at := slices.Index(tailPhases, m.forecast.at)
 	switch i := slices.Index(tailPhases, p); {
 	case i < at:
@@ -356,11 +358,11 @@ func (m *Meter) through(p Phase, expected float64, now time.Time) float64 {
 	}
 	usual := asUsual(now.Sub(m.forecast.atSince), expected)
 	s := m.phases[p]
-	if s == nil || s.total == 0 || p == PhasePostData {
+	if s == nil || s.total == 0 || p == report.PhasePostData {
 		return usual
 	}
 	counted, total := float64(s.done)/float64(s.total), float64(s.total)
-	if p == PhaseVerify {
+	if p == report.PhaseVerify {
 		// The dump is one of many things it counts, but takes its time.
 		return max(counted*(1-min(m.forecast.dump/max(expected, 1e-3), 0.9)), usual)
 	}
@@ -368,7 +370,7 @@ func (m *Meter) through(p Phase, expected float64, now time.Time) float64 {
 }
 
 // reach says which phase of the tail is on. Those that come back to an earlier one are short.
-func (m *Meter) reach(p Phase) {
+func (m *Meter) reach(p report.Phase) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f := &m.forecast

@@ -5,6 +5,8 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"calco/cloner/report"
 )
 
 // clock plays a clone of steady speed on a Meter, with a time of its own: a head of 10 seconds, a filling of 100, and
@@ -28,36 +30,36 @@ func (c *clock) at(second float64) {
 	case second < 10:
 	case second < 110:
 		if f.begun.IsZero() {
-			f.lay(clockWork, map[Phase]float64{PhaseAnalyze: 10 * clockSpeed}, 10, 10, 1000, c.now)
+			f.lay(clockWork, map[report.Phase]float64{report.PhaseAnalyze: 10 * clockSpeed}, 10, 10, 1000, c.now)
 		}
 		f.worked = (second - 10) * clockSpeed
 	default:
 		if f.ended.IsZero() {
 			f.worked = clockWork
 			f.end(c.now)
-			f.at, f.atSince = PhaseAnalyze, c.now
+			f.at, f.atSince = report.PhaseAnalyze, c.now
 		}
-		if second >= 120 && f.at == PhaseAnalyze {
-			f.at, f.atSince = PhaseVerify, c.now
+		if second >= 120 && f.at == report.PhaseAnalyze {
+			f.at, f.atSince = report.PhaseVerify, c.now
 		}
 	}
 }
 
 func TestEstimate(t *testing.T) {
 	t.Parallel()
-	past := func(scale float64) *Report {
-		return &Report{Status: StatusCompleted, Size: int64(1000 * scale), Seconds: 10 + 120*scale, Phases: []PhaseReport{
-			{Name: PhaseCopy, Begun: 10, Seconds: 90 * scale},
-			{Name: PhaseSequences, Begun: 10 + 100*scale},
-			{Name: PhaseAnalyze, Begun: 10 + 100*scale, Seconds: 10 * scale},
-			{Name: PhaseVerify, Begun: 10 + 110*scale, Seconds: 10 * scale},
+	past := func(scale float64) *report.Report {
+		return &report.Report{Status: report.StatusCompleted, Size: int64(1000 * scale), Seconds: 10 + 120*scale, Phases: []report.PhaseReport{
+			{Name: report.PhaseCopy, Begun: 10, Seconds: 90 * scale},
+			{Name: report.PhaseSequences, Begun: 10 + 100*scale},
+			{Name: report.PhaseAnalyze, Begun: 10 + 100*scale, Seconds: 10 * scale},
+			{Name: report.PhaseVerify, Begun: 10 + 110*scale, Seconds: 10 * scale},
 		}}
 	}
 	slow := past(1)
 	slow.Seconds, slow.Phases[1].Begun = 230, 210
 	tests := []struct {
 		name  string
-		past  *Report
+		past  *report.Report
 		since float64 // the second from which it is to be right
 		error float64 // how far the estimated total may be off, as a share of the true one
 	}{
@@ -70,7 +72,7 @@ func TestEstimate(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			c := clock{m: Meter{started: time.Now()}}
-			if tt.past.usable() {
+			if usable(tt.past) {
 				c.m.forecast.past = tt.past
 			} else if tt.past != nil {
 				t.Fatal("the past cannot be used")
@@ -121,13 +123,13 @@ func TestEstimateOfSilence(t *testing.T) {
 // A clone of nothing divides by nothing.
 func TestEstimateOfNothing(t *testing.T) {
 	t.Parallel()
-	past := Report{Status: StatusCompleted, Size: 1, Seconds: 3, Phases: []PhaseReport{{Name: PhaseCopy, Begun: 1}, {Name: PhaseSequences, Begun: 2}}}
-	for name, p := range map[string]*Report{"without a past": nil, "with one": &past} {
+	past := report.Report{Status: report.StatusCompleted, Size: 1, Seconds: 3, Phases: []report.PhaseReport{{Name: report.PhaseCopy, Begun: 1}, {Name: report.PhaseSequences, Begun: 2}}}
+	for name, p := range map[string]*report.Report{"without a past": nil, "with one": &past} {
 		var m Meter
 		m.start(p)
 		m.plan(0, 0, 0, tailWork(nil, 0, 0))
-		for _, step := range append([]Phase{PhaseCopy}, tailPhases...) {
-			if step == PhaseSequences {
+		for _, step := range append([]report.Phase{report.PhaseCopy}, tailPhases...) {
+			if step == report.PhaseSequences {
 				m.filled()
 			}
 			m.reach(step)
@@ -141,8 +143,8 @@ func TestEstimateOfNothing(t *testing.T) {
 
 func TestEstimateWithoutAClone(t *testing.T) {
 	t.Parallel()
-	for name, r := range map[string]*Report{
-		"none": nil, "failed": {Status: StatusFailed}, "of an older version": {Status: StatusCompleted, Seconds: 10, Phases: []PhaseReport{{Name: PhaseCopy, Seconds: 5}}},
+	for name, r := range map[string]*report.Report{
+		"none": nil, "failed": {Status: report.StatusFailed}, "of an older version": {Status: report.StatusCompleted, Seconds: 10, Phases: []report.PhaseReport{{Name: report.PhaseCopy, Seconds: 5}}},
 	} {
 		var m Meter
 		m.start(r)

@@ -11,19 +11,20 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 	"calco/db/embedded"
 )
 
 // hasFailed wants a clone to have ended as failed, in words, with nothing of it left.
-func hasFailed(t *testing.T, spec Spec, report Report, err error) Error {
+func hasFailed(t *testing.T, spec Spec, result report.Report, err error) report.Error {
 	t.Helper()
-	var e *Error
-	if report.Status != StatusFailed || err == nil || report.Error != err.Error() {
-		t.Fatalf("status %s, error %v, report %q, want failed\nledger: %+v", report.Status, err, report.Error, report.Ledger)
+	var e *report.Error
+	if result.Status != report.StatusFailed || err == nil || result.Error != err.Error() {
+		t.Fatalf("status %s, error %v, report %q, want failed\nledger: %+v", result.Status, err, result.Error, result.Ledger)
 	}
-	if !errors.As(err, &e) || e.Phase == "" || report.Hint != e.Hint || report.Phase != e.Phase || report.Relation != e.Relation || report.SQLState != sqlState(err) {
-		t.Fatalf("error %#v and report of %q, %q with hint %q, want an *Error with a phase and its hint", err, report.Phase, report.Relation, report.Hint)
+	if !errors.As(err, &e) || e.Phase == "" || result.Hint != e.Hint || result.Phase != e.Phase || result.Relation != e.Relation || result.SQLState != sqlState(err) {
+		t.Fatalf("error %#v and report of %q, %q with hint %q, want an *Error with a phase and its hint", err, result.Phase, result.Relation, result.Hint)
 	}
 	nothingRuns(t, spec)
 	return *e
@@ -35,10 +36,10 @@ func endOf(job string) string {
 }
 
 // hasGoneOn wants a clone to have got over it: the outcome is that of one that nothing happened to.
-func hasGoneOn(t *testing.T, spec Spec, report Report, err error) {
+func hasGoneOn(t *testing.T, spec Spec, result report.Report, err error) {
 	t.Helper()
-	if err != nil || report.Status != StatusCompleted {
-		t.Fatalf("status %s, error %v, want completed\ndifferences: %+v\nledger: %+v", report.Status, err, report.Differences, report.Ledger)
+	if err != nil || result.Status != report.StatusCompleted {
+		t.Fatalf("status %s, error %v, want completed\ndifferences: %+v\nledger: %+v", result.Status, err, result.Differences, result.Ledger)
 	}
 	nothingRuns(t, spec)
 	hasAllRows(t, spec)
@@ -61,7 +62,7 @@ func hasAllRows(t *testing.T, spec Spec) {
 // Each clone cleans what the one before it left.
 func TestBackendsEnded(t *testing.T) {
 	t.Parallel()
-	for _, side := range []Side{Source, Target} {
+	for _, side := range []report.Side{report.Source, report.Target} {
 		t.Run(string(side), func(t *testing.T) {
 			t.Parallel()
 			source, target := dbtest.Database(t), dbtest.Database(t)
@@ -69,13 +70,13 @@ func TestBackendsEnded(t *testing.T) {
 			for _, st := range stages {
 				t.Run(st.name, func(t *testing.T) {
 					spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 2, Job: NewJob()}
-					if st.phase == PhaseClean {
+					if st.phase == report.PhaseClean {
 						mustComplete(t, spec)
 						spec.Job = NewJob()
 					}
 					noGoroutines(t, func() {
 						report, err := st.play(t, spec, func(_ context.CancelCauseFunc, release func()) {
-							dbtest.Exec(t, map[Side]string{Source: source, Target: target}[side], endOf(spec.Job))
+							dbtest.Exec(t, map[report.Side]string{report.Source: source, report.Target: target}[side], endOf(spec.Job))
 							release()
 						})
 						hasGoneOn(t, spec, report, err)
@@ -92,9 +93,9 @@ func TestBackendsGoneAtEnd(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
-	report, err := Clone(t.Context(), spec, Options{Record: func(ctx context.Context, _ Report) error {
+	result, err := Clone(t.Context(), spec, Options{Record: func(ctx context.Context, _ report.Report) error {
 		for _, u := range []URL{spec.Source, spec.Target} {
-			s, err := dial(ctx, Source, u, nil, fmt.Sprintf("calco/%s/1", spec.Job))
+			s, err := dial(ctx, report.Source, u, nil, fmt.Sprintf("calco/%s/1", spec.Job))
 			if err != nil {
 				return err
 			}
@@ -105,8 +106,8 @@ func TestBackendsGoneAtEnd(t *testing.T) {
 		}
 		return nil
 	}})
-	if err != nil || report.Status != StatusCompleted || len(report.Warnings) > 0 {
-		t.Errorf("status %s, error %v, warnings %q, want completed", report.Status, err, report.Warnings)
+	if err != nil || result.Status != report.StatusCompleted || len(result.Warnings) > 0 {
+		t.Errorf("status %s, error %v, warnings %q, want completed", result.Status, err, result.Warnings)
 	}
 	nothingRuns(t, spec)
 }
@@ -115,11 +116,11 @@ func TestBackendsGoneAtEnd(t *testing.T) {
 func TestReportIsTheOneRecorded(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
-	var recorded Report
-	report := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{Record: func(_ context.Context, r Report) error {
+	var recorded report.Report
+	report := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{Record: func(_ context.Context, r report.Report) error {
 		recorded = r
 		return nil
-	}}, StatusCompleted)
+	}}, report.StatusCompleted)
 	if !reflect.DeepEqual(report, recorded) {
 		t.Errorf("returned %+v, recorded %+v", report, recorded)
 	}
@@ -130,10 +131,10 @@ func TestBackendsEndedAtBeginning(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
-	for _, phase := range Phases()[1:] { // before preflight there are none
+	for _, phase := range report.Phases()[1:] { // before preflight there are none
 		t.Run(string(phase), func(t *testing.T) {
 			spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 2, Job: NewJob()}
-			report, err := Clone(t.Context(), confirmed(t, spec), Options{notify: func(p Phase) {
+			report, err := Clone(t.Context(), confirmed(t, spec), Options{notify: func(p report.Phase) {
 				if p == phase {
 					dbtest.Exec(t, source, endOf(spec.Job))
 					dbtest.Exec(t, target, endOf(spec.Job))
@@ -147,17 +148,17 @@ func TestBackendsEndedAtBeginning(t *testing.T) {
 // TestCrash lets the server of one side crash in the middle of each phase.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	for _, side := range []Side{Source, Target} {
+	for _, side := range []report.Side{report.Source, report.Target} {
 		t.Run(string(side), func(t *testing.T) {
 			t.Parallel()
 			s := dbtest.Cluster(t, map[string]string{"restart_after_crash": "off", "synchronous_commit": "on"})
-			sides := map[Side]string{Source: dbtest.Database(t), Target: dbtest.Database(t)}
+			sides := map[report.Side]string{report.Source: dbtest.Database(t), report.Target: dbtest.Database(t)}
 			sides[side] = s.URL("")
-			dbtest.Exec(t, sides[Source], stageSQL)
+			dbtest.Exec(t, sides[report.Source], stageSQL)
 			for _, st := range stages {
 				t.Run(st.name, func(t *testing.T) {
-					spec := Spec{Source: URL(sides[Source]), Target: URL(sides[Target]), Clean: true, Lanes: 2, Job: NewJob()}
-					if st.phase == PhaseClean {
+					spec := Spec{Source: URL(sides[report.Source]), Target: URL(sides[report.Target]), Clean: true, Lanes: 2, Job: NewJob()}
+					if st.phase == report.PhaseClean {
 						mustComplete(t, spec)
 						spec.Job = NewJob()
 					}
@@ -186,18 +187,18 @@ func TestOneBackendEnded(t *testing.T) {
 	const holder = "state = 'idle in transaction'"
 	tests := []struct {
 		name  string
-		phase Phase
-		side  Side
+		phase report.Phase
+		side  report.Side
 		which string
 		epoch bool // another snapshot has to be taken
 	}{
 		// Parts failed with "invalid snapshot identifier", and went into the ledger.
-		{"the first holder, before the rows", PhasePreData, Source, "pid = (SELECT min(pid) FROM pg_stat_activity WHERE datname = current_database() AND %[1]s AND " + holder + ")", false},
-		{"the second holder, before the rows", PhasePreData, Source, "pid = (SELECT max(pid) FROM pg_stat_activity WHERE datname = current_database() AND %[1]s AND " + holder + ")", false},
-		{"both holders, before the rows", PhaseCopy, Source, holder, true},
-		{"both holders, after the rows", PhaseSequences, Source, holder, false},
-		{"the one that asks the source", PhasePreData, Source, "NOT (" + holder + ")", false},
-		{"the one that has the lock of the target", PhaseVerify, Target, "pid = (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted)", false},
+		{"the first holder, before the rows", report.PhasePreData, report.Source, "pid = (SELECT min(pid) FROM pg_stat_activity WHERE datname = current_database() AND %[1]s AND " + holder + ")", false},
+		{"the second holder, before the rows", report.PhasePreData, report.Source, "pid = (SELECT max(pid) FROM pg_stat_activity WHERE datname = current_database() AND %[1]s AND " + holder + ")", false},
+		{"both holders, before the rows", report.PhaseCopy, report.Source, holder, true},
+		{"both holders, after the rows", report.PhaseSequences, report.Source, holder, false},
+		{"the one that asks the source", report.PhasePreData, report.Source, "NOT (" + holder + ")", false},
+		{"the one that has the lock of the target", report.PhaseVerify, report.Target, "pid = (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted)", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -208,18 +209,18 @@ func TestOneBackendEnded(t *testing.T) {
 			ours := fmt.Sprintf("application_name LIKE 'calco/%s/%%'", spec.Job)
 			which := strings.ReplaceAll(tt.which, "%[1]s", ours)
 			ended := 0
-			report, err := Clone(t.Context(), confirmed(t, spec), Options{notify: func(p Phase) {
+			result, err := Clone(t.Context(), confirmed(t, spec), Options{notify: func(p report.Phase) {
 				if p == tt.phase {
-					ended = len(dbtest.Query(t, map[Side]string{Source: source, Target: target}[tt.side],
+					ended = len(dbtest.Query(t, map[report.Side]string{report.Source: source, report.Target: target}[tt.side],
 						"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND "+ours+" AND "+which))
 				}
 			}})
-			if ended == 0 && tt.phase != PhaseSequences {
+			if ended == 0 && tt.phase != report.PhaseSequences {
 				t.Fatal("no backend was ended")
 			}
-			hasGoneOn(t, spec, report, err)
-			if got := len(report.Epochs) > 1; got != tt.epoch {
-				t.Errorf("epochs %+v, want more than one: %t", report.Epochs, tt.epoch)
+			hasGoneOn(t, spec, result, err)
+			if got := len(result.Epochs) > 1; got != tt.epoch {
+				t.Errorf("epochs %+v, want more than one: %t", result.Epochs, tt.epoch)
 			}
 		})
 	}
@@ -231,13 +232,13 @@ func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name, sql string
-		phase     Phase
+		phase     report.Phase
 		relation  string
 	}{
-		{"a row", "CREATE TABLE t (n int CHECK (full_disk(n) > 0)); INSERT INTO t VALUES (1)", PhaseCopy, "public.t"},
-		{"an index", "CREATE TABLE t (n int); INSERT INTO t VALUES (1); CREATE INDEX i ON t (full_disk(n))", PhaseIndexes, "INDEX public.i"},
-		{"a constraint", "CREATE TABLE t (n int); INSERT INTO t VALUES (1); ALTER TABLE t ADD CONSTRAINT c EXCLUDE (full_disk(n) WITH =)", PhaseConstraints, "CONSTRAINT public.t c"},
-		{"a view", "CREATE TABLE t AS SELECT 1 AS n; CREATE MATERIALIZED VIEW v AS SELECT full_disk(n) FROM t", PhaseViews, ""},
+		{"a row", "CREATE TABLE t (n int CHECK (full_disk(n) > 0)); INSERT INTO t VALUES (1)", report.PhaseCopy, "public.t"},
+		{"an index", "CREATE TABLE t (n int); INSERT INTO t VALUES (1); CREATE INDEX i ON t (full_disk(n))", report.PhaseIndexes, "INDEX public.i"},
+		{"a constraint", "CREATE TABLE t (n int); INSERT INTO t VALUES (1); ALTER TABLE t ADD CONSTRAINT c EXCLUDE (full_disk(n) WITH =)", report.PhaseConstraints, "CONSTRAINT public.t c"},
+		{"a view", "CREATE TABLE t AS SELECT 1 AS n; CREATE MATERIALIZED VIEW v AS SELECT full_disk(n) FROM t", report.PhaseViews, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -274,19 +275,19 @@ func TestObjectsThatFail(t *testing.T) {
 		CREATE TABLE t (n int); INSERT INTO t VALUES (1), (2);`
 	tests := []struct {
 		name, sql, object, state, hint string
-		phase                          Phase
+		phase                          report.Phase
 	}{
-		{"unique index", "CREATE UNIQUE INDEX i ON t (same(n))", "INDEX public.i", "23505", "The source holds duplicates", PhaseIndexes},
+		{"unique index", "CREATE UNIQUE INDEX i ON t (same(n))", "INDEX public.i", "23505", "The source holds duplicates", report.PhaseIndexes},
 		{
 			"primary key", "ALTER TABLE t ADD PRIMARY KEY (n); SET session_replication_role = replica; UPDATE pg_index SET indisunique = false WHERE indrelid = 't'::regclass; INSERT INTO t VALUES (1); UPDATE pg_index SET indisunique = true WHERE indrelid = 't'::regclass",
-			"CONSTRAINT public.t t_pkey", "23505", "The source holds duplicates", PhaseIndexes,
+			"CONSTRAINT public.t t_pkey", "23505", "The source holds duplicates", report.PhaseIndexes,
 		},
 		{
 			"foreign key", "CREATE TABLE u (n int PRIMARY KEY); ALTER TABLE t ADD CONSTRAINT f FOREIGN KEY (n) REFERENCES u NOT VALID; UPDATE pg_constraint SET convalidated = true WHERE conname = 'f'",
-			"FK CONSTRAINT public.t f", "23503", "The source holds rows that break this foreign key", PhaseConstraints,
+			"FK CONSTRAINT public.t f", "23503", "The source holds rows that break this foreign key", report.PhaseConstraints,
 		},
-		{"rows", "ALTER TABLE t ADD CHECK (allowed(n))", "ROWS OF public.t", "23514", "", PhaseCopy},
-		{"view", "CREATE MATERIALIZED VIEW v AS SELECT 1 / same(n) FROM t", "DATA OF MATERIALIZED VIEW public.v", "22012", "", PhaseViews},
+		{"rows", "ALTER TABLE t ADD CHECK (allowed(n))", "ROWS OF public.t", "23514", "", report.PhaseCopy},
+		{"view", "CREATE MATERIALIZED VIEW v AS SELECT 1 / same(n) FROM t", "DATA OF MATERIALIZED VIEW public.v", "22012", "", report.PhaseViews},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -295,7 +296,7 @@ func TestObjectsThatFail(t *testing.T) {
 			dbtest.Exec(t, source, "SET search_path = public; "+fmt.Sprintf(other, quoteLiteral(URL(source).Database())))
 			dbtest.Exec(t, source, tt.sql)
 			spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
-			report := mustEnd(t, spec, Options{}, StatusDifferences)
+			report := mustEnd(t, spec, Options{}, report.StatusDifferences)
 			nothingRuns(t, spec)
 			e := inLedger(t, report, tt.object)
 			if e.Phase != tt.phase || e.SQLState != tt.state || e.Error == "" || !strings.HasPrefix(e.Hint, tt.hint) {
@@ -319,7 +320,7 @@ func TestRolesThatAreMissing(t *testing.T) {
 	source, target := s.URL(""), dbtest.Database(t)
 	dbtest.Exec(t, source, `CREATE ROLE absent; CREATE TABLE t AS SELECT 1 AS n; CREATE TABLE u AS SELECT 1 AS n;
 		ALTER TABLE t OWNER TO absent; GRANT SELECT ON u TO absent; CREATE POLICY p ON u TO absent`)
-	report := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, StatusDifferences)
+	report := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, report.StatusDifferences)
 	for _, object := range []string{"OWNER OF TABLE public.t", "ACL public.TABLE u", "POLICY public.u p"} {
 		e := inLedger(t, report, object)
 		if e.SQLState != "42704" || !strings.HasPrefix(e.Hint, "Create the role on the target server") {
@@ -358,14 +359,14 @@ func TestTakeover(t *testing.T) {
 	dbtest.Exec(t, source, stageSQL)
 	const state = `SELECT xact_commit - xact_commit, (SELECT count(*) FROM _calco.mark), (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace),
 		(SELECT count(*) FROM pg_largeobject_metadata), (SELECT count(*) FROM pg_stats WHERE schemaname = 'public') FROM pg_stat_database WHERE datname = current_database()`
-	for _, phase := range []Phase{PhaseClean, PhasePreData, PhaseCopy, PhaseSequences, PhaseAnalyze, PhaseViews, PhaseVerify} {
+	for _, phase := range []report.Phase{report.PhaseClean, report.PhasePreData, report.PhaseCopy, report.PhaseSequences, report.PhaseAnalyze, report.PhaseViews, report.PhaseVerify} {
 		t.Run(string(phase), func(t *testing.T) {
-			if phase == PhaseClean || phase == PhasePreData {
+			if phase == report.PhaseClean || phase == report.PhasePreData {
 				dbtest.Exec(t, target, "DROP SCHEMA IF EXISTS _calco CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public; SELECT lo_from_bytea(0, 'x')")
 			}
 			spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 1, Job: NewJob()}
 			var before [][]string
-			report, err := Clone(t.Context(), confirmed(t, spec), Options{notify: func(p Phase) {
+			result, err := Clone(t.Context(), confirmed(t, spec), Options{notify: func(p report.Phase) {
 				if p == phase && dbtest.Query(t, target, "SELECT to_regclass('_calco.job')")[0][0] != "NULL" {
 					dbtest.Exec(t, target, "UPDATE _calco.job SET term = term + 1")
 					before = dbtest.Query(t, target, state)
@@ -375,15 +376,15 @@ func TestTakeover(t *testing.T) {
 				dbtest.Exec(t, target, "DROP SCHEMA IF EXISTS _calco CASCADE")
 				return
 			}
-			e := hasFailed(t, spec, report, err)
-			if !errors.Is(err, errTermLost) || !strings.Contains(report.Error, "another run has taken over this target") || e.Hint != "Open the newer run of this clone; this one has stopped." {
+			e := hasFailed(t, spec, result, err)
+			if !errors.Is(err, errTermLost) || !strings.Contains(result.Error, "another run has taken over this target") || e.Hint != "Open the newer run of this clone; this one has stopped." {
 				t.Errorf("error %v, hint %q, want a takeover", err, e.Hint)
 			}
 			after := dbtest.Query(t, target, state)
-			if phase != PhaseCopy && !slices.Equal(after[0], before[0]) {
+			if phase != report.PhaseCopy && !slices.Equal(after[0], before[0]) {
 				t.Errorf("the target went from %v to %v", before, after)
 			}
-			if phase == PhaseCopy && after[0][1] != before[0][1] {
+			if phase == report.PhaseCopy && after[0][1] != before[0][1] {
 				t.Errorf("marks went from %s to %s", before[0][1], after[0][1])
 			}
 			isAllOrNothing(t, target)
@@ -408,11 +409,11 @@ func TestSweepSparesOtherTerms(t *testing.T) {
 	defer c.Close(context.Background()) //nolint:errcheck // nothing to lose
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
-	if _, err := Clone(ctx, spec, Options{notify: func(p Phase) {
-		if p == PhaseCopy {
-			cancel(ErrCancelled)
+	if _, err := Clone(ctx, spec, Options{notify: func(p report.Phase) {
+		if p == report.PhaseCopy {
+			cancel(report.ErrCancelled)
 		}
-	}}); !errors.Is(err, ErrCancelled) {
+	}}); !errors.Is(err, report.ErrCancelled) {
 		t.Fatalf("Clone: %v", err)
 	}
 	if err := c.Exec(t.Context(), "SELECT 1").Close(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -15,7 +16,7 @@ import (
 func TestTorture(t *testing.T) {
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	fixture(t, source, "torture.sql")
-	spec := Spec{Source: URL(source), Target: URL(target), Verify: VerifyContents}
+	spec := Spec{Source: URL(source), Target: URL(target), Verify: report.VerifyContents}
 	first := mustComplete(t, spec)
 	if n := compareFidelity(t, source, target); n < 55 {
 		t.Errorf("only %d fidelity queries were run", n)
@@ -24,7 +25,7 @@ func TestTorture(t *testing.T) {
 	second := mustComplete(t, spec)
 	compareFidelity(t, source, target)
 
-	for _, r := range []*Report{&first, &second} { // what differs between any two runs
+	for _, r := range []*report.Report{&first, &second} { // what differs between any two runs
 		r.Seconds, r.Phases, r.SnapshotAt = 0, nil, second.SnapshotAt
 	}
 	if !reflect.DeepEqual(first, second) {
@@ -40,7 +41,7 @@ func TestMissingRoles(t *testing.T) {
 	fixture(t, source, "torture.sql")
 	target := dbtest.Cluster(t, nil).URL("")
 	spec := Spec{Source: URL(source), Target: URL(target)}
-	r := mustEnd(t, spec, Options{}, StatusDifferences)
+	r := mustEnd(t, spec, Options{}, report.StatusDifferences)
 	// A policy and a user mapping name a role, and a regrole is one.
 	const withRows = "ROWS OF app.all_types"
 	for _, e := range r.Ledger {
@@ -72,31 +73,31 @@ func TestEncodings(t *testing.T) {
 	for i, test := range []struct {
 		name, from, to string
 		sql            string
-		want           Status
+		want           report.Status
 		object         string // in the ledger
 		query          string // equal on both sides
 	}{
 		{
 			name: "LATIN1 to UTF8", from: "LATIN1", to: "UTF8", sql: `CREATE TABLE "tâble" (s text DEFAULT 'é', CHECK (s <> 'ñ')); INSERT INTO "tâble" VALUES ('naïve'), (DEFAULT); COMMENT ON TABLE "tâble" IS 'ü'`,
-			want: StatusCompleted, query: `SELECT s, obj_description('"tâble"'::regclass), octet_length(convert_to(s, 'UTF8')) FROM "tâble"`,
+			want: report.StatusCompleted, query: `SELECT s, obj_description('"tâble"'::regclass), octet_length(convert_to(s, 'UTF8')) FROM "tâble"`,
 		},
-		{name: "UTF8 to LATIN1", from: "UTF8", to: "LATIN1", sql: `CREATE TABLE "tâble" (s text DEFAULT 'é'); INSERT INTO "tâble" VALUES ('naïve')`, want: StatusCompleted, query: `SELECT s FROM "tâble"`},
+		{name: "UTF8 to LATIN1", from: "UTF8", to: "LATIN1", sql: `CREATE TABLE "tâble" (s text DEFAULT 'é'); INSERT INTO "tâble" VALUES ('naïve')`, want: report.StatusCompleted, query: `SELECT s FROM "tâble"`},
 		{
 			name: "a character that LATIN1 has not", from: "UTF8", to: "LATIN1", sql: "CREATE TABLE a (s text); INSERT INTO a VALUES ('fine'), ('owl 🦉'); CREATE TABLE b AS SELECT 'é' AS s",
-			want: StatusDifferences, object: "ROWS OF public.a", query: "SELECT s FROM b",
+			want: report.StatusDifferences, object: "ROWS OF public.a", query: "SELECT s FROM b",
 		},
 		{
 			name: "a name that LATIN1 has not", from: "UTF8", to: "LATIN1", sql: "CREATE TABLE \"🦉\" (n int); INSERT INTO \"🦉\" VALUES (1); CREATE TABLE b AS SELECT 'é' AS s",
-			want: StatusDifferences, object: "TABLE public.🦉", query: "SELECT s FROM b",
+			want: report.StatusDifferences, object: "TABLE public.🦉", query: "SELECT s FROM b",
 		},
-		{name: "SQL_ASCII to UTF8", from: "SQL_ASCII", to: "UTF8", sql: "CREATE TABLE a (s text)", want: StatusRefused},
+		{name: "SQL_ASCII to UTF8", from: "SQL_ASCII", to: "UTF8", sql: "CREATE TABLE a (s text)", want: report.StatusRefused},
 		{
 			name: "SQL_ASCII with any bytes to SQL_ASCII", from: "SQL_ASCII", to: "SQL_ASCII", sql: "SET client_encoding = SQL_ASCII; CREATE TABLE a (s text); INSERT INTO a VALUES (E'caf\\xe9'), (E'\\xff\\xfe')",
-			want: StatusCompleted, query: "SELECT s::bytea FROM a",
+			want: report.StatusCompleted, query: "SELECT s::bytea FROM a",
 		},
 		// The target would take the bytes of the UTF-8 text for as many characters.
-		{name: "LATIN1 to SQL_ASCII", from: "LATIN1", to: "SQL_ASCII", sql: "CREATE TABLE a (s text); INSERT INTO a VALUES ('café')", want: StatusRefused},
-		{name: "EUC_JP to UTF8", from: "EUC_JP", to: "UTF8", sql: "CREATE TABLE a (s text); INSERT INTO a VALUES ('日本語'); CREATE TABLE \"日本\" (\"語\" int)", want: StatusCompleted, query: `SELECT s, '"日本"'::regclass FROM a`},
+		{name: "LATIN1 to SQL_ASCII", from: "LATIN1", to: "SQL_ASCII", sql: "CREATE TABLE a (s text); INSERT INTO a VALUES ('café')", want: report.StatusRefused},
+		{name: "EUC_JP to UTF8", from: "EUC_JP", to: "UTF8", sql: "CREATE TABLE a (s text); INSERT INTO a VALUES ('日本語'); CREATE TABLE \"日本\" (\"語\" int)", want: report.StatusCompleted, query: `SELECT s, '"日本"'::regclass FROM a`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -104,9 +105,9 @@ func TestEncodings(t *testing.T) {
 			target := newDatabase(t, server, fmt.Sprintf("t%d", i), options+quoteLiteral(test.to))
 			const utf8 = "&client_encoding=UTF8"
 			dbtest.Exec(t, source+utf8, test.sql)
-			r := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Verify: VerifyContents}, Options{}, test.want)
-			if test.want == StatusRefused {
-				if len(r.Reasons) != 1 || r.Reasons[0].Code != ReasonEncoding {
+			r := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Verify: report.VerifyContents}, Options{}, test.want)
+			if test.want == report.StatusRefused {
+				if len(r.Reasons) != 1 || r.Reasons[0].Code != report.ReasonEncoding {
 					t.Errorf("reasons %+v", r.Reasons)
 				}
 				return
@@ -223,7 +224,7 @@ func TestOrdinaryRoles(t *testing.T) {
 
 	// What it may not do is in the ledger, with what to do, and all rows are there.
 	dbtest.Exec(t, source, "ALTER TABLE shop.purchase OWNER TO postgres; ALTER DATABASE s SET work_mem = '9MB'; CREATE PUBLICATION p FOR ALL TABLES")
-	r := mustEnd(t, spec, Options{}, StatusDifferences)
+	r := mustEnd(t, spec, Options{}, report.StatusDifferences)
 	for _, object := range []string{"OWNER OF TABLE shop.purchase", "PUBLICATION p"} {
 		if e := inLedger(t, r, object); e.SQLState != "42501" || e.Hint == "" {
 			t.Errorf("%s: %+v", object, e)
@@ -290,7 +291,7 @@ func TestUnusualTables(t *testing.T) {
 		CREATE SEQUENCE cycled MAXVALUE 3 CYCLE; SELECT nextval('cycled') FROM generate_series(1, 4);
 		CREATE SEQUENCE unused; CREATE SEQUENCE reset_low; SELECT setval('reset_low', 5, false)`)
 	// The invalid index is not in any dump.
-	r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, StatusDifferences)
+	r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, report.StatusDifferences)
 	find(t, r, "missing", "INDEX public.bad")
 	if len(r.Differences) != 1 {
 		t.Errorf("differences %+v", r.Differences)

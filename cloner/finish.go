@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"calco/cloner/archive"
+	"calco/cloner/report"
 )
 
 // sequence is the state of one sequence: not part of any snapshot.
@@ -25,29 +26,29 @@ const sequencesAPart = 100
 // sequences copies the state of each sequence, late, so that it is at least as far as the
 // rows that took their numbers from it.
 func (r *run) sequences(ctx context.Context) error {
-	state, err := r.readSequences(ctx, r.source, PhaseSequences)
+	state, err := r.readSequences(ctx, r.source, report.PhaseSequences)
 	if err != nil {
 		return err
 	}
-	r.meter.expect(PhaseSequences, len(state))
+	r.meter.expect(report.PhaseSequences, len(state))
 	r.sequenceState = state
 	statements := make([]statement, len(state))
 	for i, s := range state {
 		statements[i] = statement{
-			phase: PhaseSequences, object: "SEQUENCE VALUE " + s.name,
+			phase: report.PhaseSequences, object: "SEQUENCE VALUE " + s.name,
 			sql: fmt.Sprintf("SELECT setval(%s::regclass, %s, %s)", quoteLiteral(s.name), s.lastValue, quoteLiteral(s.isCalled)),
 		}
 	}
 	if err := r.make(ctx, r.control, statements); err != nil {
 		return err
 	}
-	r.meter.advance(PhaseSequences, len(state))
+	r.meter.advance(report.PhaseSequences, len(state))
 	return nil
 }
 
 // readSequences reads the state of the plan's sequences, on either side. One that cannot
 // be read goes into the ledger.
-func (r *run) readSequences(ctx context.Context, s *session, p Phase) ([]sequence, error) {
+func (r *run) readSequences(ctx context.Context, s *session, p report.Phase) ([]sequence, error) {
 	var names []string
 	for _, e := range r.plan.entries {
 		if e.Desc == "SEQUENCE" && !r.hasFailed(e.ID) {
@@ -150,12 +151,12 @@ func (r *run) views(ctx context.Context) error {
 		}
 		if r.filledViews[int64(e.OID)] && !r.hasFailed(e.ID) {
 			todo = append(todo, statement{
-				phase: PhaseViews, object: "DATA OF " + title(e),
+				phase: report.PhaseViews, object: "DATA OF " + title(e),
 				sql: "REFRESH MATERIALIZED VIEW " + quoteName(e.Namespace, e.Tag),
 			})
 		}
 	}
-	r.meter.expect(PhaseViews, len(todo))
+	r.meter.expect(report.PhaseViews, len(todo))
 	return r.refresh(ctx, todo)
 }
 
@@ -190,7 +191,7 @@ func (r *run) readViewRows(ctx context.Context, s *session, p *plan) (map[string
 		name := quoteName(v.Schema, v.Name)
 		counting := "SELECT count(*) AS rows, '' AS checksum FROM " + name
 		query := counting
-		if r.spec.Verify == VerifyContents {
+		if r.spec.Verify == report.VerifyContents {
 			query = fmt.Sprintf("SELECT count(*) AS rows, %s AS checksum FROM (SELECT %s AS t FROM %s v OFFSET 0) s", checksumOf, r.rowText("v.*"), name)
 		}
 		found, err := r.readRowsOf(ctx, s, query)
@@ -213,7 +214,7 @@ func (r *run) readViewRows(ctx context.Context, s *session, p *plan) (map[string
 // readRowsOf runs a query of readViewRows. On the source that is in a transaction of the snapshot; one that fails is replaced.
 func (r *run) readRowsOf(ctx context.Context, s *session, query string) (viewRows, error) {
 	found, err := theOnly[viewRows](ctx, s, query)
-	if s.side == Source && err != nil && !endsClone(err) {
+	if s.side == report.Source && err != nil && !endsClone(err) {
 		if err := r.readSnapshot(ctx); err != nil {
 			return viewRows{}, err
 		}
@@ -241,7 +242,7 @@ func (r *run) refresh(ctx context.Context, todo []statement) error {
 					return err
 				}
 			}
-			r.meter.advance(PhaseViews, 1)
+			r.meter.advance(report.PhaseViews, 1)
 		}
 		if len(again) == len(todo) {
 			return r.make(ctx, r.control, again) // for the ledger
@@ -287,7 +288,7 @@ func (r *run) analyze(ctx context.Context) error {
 			names = append(names, quoteName(e.Namespace, e.Tag))
 		}
 	}
-	r.meter.expect(PhaseAnalyze, len(names))
+	r.meter.expect(report.PhaseAnalyze, len(names))
 	return r.inParallel(ctx, names, func(ctx context.Context, s *session, batch []string) error {
 		queries := make([]string, len(batch))
 		for i, name := range batch {
@@ -308,7 +309,7 @@ func (r *run) analyze(ctx context.Context) error {
 				r.warn(fmt.Sprintf("No statistics of %s: %v", batch[i], err))
 			}
 		}
-		r.meter.advance(PhaseAnalyze, len(batch))
+		r.meter.advance(report.PhaseAnalyze, len(batch))
 		return nil
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"calco/cloner/archive"
+	"calco/cloner/report"
 )
 
 // grantGroup are the grants on one object, which are made in one transaction.
@@ -67,7 +68,7 @@ func (r *run) grantWhatCan(ctx context.Context, g grantGroup) error {
 		case endsClone(err):
 			return err
 		case !blamed[s.object]:
-			r.meter.blame(PhasePostData, s.object, err)
+			r.meter.blame(report.PhasePostData, s.object, err)
 			blamed[s.object] = true
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -154,15 +155,15 @@ func TestHostsAtTheConnect(t *testing.T) {
 	for _, tt := range []struct {
 		name, hosts string
 		answers     [][]string
-		want        ReasonCode // or "" for a connection
+		want        report.ReasonCode // or "" for a connection
 		dialed      []string
 	}{
 		{"a public address", "db.test:5432", [][]string{{"203.0.113.7"}}, "", []string{"203.0.113.7:5432"}},
-		{"loopback by name", "db.test:5432", [][]string{{"127.0.0.1", "::1"}}, ReasonHostForbidden, nil},
+		{"loopback by name", "db.test:5432", [][]string{{"127.0.0.1", "::1"}}, report.ReasonHostForbidden, nil},
 		{"some of its addresses", "db.test:5432", [][]string{{"127.0.0.1", "203.0.113.7"}}, "", []string{"203.0.113.7:5432"}},
 		{"rebound after the look", "db.test:5432", [][]string{{"203.0.113.7"}, {"127.0.0.1"}}, "", []string{"203.0.113.7:5432"}},
-		{"an address of numbers", "2130706433:5432", nil, ReasonHost, nil},
-		{"metadata", "169.254.169.254:80", nil, ReasonHostForbidden, nil},
+		{"an address of numbers", "2130706433:5432", nil, report.ReasonHost, nil},
+		{"metadata", "169.254.169.254:80", nil, report.ReasonHostForbidden, nil},
 		{"a second host that is forbidden", "db.test:5432,127.0.0.1:22", [][]string{{"203.0.113.7"}}, "", []string{"203.0.113.7:5432"}},
 		{"a first host that is forbidden", "127.0.0.1:22,db.test:5433", [][]string{{"203.0.113.7"}}, "", []string{"203.0.113.7:5433"}},
 	} {
@@ -171,11 +172,11 @@ func TestHostsAtTheConnect(t *testing.T) {
 			r := &resolver{answers: map[string][][]string{"db.test": tt.answers}, to: there.Host}
 			hosts := r.policy(HostPolicy{}).Of(false)
 			u := at(tt.hosts)
-			s, err := dial(t.Context(), Source, u, hosts, "a")
-			var code ReasonCode
+			s, err := dial(t.Context(), report.Source, u, hosts, "a")
+			var code report.ReasonCode
 			if err == nil {
 				s.close()
-			} else if reason, err := connectReason(t.Context(), Source, u, err); err != nil {
+			} else if reason, err := connectReason(t.Context(), report.Source, u, err); err != nil {
 				t.Fatal(err)
 			} else {
 				code = reason.Code
@@ -207,21 +208,21 @@ func TestHostsOfPgDump(t *testing.T) {
 		Source: named("source.test", source), SourceHosts: policy.Of(false),
 		Target: named("target.test", target), TargetHosts: policy.Of(false),
 	}
-	report, err := Clone(t.Context(), spec, Options{})
-	if err != nil || report.Status != StatusCompleted {
-		t.Fatalf("%s, %v", report.Status, err)
+	result, err := Clone(t.Context(), spec, Options{})
+	if err != nil || result.Status != report.StatusCompleted {
+		t.Fatalf("%s, %v", result.Status, err)
 	}
 	// Should the name mean something else by then, a clone under way does not go there.
 	dbtest.Exec(t, target, `DROP TABLE t`)
-	report, err = Clone(t.Context(), spec, Options{notify: func(p Phase) {
-		if p == PhaseSnapshot {
+	result, err = Clone(t.Context(), spec, Options{notify: func(p report.Phase) {
+		if p == report.PhaseSnapshot {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.answers["source.test"] = [][]string{{"127.0.0.2"}}
 		}
 	}})
-	if err != nil || report.Status != StatusCompleted {
-		t.Errorf("%s, %v", report.Status, err)
+	if err != nil || result.Status != report.StatusCompleted {
+		t.Errorf("%s, %v", result.Status, err)
 	}
 	info, err := parseConninfo(string(spec.Source))
 	if err != nil {

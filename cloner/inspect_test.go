@@ -12,13 +12,14 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
 // mustInspect inspects and wants the same reasons that a clone would give, one way and the other.
-func mustInspect(t *testing.T, u string) Inspection {
+func mustInspect(t *testing.T, u string) report.Inspection {
 	t.Helper()
-	var i Inspection
+	var i report.Inspection
 	var err error
 	before := dbtest.Query(t, u, everything)
 	noGoroutines(t, func() { i, err = Inspect(t.Context(), URL(u), nil) })
@@ -31,11 +32,11 @@ func mustInspect(t *testing.T, u string) Inspection {
 	empty := dbtest.Database(t)
 	for _, way := range []struct {
 		spec Spec
-		side Side
-		got  []Reason
+		side report.Side
+		got  []report.Reason
 	}{
-		{Spec{Source: URL(u), Target: URL(empty)}, Source, i.AsSource},
-		{Spec{Source: URL(empty), Target: URL(u)}, Target, i.AsTarget},
+		{Spec{Source: URL(u), Target: URL(empty)}, report.Source, i.AsSource},
+		{Spec{Source: URL(empty), Target: URL(u)}, report.Target, i.AsTarget},
 	} {
 		if way.got == nil {
 			t.Errorf("as %s: null where a list belongs", way.side)
@@ -43,17 +44,17 @@ func mustInspect(t *testing.T, u string) Inspection {
 		if len(way.got) == 0 {
 			continue
 		}
-		report, err := Clone(t.Context(), way.spec, Options{})
-		if report.Status != StatusRefused || !reflect.DeepEqual(report.Reasons, way.got) {
-			t.Errorf("as %s: got %+v, a clone says %+v, %v", way.side, way.got, report.Reasons, err)
+		result, err := Clone(t.Context(), way.spec, Options{})
+		if result.Status != report.StatusRefused || !reflect.DeepEqual(result.Reasons, way.got) {
+			t.Errorf("as %s: got %+v, a clone says %+v, %v", way.side, way.got, result.Reasons, err)
 		}
 	}
 	return i
 }
 
 // codes are those of reasons, in order.
-func codes(reasons []Reason) []ReasonCode {
-	list := []ReasonCode{}
+func codes(reasons []report.Reason) []report.ReasonCode {
+	list := []report.ReasonCode{}
 	for _, r := range reasons {
 		list = append(list, r.Code)
 	}
@@ -62,7 +63,7 @@ func codes(reasons []Reason) []ReasonCode {
 
 func TestInspect(t *testing.T) {
 	t.Parallel()
-	none := []ReasonCode{}
+	none := []report.ReasonCode{}
 	t.Run("full", func(t *testing.T) {
 		t.Parallel()
 		u := dbtest.Database(t)
@@ -71,7 +72,7 @@ func TestInspect(t *testing.T) {
 			CREATE TABLE app.part PARTITION OF app.parts FOR VALUES IN (1); CREATE VIEW app.v AS SELECT 1 AS n;
 			CREATE MATERIALIZED VIEW public.m WITH (autovacuum_enabled = off) AS SELECT generate_series(1, 1000) n`)
 		i := mustInspect(t, u)
-		if !slices.Equal(codes(i.AsSource), none) || !slices.Equal(codes(i.AsTarget), []ReasonCode{ReasonNotEmpty}) {
+		if !slices.Equal(codes(i.AsSource), none) || !slices.Equal(codes(i.AsTarget), []report.ReasonCode{report.ReasonNotEmpty}) {
 			t.Errorf("as source %+v, as target %+v", i.AsSource, i.AsTarget)
 		}
 		sizes := dbtest.Query(t, u, "SELECT pg_total_relation_size('app.t') + pg_total_relation_size('app.part'), pg_total_relation_size('m'), current_user, current_setting('server_version')")[0]
@@ -82,7 +83,7 @@ func TestInspect(t *testing.T) {
 		if _, err := fmt.Sscan(sizes[1], &public); err != nil {
 			t.Fatal(err)
 		}
-		want := []SchemaInfo{{"app", 2, app}, {"nothing", 0, 0}, {"public", 0, public}}
+		want := []report.SchemaInfo{{Name: "app", Tables: 2, Bytes: app}, {Name: "nothing", Tables: 0, Bytes: 0}, {Name: "public", Tables: 0, Bytes: public}}
 		if !slices.Equal(i.Schemas, want) {
 			t.Errorf("schemas %+v, want %+v", i.Schemas, want)
 		}
@@ -90,7 +91,7 @@ func TestInspect(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := i.Endpoint, (Endpoint{info.address(), info["dbname"], sizes[2], sizes[3]}); got != want {
+		if got, want := i.Endpoint, (report.Endpoint{Address: info.address(), Database: info["dbname"], User: sizes[2], Version: sizes[3]}); got != want {
 			t.Errorf("endpoint %+v, want %+v", got, want)
 		}
 		if i.Size < app+public || i.Provider != "" {
@@ -101,7 +102,7 @@ func TestInspect(t *testing.T) {
 		t.Parallel()
 		u := dbtest.Database(t)
 		dbtest.Exec(t, u, "CREATE SCHEMA _calco; CREATE TABLE t ()")
-		if i := mustInspect(t, u); !slices.Equal(codes(i.AsSource), none) || !slices.Equal(codes(i.AsTarget), []ReasonCode{ReasonForeignMarks}) {
+		if i := mustInspect(t, u); !slices.Equal(codes(i.AsSource), none) || !slices.Equal(codes(i.AsTarget), []report.ReasonCode{report.ReasonForeignMarks}) {
 			t.Errorf("as source %+v, as target %+v", i.AsSource, i.AsTarget)
 		}
 	})
@@ -122,11 +123,11 @@ func TestInspect(t *testing.T) {
 		name, reader := role(t, u, "LOGIN")
 		dbtest.Exec(t, u, "CREATE TABLE open (n int); GRANT SELECT ON open TO "+name)
 		i := mustInspect(t, reader)
-		if !slices.Equal(codes(i.AsSource), none) || !slices.Equal(codes(i.AsTarget), []ReasonCode{ReasonPermission, ReasonNotEmpty}) {
+		if !slices.Equal(codes(i.AsSource), none) || !slices.Equal(codes(i.AsTarget), []report.ReasonCode{report.ReasonPermission, report.ReasonNotEmpty}) {
 			t.Errorf("as source %+v, as target %+v", i.AsSource, i.AsTarget)
 		}
 		dbtest.Exec(t, u, "CREATE TABLE closed (n int)")
-		if i = mustInspect(t, reader); !slices.Equal(codes(i.AsSource), []ReasonCode{ReasonUnreadable}) {
+		if i = mustInspect(t, reader); !slices.Equal(codes(i.AsSource), []report.ReasonCode{report.ReasonUnreadable}) {
 			t.Errorf("as source %+v", i.AsSource)
 		}
 	})
@@ -137,16 +138,16 @@ func TestInspect(t *testing.T) {
 		spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
 		st := stages[slices.IndexFunc(stages, func(st stage) bool { return st.name == "a slow index" })]
 		_, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
-			if i := mustInspect(t, source); !slices.Equal(codes(i.AsSource), none) || !slices.Equal(codes(i.AsTarget), []ReasonCode{ReasonBusy}) {
+			if i := mustInspect(t, source); !slices.Equal(codes(i.AsSource), none) || !slices.Equal(codes(i.AsTarget), []report.ReasonCode{report.ReasonBusy}) {
 				t.Errorf("the source: as source %+v, as target %+v", i.AsSource, i.AsTarget)
 			}
-			busy := []ReasonCode{ReasonBusy}
+			busy := []report.ReasonCode{report.ReasonBusy}
 			if i := mustInspect(t, target); !slices.Equal(codes(i.AsSource), busy) || !slices.Equal(codes(i.AsTarget), busy) {
 				t.Errorf("the target: as source %+v, as target %+v", i.AsSource, i.AsTarget)
 			}
-			cancel(ErrCancelled)
+			cancel(report.ErrCancelled)
 		})
-		if !errors.Is(err, ErrCancelled) {
+		if !errors.Is(err, report.ErrCancelled) {
 			t.Error(err)
 		}
 	})
@@ -154,7 +155,7 @@ func TestInspect(t *testing.T) {
 		t.Parallel()
 		standby := baseBackup(t, dbtest.Cluster(t, nil))
 		i := mustInspect(t, standby.URL(""))
-		if !slices.Equal(codes(i.AsTarget), []ReasonCode{ReasonReadOnly}) || len(i.AsSource) > 0 && i.AsSource[0].Code != ReasonStandby {
+		if !slices.Equal(codes(i.AsTarget), []report.ReasonCode{report.ReasonReadOnly}) || len(i.AsSource) > 0 && i.AsSource[0].Code != report.ReasonStandby {
 			t.Errorf("as source %+v, as target %+v", i.AsSource, i.AsTarget)
 		}
 	})
@@ -178,17 +179,17 @@ func TestInspectUnreachable(t *testing.T) {
 	at := func(base, host string) string { return changed(t, base, func(u *url.URL) { u.Host = host }) }
 	type unreachable struct {
 		name, url string
-		code      ReasonCode
+		code      report.ReasonCode
 		text      string
 	}
 	tests := []unreachable{
-		{"no URL", "", ReasonURL, "The URL of the database cannot be used: it names no host."},
-		{"unknown host", at(good, "calco.invalid"), ReasonHost, "The host of the database, calco.invalid, is not known."},
+		{"no URL", "", report.ReasonURL, "The URL of the database cannot be used: it names no host."},
+		{"unknown host", at(good, "calco.invalid"), report.ReasonHost, "The host of the database, calco.invalid, is not known."},
 		// Each of its attempts, with TLS and without, had 15 seconds.
-		{"silence", at(good, silent.Addr().String()), ReasonHost, "The database at " + silent.Addr().String() + " did not answer in time."},
-		{"wrong password", as(t, good, info["user"], "sesame"), ReasonCredentials, fmt.Sprintf("The database refused the password of %s.", URL(good))},
+		{"silence", at(good, silent.Addr().String()), report.ReasonHost, "The database at " + silent.Addr().String() + " did not answer in time."},
+		{"wrong password", as(t, good, info["user"], "sesame"), report.ReasonCredentials, fmt.Sprintf("The database refused the password of %s.", URL(good))},
 		{
-			"no database", changed(t, good, func(u *url.URL) { u.Path = "/nothing" }), ReasonNoDatabase,
+			"no database", changed(t, good, func(u *url.URL) { u.Path = "/nothing" }), report.ReasonNoDatabase,
 			"The server at " + info.address() + " has no database nothing.",
 		},
 	}
@@ -202,15 +203,15 @@ func TestInspectUnreachable(t *testing.T) {
 		t.Parallel()
 		port, _ := bouncer(t, s, "pooled", "transaction")
 		u := at(pooled, "127.0.0.1:"+port)
-		isUnreachable(t, u, ReasonPooler, "The database at "+URL(u).String()+" is reached through a pooler in transaction mode, which cannot hold a snapshot or a lock.")
+		isUnreachable(t, u, report.ReasonPooler, "The database at "+URL(u).String()+" is reached through a pooler in transaction mode, which cannot hold a snapshot or a lock.")
 	})
 }
 
-func isUnreachable(t *testing.T, u string, code ReasonCode, text string) {
+func isUnreachable(t *testing.T, u string, code report.ReasonCode, text string) {
 	t.Helper()
 	var err error
 	noGoroutines(t, func() { _, err = Inspect(t.Context(), URL(u), nil) })
-	var refused *RefusedError
+	var refused *report.RefusedError
 	if !errors.As(err, &refused) || len(refused.Reasons) != 1 {
 		t.Fatalf("error %v, want a refusal", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"calco/cloner/archive"
+	"calco/cloner/report"
 )
 
 // inventory is what a target holds, by pg_dump.
@@ -14,7 +15,7 @@ type inventory struct {
 }
 
 func (r *run) takeInventory(ctx context.Context) (inventory, error) {
-	a, err := r.dump(ctx, Target, "")
+	a, err := r.dump(ctx, report.Target, "")
 	if err != nil {
 		return inventory{}, err
 	}

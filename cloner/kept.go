@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"calco/cloner/archive"
+	"calco/cloner/report"
 )
 
 //go:embed sql/kept.sql
@@ -131,7 +132,7 @@ func (r *run) keepTitles() map[string]bool {
 
 // excuseKept says of differences that come of what was kept that they are harmless, unless the target is more open by
 // them than the source.
-func (r *run) excuseKept(ctx context.Context, found []Difference) error {
+func (r *run) excuseKept(ctx context.Context, found []report.Difference) error {
 	titles := r.keepTitles()
 	if len(titles) == 0 || len(found) == 0 {
 		return nil

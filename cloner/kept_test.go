@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -49,8 +50,8 @@ func TestDefaultPrivilegesOpenNothing(t *testing.T) {
 			UNION ALL SELECT nspname FROM pg_namespace WHERE nspname = 'app' AND has_schema_privilege('%[1]s', oid, 'USAGE, CREATE')`, anon))
 	}
 	looked := false
-	r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{notify: func(p Phase) {
-		if p != PhaseCopy {
+	r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{notify: func(p report.Phase) {
+		if p != report.PhaseCopy {
 			return
 		}
 		looked = true
@@ -60,7 +61,7 @@ func TestDefaultPrivilegesOpenNothing(t *testing.T) {
 		if got := open(); len(got) > 0 {
 			t.Errorf("while it fills, others may use %v", got)
 		}
-	}}, StatusDifferences)
+	}}, report.StatusDifferences)
 	if !looked {
 		t.Error("the copy did not begin")
 	}
@@ -95,7 +96,7 @@ func TestDefaultPrivilegesOpenNoExtension(t *testing.T) {
 		ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC; ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO %[1]s`, anon))
 	const defaults = "SELECT defaclnamespace, defaclobjtype, a.* FROM pg_default_acl, aclexplode(defaclacl) a ORDER BY 1, 2, 3, 4, 5, 6"
 	before := fmt.Sprint(dbtest.Query(t, target, defaults))
-	r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, StatusDifferences)
+	r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, report.StatusDifferences)
 	for _, d := range r.Differences {
 		if !strings.HasPrefix(d.Object, "DEFAULT ACL ") {
 			t.Errorf("%+v", d)
@@ -125,11 +126,11 @@ func TestNoRevokeIsLost(t *testing.T) {
 		return fmt.Sprint(dbtest.Query(t, target, "SELECT proname FROM pg_proc WHERE pronamespace = to_regnamespace('app') AND has_function_privilege('pg_monitor', oid, 'EXECUTE')"))
 	}
 	during := "not looked"
-	r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{notify: func(p Phase) {
-		if p == PhaseCopy {
+	r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{notify: func(p report.Phase) {
+		if p == report.PhaseCopy {
 			during = callable()
 		}
-	}}, StatusDifferences)
+	}}, report.StatusDifferences)
 	if during != "[]" {
 		t.Errorf("while the clone goes on everybody may call %s", during)
 	}
@@ -170,7 +171,7 @@ func TestWhatIsSetStays(t *testing.T) {
 		UNION ALL SELECT nspacl::text, obj_description(oid, 'pg_namespace'), nspowner::regrole::text FROM pg_namespace WHERE nspname IN ('public', 'empty')
 		UNION ALL SELECT current_setting('work_mem'), '', ''`
 	before := fmt.Sprint(dbtest.Query(t, target, set))
-	r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, StatusCompleted)
+	r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, report.StatusCompleted)
 	if after := fmt.Sprint(dbtest.Query(t, target, set)); after != before {
 		t.Errorf("the target had\n%s\nand has\n%s", before, after)
 	}
@@ -190,9 +191,9 @@ func TestWhatIsSetStays(t *testing.T) {
 	// What is more open than the source makes a difference.
 	open := newDatabase(t, server, "open", "")
 	dbtest.Exec(t, open, `GRANT CREATE ON DATABASE open TO team; GRANT CREATE ON SCHEMA public TO PUBLIC; CREATE SCHEMA other; GRANT USAGE ON SCHEMA other TO PUBLIC`)
-	r = mustEnd(t, Spec{Source: URL(source), Target: URL(open)}, Options{}, StatusDifferences)
+	r = mustEnd(t, Spec{Source: URL(source), Target: URL(open)}, Options{}, report.StatusDifferences)
 	for _, object := range []string{"DATABASE GRANT CREATE TO team", "ACL SCHEMA public", "ACL SCHEMA other"} {
-		if !slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Object == object && d.Harmless == "" }) {
+		if !slices.ContainsFunc(r.Differences, func(d report.Difference) bool { return d.Object == object && d.Harmless == "" }) {
 			t.Errorf("%s makes no difference: %+v", object, r.Differences)
 		}
 	}
@@ -203,7 +204,7 @@ func TestCleanShowsWhatItChanges(t *testing.T) {
 	t.Parallel()
 	server := dbtest.Cluster(t, nil)
 	source, target := newDatabase(t, server, "s", ""), newDatabase(t, server, "t", "")
-	preview := func() CleanPreview {
+	preview := func() report.CleanPreview {
 		p, err := PreviewClean(t.Context(), Spec{Target: URL(target), Clean: true})
 		if err != nil {
 			t.Fatal(err)
@@ -232,8 +233,8 @@ func TestCleanShowsWhatItChanges(t *testing.T) {
 		{"ALTER ROLE app IN DATABASE t RESET work_mem; ALTER SCHEMA public OWNER TO postgres", "owner of schema public"},
 	} {
 		dbtest.Exec(t, target, later.sql)
-		r := mustEnd(t, spec, Options{}, StatusRefused)
-		if r.Reasons[0].Code != ReasonNotShown || fmt.Sprint(r.Reasons[0].Objects) != "["+later.shown+"]" {
+		r := mustEnd(t, spec, Options{}, report.StatusRefused)
+		if r.Reasons[0].Code != report.ReasonNotShown || fmt.Sprint(r.Reasons[0].Objects) != "["+later.shown+"]" {
 			t.Errorf("%s: %+v", later.sql, r.Reasons)
 		}
 	}
@@ -253,19 +254,19 @@ func TestWhatIsSetMeanwhileStays(t *testing.T) {
 		if clean {
 			dbtest.Exec(t, target, "CREATE TABLE old (n int); ALTER DATABASE clean SET work_mem = '16MB'; GRANT TEMPORARY ON DATABASE clean TO other; COMMENT ON DATABASE clean IS 'old'")
 		}
-		r := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Clean: clean}, Options{notify: func(p Phase) {
-			if p == PhaseCopy {
+		r := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Clean: clean}, Options{notify: func(p report.Phase) {
+			if p == report.PhaseCopy {
 				dbtest.Exec(t, target, fmt.Sprintf(`REVOKE ALL ON DATABASE %[1]s FROM PUBLIC; GRANT CONNECT ON DATABASE %[1]s TO pg_monitor;
 					ALTER DATABASE %[1]s SET work_mem = '32MB'; COMMENT ON DATABASE %[1]s IS 'closed'`, name))
 			}
-		}}, StatusDifferences) // the grant opens it
+		}}, report.StatusDifferences) // the grant opens it
 		got := dbtest.Query(t, target, `SELECT array_to_string(datacl, ' '), shobj_description(d.oid, 'pg_database'), array_to_string(setconfig, ' ')
 			FROM pg_database d JOIN pg_db_role_setting s ON setdatabase = d.oid WHERE datname = current_database()`)
 		if fmt.Sprint(got) != "[[postgres=CTc/postgres pg_monitor=c/postgres closed work_mem=32MB jit=off]]" {
 			t.Errorf("%s: %v", name, got)
 		}
 		for _, object := range []string{"DATABASE SETTING work_mem", "DATABASE COMMENT", "DATABASE GRANT CONNECT TO pg_monitor"} {
-			if !slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Object == object }) {
+			if !slices.ContainsFunc(r.Differences, func(d report.Difference) bool { return d.Object == object }) {
 				t.Errorf("%s: %s is not listed: %+v", name, object, r.Differences)
 			}
 		}
@@ -325,7 +326,7 @@ func TestSubscriptionWithoutSlot(t *testing.T) {
 	}
 	dbtest.Exec(t, target, fmt.Sprintf(`CREATE SUBSCRIPTION late CONNECTION %s PUBLICATION p WITH (connect = false, slot_name = 'live')`, quoteLiteral(publisher)))
 	spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Confirmed: &p.Confirmation}
-	if r := mustEnd(t, spec, Options{}, StatusRefused); r.Reasons[0].Code != ReasonNotShown || fmt.Sprint(r.Reasons[0].Objects) != "[subscription late]" {
+	if r := mustEnd(t, spec, Options{}, report.StatusRefused); r.Reasons[0].Code != report.ReasonNotShown || fmt.Sprint(r.Reasons[0].Objects) != "[subscription late]" {
 		t.Errorf("%+v", r.Reasons)
 	}
 	mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
@@ -334,7 +335,7 @@ func TestSubscriptionWithoutSlot(t *testing.T) {
 	}
 	// Of one that the source's role may not read it is said that it is not there.
 	dbtest.Exec(t, source, "CREATE ROLE reader LOGIN PASSWORD 'x' IN ROLE pg_read_all_data")
-	r = mustEnd(t, Spec{Source: URL(as(t, source, "reader", "x")), Target: URL(newDatabase(t, server, "t2", ""))}, Options{}, StatusDifferences)
+	r = mustEnd(t, Spec{Source: URL(as(t, source, "reader", "x")), Target: URL(newDatabase(t, server, "t2", ""))}, Options{}, report.StatusDifferences)
 	if d := r.Differences; len(d) != 1 || d[0].Object != "SUBSCRIPTION su b" || d[0].Harmless != "" {
 		t.Errorf("differences %+v", d)
 	}
@@ -365,12 +366,12 @@ func TestForeignTablesAreNotUsed(t *testing.T) {
 		CREATE VIEW between AS SELECT n FROM direct; CREATE MATERIALIZED VIEW far AS SELECT count(*) FROM between; CREATE MATERIALIZED VIEW near AS SELECT 1 AS n`,
 		quoteLiteral(info["host"]), quoteLiteral(info["port"]), quoteLiteral(info["password"])))
 	before := dbtest.Query(t, production, "SELECT count(*), (SELECT sum(seq_scan) FROM pg_stat_user_tables) IS NULL FROM shard")
-	report, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(target)}, Options{})
-	if err != nil || report.Status != StatusDifferences {
-		t.Fatalf("%s, %v", report.Status, err)
+	result, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(target)}, Options{})
+	if err != nil || result.Status != report.StatusDifferences {
+		t.Fatalf("%s, %v", result.Status, err)
 	}
 	// The enum has other OIDs there, so that some rows of the leaf are another partition's.
-	if e := inLedger(t, report, "ROWS OF public.leaf"); e.SQLState != "23514" || !strings.Contains(e.Hint, "is a foreign table") {
+	if e := inLedger(t, result, "ROWS OF public.leaf"); e.SQLState != "23514" || !strings.Contains(e.Hint, "is a foreign table") {
 		t.Errorf("%+v", e)
 	}
 	if after := dbtest.Query(t, production, "SELECT count(*), (SELECT sum(seq_scan) FROM pg_stat_user_tables) IS NULL FROM shard"); fmt.Sprint(after) != fmt.Sprint(before) {
@@ -383,8 +384,8 @@ func TestForeignTablesAreNotUsed(t *testing.T) {
 		t.Errorf("materialized views %s", got)
 	}
 	for object, kind := range map[string]string{"MATERIALIZED VIEW public.far": "materialized view", "USER MAPPING USER MAPPING postgres SERVER prod": "definition"} {
-		if !slices.ContainsFunc(report.Differences, func(d Difference) bool { return d.Object == object && d.Kind == kind && d.Harmless != "" }) {
-			t.Errorf("%s is not listed as harmless: %+v", object, report.Differences)
+		if !slices.ContainsFunc(result.Differences, func(d report.Difference) bool { return d.Object == object && d.Kind == kind && d.Harmless != "" }) {
+			t.Errorf("%s is not listed as harmless: %+v", object, result.Differences)
 		}
 	}
 }
@@ -398,16 +399,16 @@ func TestRedoRowsOfExtension(t *testing.T) {
 	dbtest.Exec(t, source, stageSQL+extension+"INSERT INTO job VALUES (1, 'bill')")
 	dbtest.Exec(t, target, extension)
 	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
-	report, err := stages[4].play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
+	result, err := stages[4].play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
 		dbtest.Await(t, target, "SELECT EXISTS (SELECT FROM _calco.mark WHERE relation LIKE '%job%')")
-		cancel(ErrCancelled)
+		cancel(report.ErrCancelled)
 	})
-	isCancelled(t, spec, report, err)
+	isCancelled(t, spec, result, err)
 	dbtest.Exec(t, target, "INSERT INTO job VALUES (7, 'back up')")
 	dbtest.Exec(t, source, "UPDATE job SET command = 'bill again'")
-	report = mustEnd(t, resumed(spec), Options{}, StatusDifferences) // a row more
+	result = mustEnd(t, resumed(spec), Options{}, report.StatusDifferences) // a row more
 	if got := fmt.Sprint(dbtest.Query(t, target, "SELECT * FROM job ORDER BY id")); got != "[[1 bill again] [7 back up]]" {
-		t.Errorf("%v, %+v", got, report.Differences)
+		t.Errorf("%v, %+v", got, result.Differences)
 	}
 }
 
@@ -427,7 +428,7 @@ func TestGrantsOnOthersStay(t *testing.T) {
 		dbtest.Exec(t, target, `CREATE EXTENSION hstore; REVOKE ALL ON FUNCTION avals(hstore) FROM PUBLIC;
 			GRANT EXECUTE ON FUNCTION akeys(hstore) TO staff; GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_file(text) TO staff`)
 		before := dbtest.Query(t, target, acls)
-		r := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Clean: clean}, Options{}, StatusDifferences)
+		r := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Clean: clean}, Options{}, report.StatusDifferences)
 		after := dbtest.Query(t, target, acls)
 		for i, f := range before {
 			taken := f[0] == "skeys" // on which nobody had set anything
@@ -436,7 +437,7 @@ func TestGrantsOnOthersStay(t *testing.T) {
 			}
 		}
 		for _, function := range []string{"akeys", "avals", "pg_read_file"} {
-			if !slices.ContainsFunc(r.Differences, func(d Difference) bool { return strings.Contains(d.Object, function) }) {
+			if !slices.ContainsFunc(r.Differences, func(d report.Difference) bool { return strings.Contains(d.Object, function) }) {
 				t.Errorf("%s: nothing is said of %s: %+v", name, function, r.Differences)
 			}
 		}

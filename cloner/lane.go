@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"calco/cloner/report"
 )
 
 // lane is a source and a target connection that carry one part at a time. Rows are
@@ -36,7 +38,7 @@ const (
 
 // failure is the error of one side of a part.
 type failure struct {
-	side Side
+	side report.Side
 	err  error
 }
 
@@ -131,7 +133,7 @@ func (l *lane) judge(ctx context.Context, out, in outcome, sourceFailed bool, wr
 		}
 		return 0, l.source.failure(out.err)
 	case out.rows != in.rows:
-		return 0, &failure{Target, fmt.Errorf("the source sent %d rows and the target took %d", out.rows, in.rows)}
+		return 0, &failure{report.Target, fmt.Errorf("the source sent %d rows and the target took %d", out.rows, in.rows)}
 	}
 	return out.rows, nil
 }

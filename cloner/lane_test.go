@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -26,7 +27,7 @@ func newTestLane(t *testing.T, source, target string) *testLane {
 	t.Helper()
 	dbtest.Exec(t, target, createMarks+"; "+jobRow("lane", 7))
 	dial := func(ctx context.Context) (*session, error) {
-		return open(ctx, Source, URL(source), nil, "calco/lane/7")
+		return open(ctx, report.Source, URL(source), nil, "calco/lane/7")
 	}
 	snap, err := takeSnapshot(t.Context(), dial)
 	if err != nil {
@@ -47,10 +48,10 @@ func (l *testLane) reconnect(t *testing.T) {
 	t.Helper()
 	closeAll(l.lane.source, l.lane.target)
 	var err error
-	if l.lane.source, err = open(t.Context(), Source, URL(l.source), nil, "calco/lane/7"); err != nil {
+	if l.lane.source, err = open(t.Context(), report.Source, URL(l.source), nil, "calco/lane/7"); err != nil {
 		t.Fatal(err)
 	}
-	if l.lane.target, err = open(t.Context(), Target, URL(l.target), nil, "calco/lane/7"); err != nil {
+	if l.lane.target, err = open(t.Context(), report.Target, URL(l.target), nil, "calco/lane/7"); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -152,26 +153,26 @@ func TestLaneFailures(t *testing.T) {
 	tests := []struct {
 		name, before string // before is run on the target
 		out, in      string
-		side         Side
+		side         report.Side
 		code         string
 	}{
-		{"the first row on the target", refuseRow(1), plainOut, plainIn, Target, "23514"},
-		{"a row in the middle on the target", refuseRow(rows / 2), plainOut, plainIn, Target, "23514"},
-		{"the last row on the target", refuseRow(rows), plainOut, plainIn, Target, "23514"},
-		{"the commit on the target", "ALTER TABLE t ADD UNIQUE (s) DEFERRABLE INITIALLY DEFERRED", plainOut, plainIn, Target, "23505"},
-		{"no table on the target", "", plainOut, "COPY nothing FROM STDIN", Target, "42P01"},
-		{"the mark is there already", "INSERT INTO _calco.mark VALUES ('a part', 0, 1, 0, 0, 0, false, 1, 1, 1, 1)", plainOut, plainIn, Target, "23505"},
+		{"the first row on the target", refuseRow(1), plainOut, plainIn, report.Target, "23514"},
+		{"a row in the middle on the target", refuseRow(rows / 2), plainOut, plainIn, report.Target, "23514"},
+		{"the last row on the target", refuseRow(rows), plainOut, plainIn, report.Target, "23514"},
+		{"the commit on the target", "ALTER TABLE t ADD UNIQUE (s) DEFERRABLE INITIALLY DEFERRED", plainOut, plainIn, report.Target, "23505"},
+		{"no table on the target", "", plainOut, "COPY nothing FROM STDIN", report.Target, "42P01"},
+		{"the mark is there already", "INSERT INTO _calco.mark VALUES ('a part', 0, 1, 0, 0, 0, false, 1, 1, 1, 1)", plainOut, plainIn, report.Target, "23505"},
 		// The query with the COPY could not even be parsed, so it left no failed transaction
 		// behind, and a mark without rows was committed.
-		{"nonsense on the target", "", plainOut, "COPY public.t FROM STDIN WITH NONSENSE (", Target, "42601"},
-		{"too many columns", "", "COPY (SELECT *, 1 FROM public.t) TO STDOUT", plainIn, Target, "22P04"},
-		{"the first row on the source", "", "COPY (SELECT 1 / (n - 1), s FROM public.t) TO STDOUT", plainIn, Source, "22012"},
-		{"a row in the middle on the source", "", fmt.Sprintf("COPY (SELECT 1 / (n - %d), s FROM public.t) TO STDOUT", rows/2), plainIn, Source, "22012"},
-		{"the last row on the source", "", fmt.Sprintf("COPY (SELECT (CASE n WHEN %d THEN 'x' ELSE '1' END)::int, s FROM public.t) TO STDOUT", rows), plainIn, Source, "22P02"},
-		{"after the last row on the source", "", "COPY public.t TO STDOUT; SELECT nothing()", plainIn, Source, "42883"},
-		{"no table on the source", "", "COPY nothing TO STDOUT", plainIn, Source, "42P01"},
-		{"nonsense on the source", "", "COPY public.t TO STDOUT WITH NONSENSE (", plainIn, Source, "42601"},
-		{"both sides", refuseRow(1), "COPY nothing TO STDOUT", plainIn, Source, "42P01"},
+		{"nonsense on the target", "", plainOut, "COPY public.t FROM STDIN WITH NONSENSE (", report.Target, "42601"},
+		{"too many columns", "", "COPY (SELECT *, 1 FROM public.t) TO STDOUT", plainIn, report.Target, "22P04"},
+		{"the first row on the source", "", "COPY (SELECT 1 / (n - 1), s FROM public.t) TO STDOUT", plainIn, report.Source, "22012"},
+		{"a row in the middle on the source", "", fmt.Sprintf("COPY (SELECT 1 / (n - %d), s FROM public.t) TO STDOUT", rows/2), plainIn, report.Source, "22012"},
+		{"the last row on the source", "", fmt.Sprintf("COPY (SELECT (CASE n WHEN %d THEN 'x' ELSE '1' END)::int, s FROM public.t) TO STDOUT", rows), plainIn, report.Source, "22P02"},
+		{"after the last row on the source", "", "COPY public.t TO STDOUT; SELECT nothing()", plainIn, report.Source, "42883"},
+		{"no table on the source", "", "COPY nothing TO STDOUT", plainIn, report.Source, "42P01"},
+		{"nonsense on the source", "", "COPY public.t TO STDOUT WITH NONSENSE (", plainIn, report.Source, "42601"},
+		{"both sides", refuseRow(1), "COPY nothing TO STDOUT", plainIn, report.Source, "42P01"},
 	}
 	l := newTestLane(t, source, target)
 	for _, tt := range tests {
@@ -189,13 +190,13 @@ func TestLaneFailures(t *testing.T) {
 			if err := l.lane.target.exec(t.Context(), "BEGIN; ROLLBACK"); err != nil {
 				t.Errorf("the target's session is of no use: %v", err)
 			}
-			if tt.side == Source {
+			if tt.side == report.Source {
 				if err := l.lane.source.exec(t.Context(), "BEGIN; ROLLBACK"); err != nil {
 					t.Errorf("the source's session is of no use: %v", err)
 				}
 			} else {
 				l.lane.source.close() // as carry's comment wants it
-				if l.lane.source, err = open(t.Context(), Source, URL(source), nil, "calco/lane/7"); err != nil {
+				if l.lane.source, err = open(t.Context(), report.Source, URL(source), nil, "calco/lane/7"); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -260,37 +261,37 @@ func TestLaneInterrupted(t *testing.T) {
 	t.Parallel()
 	const waitOut = "COPY (SELECT n, CASE n WHEN 5000 THEN pg_advisory_xact_lock_shared(1)::text ELSE 'x' END FROM public.t) TO STDOUT"
 	const plainOut = "COPY public.t TO STDOUT"
-	stop := func(function string, side Side) func(*testing.T, *testLane, context.CancelCauseFunc) {
+	stop := func(function string, side report.Side) func(*testing.T, *testLane, context.CancelCauseFunc) {
 		return func(t *testing.T, l *testLane, _ context.CancelCauseFunc) {
 			s, u := l.lane.source, l.source
-			if side == Target {
+			if side == report.Target {
 				s, u = l.lane.target, l.target
 			}
 			dbtest.Exec(t, u, fmt.Sprintf("SELECT %s(%d)", function, s.conn.PgConn().PID()))
 		}
 	}
-	cancel := func(_ *testing.T, _ *testLane, cancel context.CancelCauseFunc) { cancel(ErrCancelled) }
+	cancel := func(_ *testing.T, _ *testLane, cancel context.CancelCauseFunc) { cancel(report.ErrCancelled) }
 	tests := []struct {
 		name    string
-		waiting Side // which side is in the middle of something
+		waiting report.Side // which side is in the middle of something
 		act     func(*testing.T, *testLane, context.CancelCauseFunc)
-		side    Side // that is to blame, or "" for ErrCancelled
+		side    report.Side // that is to blame, or "" for ErrCancelled
 		code    string
 		size    int // of a row: more than all buffers hold, or less
 	}{
-		{"cancel while the source is at it", Source, cancel, "", "", 500},
-		{"cancel while the target is at it", Target, cancel, "", "", 500},
+		{"cancel while the source is at it", report.Source, cancel, "", "", 500},
+		{"cancel while the target is at it", report.Target, cancel, "", "", 500},
 		// The cancel requests were given up before they were sent, so the target went on alone,
 		// and committed.
-		{"cancel when the target has it all", Target, cancel, "", "", 10},
+		{"cancel when the target has it all", report.Target, cancel, "", "", 10},
 		// The CopyFail that follows made the target say 57014 too, and it was blamed.
-		{"somebody cancels the statement on the source", Source, stop("pg_cancel_backend", Source), Source, "57014", 500},
-		{"somebody cancels the statement on the target", Target, stop("pg_cancel_backend", Target), Target, "57014", 500},
-		{"somebody ends the backend of the source", Source, stop("pg_terminate_backend", Source), Source, "57P01", 500},
-		{"somebody ends the backend of the target", Target, stop("pg_terminate_backend", Target), Target, "57P01", 500},
+		{"somebody cancels the statement on the source", report.Source, stop("pg_cancel_backend", report.Source), report.Source, "57014", 500},
+		{"somebody cancels the statement on the target", report.Target, stop("pg_cancel_backend", report.Target), report.Target, "57014", 500},
+		{"somebody ends the backend of the source", report.Source, stop("pg_terminate_backend", report.Source), report.Source, "57P01", 500},
+		{"somebody ends the backend of the target", report.Target, stop("pg_terminate_backend", report.Target), report.Target, "57P01", 500},
 		// Nobody told the source, so the lane stayed until that had something to say.
-		{"the target ends while the source is at it", Source, stop("pg_terminate_backend", Target), Target, "57P01", 500},
-		{"the source ends while the target is at it", Target, stop("pg_terminate_backend", Source), Source, "57P01", 2000},
+		{"the target ends while the source is at it", report.Source, stop("pg_terminate_backend", report.Target), report.Target, "57P01", 500},
+		{"the source ends while the target is at it", report.Target, stop("pg_terminate_backend", report.Source), report.Source, "57P01", 2000},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -302,7 +303,7 @@ func TestLaneInterrupted(t *testing.T) {
 				CREATE TABLE t (n int, s text, CHECK (wait(n)))`)
 			l := newTestLane(t, source, target)
 			out, waiting := waitOut, l.source
-			if tt.waiting == Target {
+			if tt.waiting == report.Target {
 				out, waiting = plainOut, l.target
 			}
 			release := hold(t, waiting, "SELECT pg_advisory_lock(1)")
@@ -323,8 +324,8 @@ func TestLaneInterrupted(t *testing.T) {
 			var f *failure
 			switch {
 			case tt.side == "":
-				if !errors.Is(err, ErrCancelled) {
-					t.Errorf("carry = %v, want %v", err, ErrCancelled)
+				if !errors.Is(err, report.ErrCancelled) {
+					t.Errorf("carry = %v, want %v", err, report.ErrCancelled)
 				}
 			case errors.As(err, &f) && f.side == tt.side && errors.Is(err, io.ErrUnexpectedEOF): // its socket was full, so it could not say why
 			case !errors.As(err, &f) || f.side != tt.side || sqlState(err) != tt.code:

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -22,7 +23,7 @@ func TestLargeObjectParts(t *testing.T) {
 		SELECT lo_from_bytea(30000 + n, convert_to(repeat('x', 300000), 'UTF8')) FROM generate_series(1, 10) n;
 		ALTER LARGE OBJECT 20601 OWNER TO %[1]s; GRANT SELECT ON LARGE OBJECT 20601 TO PUBLIC; COMMENT ON LARGE OBJECT 20601 IS 'large'`, owner))
 	const size = 1 << 20
-	s, err := open(t.Context(), Source, URL(source), nil, "test")
+	s, err := open(t.Context(), report.Source, URL(source), nil, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,15 +60,15 @@ func TestRedoLeavesLargeObjectsOfOthers(t *testing.T) {
 	dbtest.Exec(t, source, stageSQL)
 	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
 	st := stages[4] // nearly all has arrived
-	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
+	result, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
 		dbtest.Await(t, target, "SELECT count(*) = 3 FROM _calco.large_object")
-		cancel(ErrCancelled)
+		cancel(report.ErrCancelled)
 	})
-	isCancelled(t, spec, report, err)
+	isCancelled(t, spec, result, err)
 	other := dbtest.Query(t, target, "SELECT lo_from_bytea(0, 'of somebody')")[0][0]
 	dbtest.Exec(t, source, "SELECT lo_put(min(oid), 0, 'changed') FROM pg_largeobject_metadata")
-	report = mustEnd(t, resumed(spec), Options{}, StatusDifferences)
-	if d := report.Differences; len(d) != 1 || d[0].Object != "LARGE OBJECTS" || d[0].Target != "4" {
+	result = mustEnd(t, resumed(spec), Options{}, report.StatusDifferences)
+	if d := result.Differences; len(d) != 1 || d[0].Object != "LARGE OBJECTS" || d[0].Target != "4" {
 		t.Errorf("differences %+v", d)
 	}
 	ours := dbtest.Query(t, source, "SELECT oid, lo_get(oid) FROM pg_largeobject_metadata ORDER BY 1")

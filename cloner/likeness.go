@@ -7,26 +7,28 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"calco/cloner/report"
 )
 
 // checkEncodings refuses a clone between a database that knows the encoding of its text and one that does not: what the
 // bytes of the latter mean nobody can tell, so no copy of them can be called equal.
-func (r *run) checkEncodings(context.Context) ([]Reason, error) {
+func (r *run) checkEncodings(context.Context) ([]report.Reason, error) {
 	const unknown = "SQL_ASCII"
 	source, target := r.sourceFacts.Encoding, r.targetFacts.Encoding
 	if source == target || source != unknown && target != unknown {
 		return nil, nil
 	}
-	side, known := Source, target
+	side, known := report.Source, target
 	if target == unknown {
-		side, known = Target, source
+		side, known = report.Target, source
 	}
-	other := Target
-	if side == Target {
-		other = Source
+	other := report.Target
+	if side == report.Target {
+		other = report.Source
 	}
-	return []Reason{{
-		Code: ReasonEncoding, Side: side,
+	return []report.Reason{{
+		Code: report.ReasonEncoding, Side: side,
 		Text: fmt.Sprintf("The %s has the encoding SQL_ASCII, which stands for any bytes; the %s has %s. The same text would not be the same on both sides.", side, other, known),
 		Hint: "Make the target with the source's encoding: CREATE DATABASE … TEMPLATE template0 ENCODING '" + source + "' LOCALE 'C'.",
 	}}, nil
@@ -66,7 +68,7 @@ const likenessSQL = `
 	ORDER BY 1, 2`
 
 // compareLikeness compares what the source had under the snapshot with what the target has.
-func (r *run) compareLikeness(ctx context.Context) ([]Difference, error) {
+func (r *run) compareLikeness(ctx context.Context) ([]report.Difference, error) {
 	target, err := collect[likeness](ctx, r.control, likenessSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read what the target is like: %w", err)
@@ -76,10 +78,10 @@ func (r *run) compareLikeness(ctx context.Context) ([]Difference, error) {
 		tables[int64(e.OID)] = tables[int64(e.OID)] || e.CatalogOID == pgClass
 		tags[e.Desc+" "+e.Tag] = true
 	}
-	var found []Difference
+	var found []report.Difference
 	for _, s := range r.plan.catalog.likeness {
 		i := slices.IndexFunc(target, func(t likeness) bool { return t.Kind == s.Kind && t.Name == s.Name })
-		d := Difference{Kind: s.Kind, Source: s.Value}
+		d := report.Difference{Kind: s.Kind, Source: s.Value}
 		if i >= 0 {
 			d.Target = target[i].Value
 		}

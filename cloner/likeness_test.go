@@ -6,11 +6,12 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
 // find returns the difference of a kind about an object, and wants one.
-func find(t testing.TB, r Report, kind, object string) Difference {
+func find(t testing.TB, r report.Report, kind, object string) report.Difference {
 	t.Helper()
 	for _, d := range r.Differences {
 		if d.Kind == kind && strings.HasPrefix(d.Object, object) {
@@ -18,7 +19,7 @@ func find(t testing.TB, r Report, kind, object string) Difference {
 		}
 	}
 	t.Errorf("no difference %q of %q: %+v", kind, object, r.Differences)
-	return Difference{}
+	return report.Difference{}
 }
 
 // TestLikeness clones to a database that is like the source in all that a dump says, and not in the rest.
@@ -55,7 +56,7 @@ func TestLikeness(t *testing.T) {
 		dbtest.Exec(t, source, `CREATE EXTENSION hstore; CREATE TABLE t (n int); CREATE UNIQUE INDEX dup ON t (n);
 			UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'dup'::regclass; INSERT INTO t VALUES (1)`)
 		dbtest.Exec(t, target, `CREATE EXTENSION hstore VERSION '1.4'`)
-		r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, StatusDifferences)
+		r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, report.StatusDifferences)
 		if d := find(t, r, "extension version", "EXTENSION hstore"); d.Target != "1.4" || d.Harmless != "" {
 			t.Errorf("%+v", d)
 		}
@@ -102,8 +103,8 @@ func TestViewThatCannotBeHashed(t *testing.T) {
 		CREATE FUNCTION mute_out(mute) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'shell_out'; -- which raises an error
 		CREATE TYPE mute (INPUT = mute_in, OUTPUT = mute_out, LIKE = text); CREATE CAST (text AS mute) WITHOUT FUNCTION;
 		CREATE TABLE t AS SELECT 'x'::text AS s FROM generate_series(1, 3); CREATE MATERIALIZED VIEW m AS SELECT s::mute FROM t`)
-	r := mustComplete(t, Spec{Source: URL(source), Target: URL(target), Verify: VerifyContents})
-	for _, side := range []Side{Source, Target} {
+	r := mustComplete(t, Spec{Source: URL(source), Target: URL(target), Verify: report.VerifyContents})
+	for _, side := range []report.Side{report.Source, report.Target} {
 		want := fmt.Sprintf("The rows of \"public\".\"m\" of the %s were only counted: ", side)
 		if !slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.HasPrefix(w, want) }) {
 			t.Errorf("warnings %q, want %q", r.Warnings, want)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -134,12 +135,12 @@ func TestSourceChanges(t *testing.T) {
 				CREATE TABLE u (id int, s text); INSERT INTO u SELECT g, 'u' FROM generate_series(1, 50) g; CREATE TABLE fine AS SELECT 1 AS n`)
 			sum := "SELECT count(*), sum(id), md5(string_agg(s, ',' ORDER BY id)) FROM t"
 			before := dbtest.Query(t, source, sum)
-			want := StatusDifferences
+			want := report.StatusDifferences
 			if test.completed {
-				want = StatusCompleted
+				want = report.StatusCompleted
 			}
-			r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{notify: func(p Phase) {
-				if p == PhasePreData {
+			r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{notify: func(p report.Phase) {
+				if p == report.PhasePreData {
 					for sql := range strings.SplitSeq(test.change, "; COMMIT; ") {
 						dbtest.Exec(t, source, sql)
 					}

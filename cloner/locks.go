@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"calco/cloner/report"
 )
 
 //go:embed sql/lock_holders.sql
@@ -87,28 +89,28 @@ func (r *run) awaitLocks(ctx context.Context, w *lockWait, objects []targetObjec
 		}
 	}
 	w.tries++
-	if err := r.showLockWait(PhaseClean, texts, w.since, w.tries); err != nil {
+	if err := r.showLockWait(report.PhaseClean, texts, w.since, w.tries); err != nil {
 		return err
 	}
 	return pause(ctx, firstWait)
 }
 
 // showLockWait says who is waited for, in a few of the texts, or is the error to end with where that has taken too long.
-func (r *run) showLockWait(p Phase, texts []string, since time.Time, tries int) error {
+func (r *run) showLockWait(p report.Phase, texts []string, since time.Time, tries int) error {
 	text := "Waiting for a lock on the target."
 	if len(texts) > 0 {
 		text = "Waiting for locks on the target. " + strings.Join(texts[:min(len(texts), 3)], "; ") + "."
 	}
 	until := since.Add(r.budget())
 	if time.Now().Before(until) {
-		r.meter.trouble(Trouble{Text: text, Since: since, Until: until, Tries: tries})
+		r.meter.trouble(report.Trouble{Text: text, Since: since, Until: until, Tries: tries})
 		return nil
 	}
 	hint := "End those sessions, or wait until they are done, and then resume."
-	if p == PhaseClean {
+	if p == report.PhaseClean {
 		hint += " A clone that cleans can also end them itself, where its role may and that is chosen."
 	}
-	return &Error{Phase: p, Err: fmt.Errorf("%w for %v: %s", errLocked, r.budget(), text), Hint: hint}
+	return &report.Error{Phase: p, Err: fmt.Errorf("%w for %v: %s", errLocked, r.budget(), text), Hint: hint}
 }
 
 var errLocked = errors.New("others hold locks on the target")
@@ -151,7 +153,7 @@ func (r *run) lockWatch(s *session) func(context.Context) error {
 		for i, f := range found {
 			texts[i] = fmt.Sprintf("%s is in use by %s", f.What, f.lockHolder)
 		}
-		return r.showLockWait(PhasePostData, texts, w.since, w.tries)
+		return r.showLockWait(report.PhasePostData, texts, w.since, w.tries)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -31,7 +32,7 @@ func TestCleanSaysWhoIsInTheWay(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	says := regexp.MustCompile(`^Waiting for locks on the target\. .*table public\.t is in use by session \d+ \(reporter, role postgres\), since 20.* UTC.*\.$`)
-	for p := (Progress{}); p.Trouble == nil || !says.MatchString(p.Trouble.Text); p = m.Progress() {
+	for p := (report.Progress{}); p.Trouble == nil || !says.MatchString(p.Trouble.Text); p = m.Progress() {
 		if pause(ctx, 20*time.Millisecond) != nil {
 			t.Fatalf("the clone says %+v", p.Trouble)
 		}
@@ -46,7 +47,7 @@ func TestCleanSaysWhoIsInTheWay(t *testing.T) {
 	if p := m.Progress(); p.Trouble != nil {
 		t.Errorf("in the end there is %+v", p.Trouble)
 	}
-	if !slices.ContainsFunc(m.Since(0).Events, func(e Event) bool { return says.MatchString(e.Text) }) {
+	if !slices.ContainsFunc(m.Since(0).Events, func(e report.Event) bool { return says.MatchString(e.Text) }) {
 		t.Error("it is not in the log")
 	}
 }
@@ -60,7 +61,7 @@ func TestPreparedTransactionInTheWay(t *testing.T) {
 	dbtest.Exec(t, target, "BEGIN; SAVEPOINT a; INSERT INTO t VALUES (1); RELEASE a; INSERT INTO t VALUES (2); PREPARE TRANSACTION 'half'")
 	want := regexp.MustCompile(`^the prepared transaction 'half' \(role postgres\), since 20.* UTC$`)
 	for range 2 {
-		s, err := dial(t.Context(), Target, URL(target), nil, "test")
+		s, err := dial(t.Context(), report.Target, URL(target), nil, "test")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,15 +91,15 @@ func TestBuildSaysWhoIsInTheWay(t *testing.T) {
 	var m Meter
 	var release func()
 	says := regexp.MustCompile(`^Waiting for locks on the target\. public\.child is in use by session \d+ \(reader, role postgres\), since 20.* UTC.*\.$`)
-	report, err := Clone(t.Context(), spec, Options{Meter: &m, Patience: time.Second, notify: func(p Phase) {
-		if p == PhaseCopy {
+	result, err := Clone(t.Context(), spec, Options{Meter: &m, Patience: time.Second, notify: func(p report.Phase) {
+		if p == report.PhaseCopy {
 			release = hold(t, target, "SET application_name = 'reader'; BEGIN; LOCK TABLE child IN ACCESS SHARE MODE")
 		}
 	}})
-	if report.Status != StatusFailed || !errors.Is(err, errLocked) || !report.Resumable {
-		t.Errorf("status %s, error %v, resumable %t", report.Status, err, report.Resumable)
+	if result.Status != report.StatusFailed || !errors.Is(err, errLocked) || !result.Resumable {
+		t.Errorf("status %s, error %v, resumable %t", result.Status, err, result.Resumable)
 	}
-	if !slices.ContainsFunc(m.Since(0).Events, func(e Event) bool { return says.MatchString(e.Text) }) {
+	if !slices.ContainsFunc(m.Since(0).Events, func(e report.Event) bool { return says.MatchString(e.Text) }) {
 		t.Errorf("it is not in the log: %+v", m.Since(0).Events)
 	}
 	release()
@@ -114,10 +115,10 @@ func TestCleanGivesUp(t *testing.T) {
 		dbtest.Exec(t, target, "DROP TABLE IF EXISTS new; CREATE SCHEMA s; CREATE TABLE t (id int)")
 		release := hold(t, target, "BEGIN; "+sql)
 		spec := confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true, Job: NewJob()})
-		report, err := Clone(t.Context(), spec, Options{Patience: time.Second})
-		var e *Error
-		if report.Status != StatusFailed || !errors.As(err, &e) || !errors.Is(err, errLocked) || e.Phase != PhaseClean || !strings.HasPrefix(e.Hint, "End those sessions") || !report.Resumable {
-			t.Errorf("%s: status %s, error %v, resumable %t", name, report.Status, err, report.Resumable)
+		result, err := Clone(t.Context(), spec, Options{Patience: time.Second})
+		var e *report.Error
+		if result.Status != report.StatusFailed || !errors.As(err, &e) || !errors.Is(err, errLocked) || e.Phase != report.PhaseClean || !strings.HasPrefix(e.Hint, "End those sessions") || !result.Resumable {
+			t.Errorf("%s: status %s, error %v, resumable %t", name, result.Status, err, result.Resumable)
 		}
 		release()
 		mustComplete(t, resumed(spec))
@@ -158,7 +159,7 @@ func TestEndsOnlyHolders(t *testing.T) {
 	target := dbtest.Database(t)
 	dbtest.Exec(t, target, "CREATE TABLE t (id int); CREATE TABLE u (id int)")
 	hold(t, target, "BEGIN; LOCK TABLE t IN ACCESS SHARE MODE")
-	s, err := dial(t.Context(), Target, URL(target), nil, "test")
+	s, err := dial(t.Context(), report.Target, URL(target), nil, "test")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,41 +13,42 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
 // A lane that loses a connection costs the part it carries, and no other: neither the snapshot nor the clone begins anew.
 func TestLaneReplacesConnections(t *testing.T) {
 	t.Parallel()
-	for _, side := range []Side{Source, Target} {
+	for _, side := range []report.Side{report.Source, report.Target} {
 		t.Run(string(side), func(t *testing.T) {
 			t.Parallel()
 			source, target := dbtest.Database(t), dbtest.Database(t)
 			dbtest.Exec(t, source, stageSQL)
 			spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize}
-			st := stage{"a row is slow to be checked", PhaseCopy, PhaseCopy, Target, "SELECT pg_advisory_lock(1)"}
+			st := stage{"a row is slow to be checked", report.PhaseCopy, report.PhaseCopy, report.Target, "SELECT pg_advisory_lock(1)"}
 			meter := &Meter{}
-			report, err := st.watched(t, spec, meter, func(_ context.CancelCauseFunc, release func()) {
+			result, err := st.watched(t, spec, meter, func(_ context.CancelCauseFunc, release func()) {
 				// The target's end of the lane waits for the lock, the source's has sent all or waits.
-				which := map[Side]string{Target: "wait_event_type = 'Lock'", Source: "query LIKE '%COPY%checked%'"}[side]
-				ended := dbtest.Query(t, map[Side]string{Source: source, Target: target}[side], fmt.Sprintf(
+				which := map[report.Side]string{report.Target: "wait_event_type = 'Lock'", report.Source: "query LIKE '%COPY%checked%'"}[side]
+				ended := dbtest.Query(t, map[report.Side]string{report.Source: source, report.Target: target}[side], fmt.Sprintf(
 					"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'calco/%s/%%' AND %s", spec.Job, which))
 				if len(ended) != 1 {
 					t.Errorf("%d backends were ended, want one", len(ended))
 				}
 				release()
 			})
-			hasGoneOn(t, spec, report, err)
+			hasGoneOn(t, spec, result, err)
 			retries, begun := 0, 0
 			for _, e := range meter.Since(0).Events {
-				if e.Kind == EventRetry {
+				if e.Kind == report.EventRetry {
 					retries++
 				}
-				if e.Kind == EventPhaseEnded && e.Phase == PhasePreData {
+				if e.Kind == report.EventPhaseEnded && e.Phase == report.PhasePreData {
 					begun++
 				}
 			}
-			if retries > 1 || side == Target && retries != 1 || begun != 1 {
+			if retries > 1 || side == report.Target && retries != 1 || begun != 1 {
 				t.Errorf("%d connections were replaced and the clone began %d times", retries, begun)
 			}
 		})
@@ -83,7 +84,7 @@ func TestResumeEndsDeadClient(t *testing.T) {
 	dbtest.Exec(t, source, stageSQL)
 	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
 	st := stages[3] // no row has arrived
-	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(ErrCancelled) })
+	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(report.ErrCancelled) })
 	isCancelled(t, spec, report, err)
 	dead, err := pgconn.Connect(t.Context(), strings.Replace(target, "?", "?application_name=calco%2F"+spec.Job+"%2F1&", 1))
 	if err != nil {
@@ -108,8 +109,8 @@ func TestOldTermStops(t *testing.T) {
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
 	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
-	var taken Report
-	report, err := stages[5].play(t, spec, func(_ context.CancelCauseFunc, release func()) {
+	var taken report.Report
+	result, err := stages[5].play(t, spec, func(_ context.CancelCauseFunc, release func()) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -119,15 +120,15 @@ func TestOldTermStops(t *testing.T) {
 		release()
 		<-done
 	})
-	if !errors.Is(err, errTermLost) || report.Status != StatusFailed || report.Resumable {
-		t.Errorf("the old run: %s, %v", report.Status, err)
+	if !errors.Is(err, errTermLost) || result.Status != report.StatusFailed || result.Resumable {
+		t.Errorf("the old run: %s, %v", result.Status, err)
 	}
-	if taken.Status != StatusCompleted {
+	if taken.Status != report.StatusCompleted {
 		t.Errorf("the new run: %+v", taken)
 	}
 	hasAllRows(t, spec)
-	if report, err := Clone(t.Context(), confirmed(t, spec), Options{}); report.Status != StatusRefused {
-		t.Errorf("the old run again: %s, %v, want a target that is not empty", report.Status, err)
+	if result, err := Clone(t.Context(), confirmed(t, spec), Options{}); result.Status != report.StatusRefused {
+		t.Errorf("the old run again: %s, %v, want a target that is not empty", result.Status, err)
 	}
 }
 
@@ -143,28 +144,28 @@ func TestUnloggedAfterCrash(t *testing.T) {
 		t.Run(fmt.Sprintf("by another process %t", again), func(t *testing.T) {
 			target := newDatabase(t, s, fmt.Sprintf("again %t", again), "")
 			spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
-			st := stage{"a view", PhaseViews, PhaseCopy, Target, "SELECT pg_advisory_lock(4)"}
-			report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, release func()) {
+			st := stage{"a view", report.PhaseViews, report.PhaseCopy, report.Target, "SELECT pg_advisory_lock(4)"}
+			result, err := st.play(t, spec, func(cancel context.CancelCauseFunc, release func()) {
 				if again {
-					cancel(ErrCancelled)
+					cancel(report.ErrCancelled)
 					return
 				}
 				crash(t, s)
 				release()
 			})
 			if again {
-				isCancelled(t, spec, report, err)
+				isCancelled(t, spec, result, err)
 				crash(t, s)
-				report, err = Clone(t.Context(), resumed(spec), Options{})
+				result, err = Clone(t.Context(), resumed(spec), Options{})
 			}
-			if err != nil || report.Status != StatusCompleted {
-				t.Fatalf("%s, %v, %+v", report.Status, err, report.Differences)
+			if err != nil || result.Status != report.StatusCompleted {
+				t.Fatalf("%s, %v, %+v", result.Status, err, result.Differences)
 			}
 			for _, name := range []string{"scratch", "logged"} {
 				mustEqual(t, source, target, "SELECT count(*), sum(n) FROM "+name)
 			}
-			if len(report.Epochs) != 2 {
-				t.Errorf("epochs %+v, want two: the rows were gone and the snapshot too", report.Epochs)
+			if len(result.Epochs) != 2 {
+				t.Errorf("epochs %+v, want two: the rows were gone and the snapshot too", result.Epochs)
 			}
 		})
 	}
@@ -179,9 +180,9 @@ func TestGiveUp(t *testing.T) {
 	dbtest.Exec(t, source, stageSQL)
 	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
 	meter := &Meter{}
-	var shown atomic.Pointer[Trouble]
-	report, err := Clone(t.Context(), confirmed(t, spec), Options{Meter: meter, Patience: 2 * time.Second, notify: func(p Phase) {
-		if p == PhaseIndexes {
+	var shown atomic.Pointer[report.Trouble]
+	result, err := Clone(t.Context(), confirmed(t, spec), Options{Meter: meter, Patience: 2 * time.Second, notify: func(p report.Phase) {
+		if p == report.PhaseIndexes {
 			if err := s.Stop(context.Background()); err != nil {
 				t.Error(err)
 			}
@@ -193,8 +194,8 @@ func TestGiveUp(t *testing.T) {
 			}()
 		}
 	}})
-	if report.Status != StatusFailed || !report.Resumable || !strings.Contains(report.Hint, "Nothing got done for 2s.") {
-		t.Fatalf("%s, resumable %t, hint %q, error %v", report.Status, report.Resumable, report.Hint, err)
+	if result.Status != report.StatusFailed || !result.Resumable || !strings.Contains(result.Hint, "Nothing got done for 2s.") {
+		t.Fatalf("%s, resumable %t, hint %q, error %v", result.Status, result.Resumable, result.Hint, err)
 	}
 	if tr := shown.Load(); tr == nil || tr.Text == "" || tr.Until.Sub(tr.Since) != 2*time.Second {
 		t.Errorf("trouble %+v while it waited", tr)
@@ -216,7 +217,7 @@ func TestProofNeedsDurableSnapshot(t *testing.T) {
 		if got := dbtest.Query(t, target, "SELECT durable FROM _calco.epoch"); got[0][0] != "f" {
 			t.Fatal("the snapshot counts as durable")
 		}
-		cancel(ErrCancelled)
+		cancel(report.ErrCancelled)
 	})
 	isCancelled(t, spec, report, err)
 	crash(t, s)
@@ -253,14 +254,14 @@ func TestCrashOfTargetKeepsTheSnapshot(t *testing.T) {
 		dbtest.Exec(t, source, fmt.Sprintf("CREATE TABLE t%d (n int CHECK (public.wait_for(1, n) > 0)); INSERT INTO t%[1]d VALUES (1)", i))
 	}
 	spec := Spec{Source: URL(source), Target: URL(target), Lanes: lanes, Job: NewJob()}
-	st := stage{phase: PhaseCopy, when: PhaseCopy, side: Target, locks: "SELECT pg_advisory_lock(1)"}
-	report, err := st.play(t, spec, func(_ context.CancelCauseFunc, release func()) {
+	st := stage{phase: report.PhaseCopy, when: report.PhaseCopy, side: report.Target, locks: "SELECT pg_advisory_lock(1)"}
+	result, err := st.play(t, spec, func(_ context.CancelCauseFunc, release func()) {
 		dbtest.Await(t, target, fmt.Sprintf("SELECT count(*) = %d FROM pg_stat_activity WHERE application_name LIKE 'calco/%s/%%' AND wait_event_type = 'Lock'", lanes, spec.Job))
 		crash(t, s)
 		release()
 	})
-	if err != nil || report.Status != StatusCompleted || len(report.Epochs) > 0 {
-		t.Errorf("status %s, error %v, epochs %+v, want completed with one snapshot", report.Status, err, report.Epochs)
+	if err != nil || result.Status != report.StatusCompleted || len(result.Epochs) > 0 {
+		t.Errorf("status %s, error %v, epochs %+v, want completed with one snapshot", result.Status, err, result.Epochs)
 	}
 	nothingRuns(t, spec)
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 	"calco/db/embedded"
 )
@@ -51,9 +52,9 @@ func fixture(t testing.TB, database, name string) {
 }
 
 // mustComplete clones and wants the outcome completed.
-func mustComplete(t testing.TB, spec Spec) Report {
+func mustComplete(t testing.TB, spec Spec) report.Report {
 	t.Helper()
-	return mustEnd(t, spec, Options{}, StatusCompleted)
+	return mustEnd(t, spec, Options{}, report.StatusCompleted)
 }
 
 // confirmed is a spec to clean that confirms what the target holds now, unless it says itself what was confirmed. What
@@ -64,7 +65,7 @@ func confirmed(t testing.TB, spec Spec) Spec {
 		return spec
 	}
 	p, err := PreviewClean(t.Context(), spec)
-	if _, refused := errors.AsType[*RefusedError](err); err != nil && !refused {
+	if _, refused := errors.AsType[*report.RefusedError](err); err != nil && !refused {
 		t.Fatalf("PreviewClean: %v", err)
 	}
 	if err == nil {
@@ -74,17 +75,17 @@ func confirmed(t testing.TB, spec Spec) Spec {
 }
 
 // mustEnd clones and wants that outcome.
-func mustEnd(t testing.TB, spec Spec, o Options, want Status) Report {
+func mustEnd(t testing.TB, spec Spec, o Options, want report.Status) report.Report {
 	t.Helper()
-	report, err := Clone(t.Context(), confirmed(t, spec), o)
-	var refused *RefusedError
-	if err != nil && (want != StatusRefused || !errors.As(err, &refused)) {
-		t.Fatalf("Clone: %v\n%+v", err, report)
+	result, err := Clone(t.Context(), confirmed(t, spec), o)
+	var refused *report.RefusedError
+	if err != nil && (want != report.StatusRefused || !errors.As(err, &refused)) {
+		t.Fatalf("Clone: %v\n%+v", err, result)
 	}
-	if report.Status != want {
-		t.Fatalf("status %s, want %s\ndifferences: %+v\nledger: %+v", report.Status, want, report.Differences, report.Ledger)
+	if result.Status != want {
+		t.Fatalf("status %s, want %s\ndifferences: %+v\nledger: %+v", result.Status, want, result.Differences, result.Ledger)
 	}
-	return report
+	return result
 }
 
 // jobRow makes a job's row in a target that has no other.
@@ -94,7 +95,7 @@ func jobRow(id string, term int) string {
 }
 
 // inLedger returns the entry about an object, and wants one.
-func inLedger(t testing.TB, r Report, object string) LedgerEntry {
+func inLedger(t testing.TB, r report.Report, object string) report.LedgerEntry {
 	t.Helper()
 	for _, e := range r.Ledger {
 		if e.Object == object {
@@ -102,7 +103,7 @@ func inLedger(t testing.TB, r Report, object string) LedgerEntry {
 		}
 	}
 	t.Errorf("the ledger has no %s: %+v", object, r.Ledger)
-	return LedgerEntry{}
+	return report.LedgerEntry{}
 }
 
 // newDatabase makes a database on a server of the test's own, with options such as ENCODING.

@@ -12,12 +12,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/archive"
+	"calco/cloner/report"
 )
 
 // statement is one thing to make on the target, and what to call it when it fails.
 type statement struct {
 	entry  *archive.Entry // nil for what is not an entry of the archive
-	phase  Phase
+	phase  report.Phase
 	object string
 	sql    string
 	table  int64 // the OID of the table whose index or constraint it makes, or 0
@@ -139,7 +140,7 @@ func isNameError(err error) bool {
 }
 
 // entryStatement is what makes an entry, as _printTocEntry in pg_backup_archiver.c does it.
-func (r *run) entryStatement(p Phase, e *archive.Entry) statement {
+func (r *run) entryStatement(p report.Phase, e *archive.Entry) statement {
 	defn := e.Defn
 	switch e.Desc {
 	case "USER MAPPING":
@@ -266,19 +267,19 @@ func (r *run) preData(ctx context.Context) error {
 		if r.there.stands(e, r.plan) || r.hasFailed(e.ID) {
 			continue // it was made before, or is not to be
 		}
-		st := r.entryStatement(PhasePreData, e)
+		st := r.entryStatement(report.PhasePreData, e)
 		// Archives of version 17 and later say which method partitions are to inherit.
 		if e.RelKind == 'p' && e.TableAM != "" && r.accessMethods[e.TableAM] && r.targetFacts.major() >= 17 {
 			st.sql += fmt.Sprintf("\nALTER TABLE %s SET ACCESS METHOD %s;", quoteName(e.Namespace, e.Tag), quoteName(e.TableAM))
 		}
 		statements = append(statements, st)
 	}
-	r.meter.expect(PhasePreData, len(statements))
+	r.meter.expect(report.PhasePreData, len(statements))
 	for batch := range slices.Chunk(statements, pipelineStatements) {
 		if err := r.make(ctx, r.control, batch); err != nil {
 			return err
 		}
-		r.meter.advance(PhasePreData, len(batch))
+		r.meter.advance(report.PhasePreData, len(batch))
 	}
 	return nil
 }
@@ -307,7 +308,7 @@ func (r *run) ensurePublic(ctx context.Context) error {
 	} else {
 		sql += "GRANT ALL ON SCHEMA public TO PUBLIC"
 	}
-	return r.make(ctx, r.control, []statement{{phase: PhasePreData, object: "SCHEMA public", sql: sql}})
+	return r.make(ctx, r.control, []statement{{phase: report.PhasePreData, object: "SCHEMA public", sql: sql}})
 }
 
 // readPlaces learns which tablespaces and access methods the target has or will have.
@@ -350,7 +351,7 @@ func (r *run) owners(ctx context.Context) error {
 	var statements []statement
 	for _, e := range slices.Concat(r.plan.pre, r.plan.post) {
 		if sql := ownerSQL(e); sql != "" && !r.hasFailed(e.ID) {
-			statements = append(statements, statement{phase: PhasePostData, object: "OWNER OF " + title(e), sql: sql})
+			statements = append(statements, statement{phase: report.PhasePostData, object: "OWNER OF " + title(e), sql: sql})
 		}
 	}
 	return r.make(ctx, r.control, statements)
@@ -363,9 +364,9 @@ func (r *run) eventTriggers(ctx context.Context) error {
 		if r.hasFailed(e.ID) {
 			continue // it is not to be made
 		}
-		statements = append(statements, r.entryStatement(PhasePostData, e))
+		statements = append(statements, r.entryStatement(report.PhasePostData, e))
 		if sql := ownerSQL(e); sql != "" {
-			statements = append(statements, statement{phase: PhasePostData, object: "OWNER OF " + title(e), sql: sql})
+			statements = append(statements, statement{phase: report.PhasePostData, object: "OWNER OF " + title(e), sql: sql})
 		}
 	}
 	return r.make(ctx, r.control, statements)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"calco/cloner/report"
 )
 
 // calcoSchema is the schema on the target in which a job keeps what it has done. It is
@@ -159,7 +161,7 @@ func (r *run) claim(ctx context.Context) error {
 	}
 	reasons, err := r.checkContents(ctx) // time has passed since preflight
 	if err != nil || len(reasons) > 0 {
-		return errors.Join(err, refuse(reasons...))
+		return errors.Join(err, report.Refuse(reasons...))
 	}
 	if err := r.endInterrupted(ctx); err != nil {
 		return err
@@ -187,7 +189,7 @@ func (r *run) announce(ctx context.Context) error {
 		return nil
 	}
 	err := r.options.Begin(ctx, r.sourceFacts.identity(r.spec.Source), target)
-	if refused, ok := errors.AsType[*RefusedError](err); ok {
+	if refused, ok := errors.AsType[*report.RefusedError](err); ok {
 		return &standingRefusal{refused}
 	}
 	if err != nil {
@@ -208,8 +210,8 @@ func (r *run) holdTarget(ctx context.Context) error {
 		if err := r.dropAnyMarks(ctx); err != nil {
 			return err
 		}
-		return refuse(Reason{
-			Code: ReasonSameDatabase, Side: Target,
+		return report.Refuse(report.Reason{
+			Code: report.ReasonSameDatabase, Side: report.Target,
 			Text: fmt.Sprintf("Source and target are the same database, %s.", r.spec.Target), Hint: "Choose another target.",
 		})
 	}
@@ -314,7 +316,7 @@ func (r *run) countMarks(ctx context.Context, s *session) error {
 
 // recordStatus writes the outcome beside the marks, and waits for the disk: with it all
 // that was committed before is safe too.
-func (r *run) recordStatus(ctx context.Context, s *session, status Status) error {
+func (r *run) recordStatus(ctx context.Context, s *session, status report.Status) error {
 	return s.write(ctx, fmt.Sprintf("SET LOCAL synchronous_commit = on; UPDATE _calco.job SET status = %s WHERE id = %s",
 		quoteLiteral(string(status)), quoteLiteral(r.spec.Job)))
 }
@@ -336,7 +338,7 @@ const dropMarksSQL = `DROP TABLE IF EXISTS _calco.mark, _calco.unlogged_mark, _c
 var foreignMarksSQL string
 
 // checkMarks refuses a target whose schema _calco somebody else has made, or uses: dropping it would take what is theirs.
-func (r *run) checkMarks(ctx context.Context) ([]Reason, error) {
+func (r *run) checkMarks(ctx context.Context) ([]report.Reason, error) {
 	version, _, err := readMarksVersion(ctx, r.control)
 	switch {
 	case err != nil && sqlState(err) == "":
@@ -355,9 +357,9 @@ func (r *run) checkMarks(ctx context.Context) ([]Reason, error) {
 	for i, f := range found {
 		names[i] = f.Name
 	}
-	return []Reason{{
-		Code: ReasonForeignMarks, Side: Target, Objects: atMost(names),
-		Text: fmt.Sprintf("The target %s has a schema _calco with something that is not Calco's: %s.", r.spec.Target, listed(names)),
+	return []report.Reason{{
+		Code: report.ReasonForeignMarks, Side: report.Target, Objects: report.AtMost(names),
+		Text: fmt.Sprintf("The target %s has a schema _calco with something that is not Calco's: %s.", r.spec.Target, report.Listed(names)),
 		Hint: "Calco keeps its marks in a schema of that name. Rename that schema, or move what is yours out of it.",
 	}}, nil
 }
@@ -366,7 +368,7 @@ func (r *run) checkMarks(ctx context.Context) ([]Reason, error) {
 func (r *run) dropAnyMarks(ctx context.Context) error {
 	r.control.fence = ""
 	if reasons, err := r.checkMarks(ctx); err != nil || len(reasons) > 0 {
-		return errors.Join(err, refuse(reasons...))
+		return errors.Join(err, report.Refuse(reasons...))
 	}
 	if err := r.control.exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on; "+dropMarksSQL+"; COMMIT"); err != nil {
 		return fmt.Errorf("drop the job's schema on the target: %w", err)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math"
 	"strings"
+
+	"calco/cloner/report"
 )
 
 // part is what a lane carries at a time, in one transaction on each side.
@@ -115,7 +117,7 @@ func (r *run) largeObjectParts(ctx context.Context, s *session) ([]*part, error)
 				"COPY pg_temp.calco_large_object FROM STDIN",
 			then: createLargeObjects + r.closingLargeObjects() + "SELECT count(*) FROM (SELECT lo_put(oid, pos, data) FROM pg_temp.calco_large_object OFFSET 0) p; ",
 		}
-		if r.spec.Verify == VerifyContents {
+		if r.spec.Verify == report.VerifyContents {
 			parts[i].sum = r.checksumSQL("l.*", "("+lo.pieces()+") l")
 		}
 	}
@@ -170,7 +172,7 @@ func (r *run) largeObjectProperties(ctx context.Context, l *lane, p *part) error
 	statements := make([]statement, 0, len(rows))
 	for _, row := range rows {
 		if len(row) == 2 {
-			statements = append(statements, statement{phase: PhaseCopy, object: row[0], sql: row[1]})
+			statements = append(statements, statement{phase: report.PhaseCopy, object: row[0], sql: row[1]})
 		}
 	}
 	return r.make(ctx, l.target, statements)

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"calco/cloner/archive"
+	"calco/cloner/report"
 )
 
 // graphBuilder turns the entries that come after the rows into a graph.
@@ -62,7 +63,7 @@ func (r *run) buildGraph() *graph {
 // add enters the nodes of one entry, unless it stands already. An index is built first under
 // a lock that others can share, and then put to its use under one that they cannot.
 func (b *graphBuilder) add(e *archive.Entry) {
-	st := b.r.entryStatement(PhasePostData, e)
+	st := b.r.entryStatement(report.PhasePostData, e)
 	x := b.r.plan.catalog.indexes[object{e.CatalogOID, e.OID}]
 	if b.r.hasFailed(e.ID) {
 		return // it is not to be made
@@ -84,7 +85,7 @@ func (b *graphBuilder) add(e *archive.Entry) {
 	case e.Desc == "FK CONSTRAINT" && x != nil && x.Validated && !x.Partitioned && (b.sizes[x.TableOID] > batchWeight || b.r.there.has(e)):
 		b.addForeignKey(e, x)
 	case e.Desc == "FK CONSTRAINT" || e.Desc == "CONSTRAINT" || e.Desc == "CHECK CONSTRAINT":
-		st.phase = PhaseConstraints
+		st.phase = report.PhaseConstraints
 		n := &node{statement: st, locks: b.locks(e, x, true)}
 		if x != nil {
 			n.weight, n.work = x.Size, b.indexWork(x)
@@ -116,7 +117,7 @@ func (b *graphBuilder) stands(e *archive.Entry, x *index) bool {
 // https://www.postgresql.org/docs/current/sql-altertable.html (ADD table_constraint_using_index)
 func (b *graphBuilder) addIndex(e *archive.Entry, x *index, rest string) {
 	n := &node{weight: x.Size, work: b.indexWork(x), locks: b.locks(e, x, false), statement: statement{
-		entry: e, phase: PhaseIndexes, object: title(e), sql: b.r.placement(e) + x.Definition,
+		entry: e, phase: report.PhaseIndexes, object: title(e), sql: b.r.placement(e) + x.Definition,
 	}}
 	if b.r.there.hasIndex(e.Namespace, cmp.Or(x.Name, e.Tag)) {
 		n.sql, n.weight, n.work = "", 0, 0 // its first half stands
@@ -125,9 +126,9 @@ func (b *graphBuilder) addIndex(e *archive.Entry, x *index, rest string) {
 	if rest == "" {
 		return
 	}
-	phase := PhaseIndexes
+	phase := report.PhaseIndexes
 	if e.Desc == "CONSTRAINT" {
-		phase = PhaseConstraints
+		phase = report.PhaseConstraints
 	}
 	b.complete(e, n, &node{locks: b.locks(e, x, true), statement: statement{entry: e, phase: phase, object: title(e), sql: rest}})
 }
@@ -137,7 +138,7 @@ func (b *graphBuilder) addIndex(e *archive.Entry, x *index, rest string) {
 func (b *graphBuilder) addForeignKey(e *archive.Entry, x *index) {
 	first, rest := cutStatement(e.Defn)
 	n := &node{locks: b.locks(e, x, true), statement: statement{
-		entry: e, phase: PhaseConstraints, object: title(e), sql: first + " NOT VALID;" + rest,
+		entry: e, phase: report.PhaseConstraints, object: title(e), sql: first + " NOT VALID;" + rest,
 	}}
 	if b.r.there.has(e) {
 		n.sql = ""
@@ -149,7 +150,7 @@ func (b *graphBuilder) addForeignKey(e *archive.Entry, x *index) {
 	}
 	size := b.sizes[x.TableOID]
 	b.complete(e, n, &node{weight: size, work: scanWork * float64(size), locks: locks, statement: statement{
-		entry: e, phase: PhaseConstraints, object: title(e),
+		entry: e, phase: report.PhaseConstraints, object: title(e),
 		sql: fmt.Sprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s", x.Relation, quoteName(x.Name)),
 	}})
 }
@@ -327,7 +328,7 @@ func (r *run) makeBatch(ctx context.Context, s *session, batch []*node) error {
 	err := r.make(ctx, s, statements)
 	r.meter.finish(p, err == nil)
 	if err != nil {
-		return &Error{Phase: batch[0].phase, Relation: batch[0].object, Hint: hintFor(err), Err: err}
+		return &report.Error{Phase: batch[0].phase, Relation: batch[0].object, Hint: hintFor(err), Err: err}
 	}
 	made := 0
 	for _, st := range statements {
@@ -372,7 +373,7 @@ func (r *run) openShared(ctx context.Context, sharing *atomic.Int32, lanes func(
 
 // openTarget opens a session that writes on the target.
 func (r *run) openTarget(ctx context.Context) (*session, error) {
-	s, err := r.open(ctx, Target)
+	s, err := r.open(ctx, report.Target)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"calco/cloner/pgtools"
+	"calco/cloner/report"
 )
 
 // oldestServer is the oldest server this engine was tested with, as server_version_num.
@@ -43,9 +44,9 @@ type facts struct {
 func (f facts) major() int { return f.VersionNum / 10000 }
 
 // identity is that of the database at a URL with these facts.
-func (f facts) identity(u URL) Identity {
+func (f facts) identity(u URL) report.Identity {
 	e := u.Endpoint()
-	return Identity{System: f.SystemIdentifier, Database: f.DatabaseOID, Address: e.Address + "/" + e.Database}
+	return report.Identity{System: f.SystemIdentifier, Database: f.DatabaseOID, Address: e.Address + "/" + e.Database}
 }
 
 // preflightPatience is how long preflight may take. Until the pulse of both sides is felt nothing else tells a server that
@@ -62,9 +63,9 @@ func (r *run) preflightInTime(ctx context.Context) error {
 	if err == nil || !errors.Is(context.Cause(ctx), errSilent) {
 		return err
 	}
-	side := Source
+	side := report.Source
 	if r.source != nil && r.sourceFacts.VersionNum > 0 { // it has answered
-		side = Target
+		side = report.Target
 	}
 	return &lostError{side: side, err: errSilent, text: fmt.Sprintf("The server of the %s lets Calco in and then does not answer.", side)}
 }
@@ -72,8 +73,8 @@ func (r *run) preflightInTime(ctx context.Context) error {
 // preflight looks at both servers and refuses what cannot end well, all reasons at
 // once. Nothing is written anywhere. It leaves r.source and r.control open.
 func (r *run) preflight(ctx context.Context) error {
-	var reasons []Reason
-	for _, side := range []Side{Source, Target} {
+	var reasons []report.Reason
+	for _, side := range []report.Side{report.Source, report.Target} {
 		reason, err := r.connect(ctx, side)
 		if err != nil {
 			return err
@@ -82,12 +83,12 @@ func (r *run) preflight(ctx context.Context) error {
 			reasons = append(reasons, *reason)
 		}
 	}
-	if err := refuse(reasons...); err != nil {
+	if err := report.Refuse(reasons...); err != nil {
 		return err
 	}
 	foreign, err := r.checkMarks(ctx)
 	if err == nil && len(foreign) > 0 {
-		return refuse(foreign...)
+		return report.Refuse(foreign...)
 	}
 	if err == nil {
 		err = r.findLeftover(ctx)
@@ -95,7 +96,7 @@ func (r *run) preflight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	checks := []func(context.Context) ([]Reason, error){
+	checks := []func(context.Context) ([]report.Reason, error){
 		r.checkVersions, r.checkTools, r.checkSameDatabase, r.checkEncodings, r.checkReadable, r.checkWritable, r.checkLocks, r.checkBusy, r.checkContents,
 	}
 	for _, check := range checks {
@@ -105,15 +106,15 @@ func (r *run) preflight(ctx context.Context) error {
 		}
 		// Where source and target are one, nothing else is of interest; where another job has
 		// one of them, not even its backends may be touched.
-		if len(found) > 0 && found[0].Code == ReasonSameDatabase {
-			return refuse(found...)
+		if len(found) > 0 && found[0].Code == report.ReasonSameDatabase {
+			return report.Refuse(found...)
 		}
 		reasons = append(reasons, found...)
-		if len(found) > 0 && found[0].Code == ReasonBusy {
+		if len(found) > 0 && found[0].Code == report.ReasonBusy {
 			break
 		}
 	}
-	if err := refuse(reasons...); err != nil {
+	if err := report.Refuse(reasons...); err != nil {
 		return err
 	}
 	return r.fitLanes(ctx)
@@ -154,16 +155,16 @@ func (r *run) fitLanes(ctx context.Context) error {
 	}
 	r.lanes = max(min(r.spec.Lanes, source-besideLanesSource, (target-besideLanesTarget)/targetALane), 1)
 	if r.lanes < r.spec.Lanes {
-		r.warn(fmt.Sprintf("%s instead of %d: the source has %d free connections for this role, and the target %d.", count(r.lanes, "lane", "lanes"), r.spec.Lanes, source, target))
+		r.warn(fmt.Sprintf("%s instead of %d: the source has %d free connections for this role, and the target %d.", report.Count(r.lanes, "lane", "lanes"), r.spec.Lanes, source, target))
 	}
 	return nil
 }
 
 // connect opens the first session of a side and reads its facts. What is on neither side yet is
 // opened as a source, which is only read.
-func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
+func (r *run) connect(ctx context.Context, side report.Side) (*report.Reason, error) {
 	u, f := r.spec.Source, &r.sourceFacts
-	if side == Target {
+	if side == report.Target {
 		u, f = r.spec.Target, &r.targetFacts
 	}
 	if err := u.Check(); err != nil {
@@ -175,8 +176,8 @@ func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
 	}
 	if pooled {
 		s.close()
-		return &Reason{
-			Code: ReasonPooler, Side: side,
+		return &report.Reason{
+			Code: report.ReasonPooler, Side: side,
 			Text: fmt.Sprintf("The %s at %s is reached through a pooler in transaction mode, which cannot hold a snapshot or a lock.", side, u),
 			Hint: "Use the direct address of the server, or the pooler's session mode (often port 5432 instead of 6543).",
 		}, nil
@@ -187,11 +188,11 @@ func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
 		return nil, fmt.Errorf("read settings of the %s: %w", side, err)
 	}
 	if r.dumpOptions == nil {
-		r.dumpOptions = map[Side]string{}
+		r.dumpOptions = map[report.Side]string{}
 	}
 	r.dumpOptions[side] = options
 	settings := sourceSettings
-	if side == Target {
+	if side == report.Target {
 		settings = targetSettings
 		r.control = s
 	} else {
@@ -214,15 +215,15 @@ func (r *run) connect(ctx context.Context, side Side) (*Reason, error) {
 		return nil, &lostError{side: side, err: errOtherServer, text: fmt.Sprintf("The %s is not there: %v.", side, errOtherServer)}
 	}
 	*f = found
-	if side == Source {
+	if side == report.Source {
 		if err := r.readTimeline(ctx, s); err != nil {
 			return nil, err
 		}
 	}
 	info, _ := parseConninfo(string(u)) // checked above
 	r.meter.meet(side, f.Version)
-	endpoint := Endpoint{Address: info.address(), Database: f.Database, User: f.Role, Version: f.Version}
-	if side == Target {
+	endpoint := report.Endpoint{Address: info.address(), Database: f.Database, User: f.Role, Version: f.Version}
+	if side == report.Target {
 		r.report.Target = endpoint
 	} else {
 		r.report.Source = endpoint
@@ -254,7 +255,7 @@ func (r *run) warnUnprovable(why string) {
 }
 
 // dialFirst connects, and tells whether that is through a transaction pooler.
-func (r *run) dialFirst(ctx context.Context, side Side) (s *session, pooled bool, err error) {
+func (r *run) dialFirst(ctx context.Context, side report.Side) (s *session, pooled bool, err error) {
 	if r.patience > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, r.patience)
@@ -265,7 +266,7 @@ func (r *run) dialFirst(ctx context.Context, side Side) (s *session, pooled bool
 		return nil, false, err
 	}
 	if r.reached == nil {
-		r.reached = map[Side]reached{}
+		r.reached = map[report.Side]reached{}
 	}
 	r.reached[side] = s.at
 	u, hosts = r.way(side, false)
@@ -301,22 +302,22 @@ func transactionPooled(ctx context.Context, s *session, u URL, hosts *Hosts, app
 	return again != first, other.exec(ctx, "COMMIT")
 }
 
-func (r *run) checkVersions(context.Context) ([]Reason, error) {
-	return append(versionReasons(r.sourceFacts, Source), versionReasons(r.targetFacts, Target)...), nil
+func (r *run) checkVersions(context.Context) ([]report.Reason, error) {
+	return append(versionReasons(r.sourceFacts, report.Source), versionReasons(r.targetFacts, report.Target)...), nil
 }
 
-func versionReasons(f facts, side Side) []Reason {
-	var reasons []Reason
+func versionReasons(f facts, side report.Side) []report.Reason {
+	var reasons []report.Reason
 	if f.VersionNum < oldestServer {
-		reasons = append(reasons, Reason{
-			Code: ReasonUnknownVersion, Side: side,
+		reasons = append(reasons, report.Reason{
+			Code: report.ReasonUnknownVersion, Side: side,
 			Text: fmt.Sprintf("The %s runs PostgreSQL %s; Calco knows version 13 and later.", side, f.Version),
 			Hint: "Upgrade the server first.",
 		})
 	}
-	if side == Source && f.InRecovery && !standbySnapshotsTrusted(f.VersionNum) {
-		reasons = append(reasons, Reason{
-			Code: ReasonStandby, Side: side,
+	if side == report.Source && f.InRecovery && !standbySnapshotsTrusted(f.VersionNum) {
+		reasons = append(reasons, report.Reason{
+			Code: report.ReasonStandby, Side: side,
 			Text: fmt.Sprintf("The source is a standby with PostgreSQL %s, whose exported snapshots can show wrong rows and damage the standby.", f.Version),
 			Hint: "Clone from the primary, or update the standby to a minor release of November 2026 or later.",
 		})
@@ -334,7 +335,7 @@ func standbySnapshotsTrusted(version int) bool {
 
 // checkTools finds a pg_dump that can read both sides: the target is dumped too, to
 // be compared.
-func (r *run) checkTools(ctx context.Context) ([]Reason, error) {
+func (r *run) checkTools(ctx context.Context) ([]report.Reason, error) {
 	path, version, err := pgtools.Newest(ctx, "pg_dump")
 	var missing *pgtools.NotFoundError
 	if err != nil && !errors.As(err, &missing) {
@@ -342,17 +343,17 @@ func (r *run) checkTools(ctx context.Context) ([]Reason, error) {
 	}
 	r.pgDump, r.pgDumpVersion = path, version
 	reasons := toolsReasons(r.sourceFacts.major(), r.targetFacts.major(), version)
-	return slices.Concat(reasons, parameterReasons(Source, r.spec.Source, version), parameterReasons(Target, r.spec.Target, version)), nil
+	return slices.Concat(reasons, parameterReasons(report.Source, r.spec.Source, version), parameterReasons(report.Target, r.spec.Target, version)), nil
 }
 
 // parameterReasons refuses what a URL demands and this pg_dump, 0 for none, cannot keep to. Without require_auth it would
 // answer a server in clear text that the URL forbids.
-func parameterReasons(side Side, u URL, version pgtools.Version) []Reason {
+func parameterReasons(side report.Side, u URL, version pgtools.Version) []report.Reason {
 	info, err := parseConninfo(string(u))
 	if err != nil || version == 0 {
 		return nil
 	}
-	var reasons []Reason
+	var reasons []report.Reason
 	for _, need := range []struct {
 		keyword string
 		since   int
@@ -360,8 +361,8 @@ func parameterReasons(side Side, u URL, version pgtools.Version) []Reason {
 		if info[need.keyword] == "" || version.Major() >= need.since || info[need.keyword] == "postgres" {
 			continue
 		}
-		reasons = append(reasons, Reason{
-			Code: ReasonClientTools, Side: side,
+		reasons = append(reasons, report.Reason{
+			Code: report.ReasonClientTools, Side: side,
 			Text: fmt.Sprintf("The URL of the %s has %s, which the newest pg_dump here, of version %s, does not know.", side, need.keyword, version),
 			Hint: fmt.Sprintf("Install the package postgresql-client-%d (Debian, Ubuntu) or postgresql%d (RHEL) where Calco runs, or take %s out of the URL.",
 				need.since, need.since, need.keyword),
@@ -373,12 +374,12 @@ func parameterReasons(side Side, u URL, version pgtools.Version) []Reason {
 // rootsReasons refuses a certificate that pg_dump cannot check: where there is no file with the system's roots, it finds them
 // by itself since version 16, and only for verify-full. It would say so when all rows are copied.
 // https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-SSLROOTCERT
-func rootsReasons(side Side, info conninfo, version pgtools.Version, bundle string) []Reason {
+func rootsReasons(side report.Side, info conninfo, version pgtools.Version, bundle string) []report.Reason {
 	if !info.needsSystemRoots() || bundle != "" || version.Major() >= 16 && info["sslmode"] == "verify-full" {
 		return nil
 	}
-	return []Reason{{
-		Code: ReasonClientTools, Side: side,
+	return []report.Reason{{
+		Code: report.ReasonClientTools, Side: side,
 		Text: fmt.Sprintf("The URL of the %s has sslmode=%s, and there is no file with the certificates that the system trusts, which the newest pg_dump here, of version %s, needs.",
 			side, info["sslmode"], version),
 		Hint: "Install the package ca-certificates where Calco runs, or postgresql-client-16 or newer for sslmode=verify-full.",
@@ -387,20 +388,20 @@ func rootsReasons(side Side, info conninfo, version pgtools.Version, bundle stri
 
 // toolsReasons compares the newest pg_dump, 0 for none, with the servers: it refuses those
 // of a newer major version than its own.
-func toolsReasons(source, target int, version pgtools.Version) []Reason {
-	need, side := source, Source
+func toolsReasons(source, target int, version pgtools.Version) []report.Reason {
+	need, side := source, report.Source
 	if target > source {
-		need, side = target, Target
+		need, side = target, report.Target
 	}
 	switch {
 	case version == 0:
-		return []Reason{{
-			Code: ReasonClientTools, Side: side, Text: "No pg_dump was found where Calco runs.",
+		return []report.Reason{{
+			Code: report.ReasonClientTools, Side: side, Text: "No pg_dump was found where Calco runs.",
 			Hint: fmt.Sprintf("Install the package postgresql-client-%d (Debian, Ubuntu), postgresql%d (RHEL) or libpq (Homebrew).", need, need),
 		}}
 	case version.Major() < need:
-		return []Reason{{
-			Code: ReasonClientTools, Side: side,
+		return []report.Reason{{
+			Code: report.ReasonClientTools, Side: side,
 			Text: fmt.Sprintf("The %s runs PostgreSQL %d, but the newest pg_dump here is of version %s.", side, need, version),
 			Hint: fmt.Sprintf("Install the package postgresql-client-%d (Debian, Ubuntu) or postgresql%d (RHEL) where Calco runs.", need, need),
 		}}
@@ -408,7 +409,7 @@ func toolsReasons(source, target int, version pgtools.Version) []Reason {
 	return nil
 }
 
-func (r *run) checkReadable(ctx context.Context) ([]Reason, error) {
+func (r *run) checkReadable(ctx context.Context) ([]report.Reason, error) {
 	type unreadable struct {
 		Schema, Name string
 		Permitted    bool
@@ -431,18 +432,18 @@ func (r *run) checkReadable(ctx context.Context) ([]Reason, error) {
 			hidden = append(hidden, u.Schema+"."+u.Name)
 		}
 	}
-	var reasons []Reason
+	var reasons []report.Reason
 	if len(forbidden) > 0 {
-		reasons = append(reasons, Reason{
-			Code: ReasonUnreadable, Side: Source, Objects: atMost(forbidden),
-			Text: fmt.Sprintf("The role %s may not read %s on the source: %s.", r.sourceFacts.Role, count(len(forbidden), "table or sequence", "tables or sequences"), listed(forbidden)),
+		reasons = append(reasons, report.Reason{
+			Code: report.ReasonUnreadable, Side: report.Source, Objects: report.AtMost(forbidden),
+			Text: fmt.Sprintf("The role %s may not read %s on the source: %s.", r.sourceFacts.Role, report.Count(len(forbidden), "table or sequence", "tables or sequences"), report.Listed(forbidden)),
 			Hint: "Grant it SELECT on them and USAGE on their schemas (pg_read_all_data has both), or choose other schemas.",
 		})
 	}
 	if len(hidden) > 0 {
-		reasons = append(reasons, Reason{
-			Code: ReasonUnreadable, Side: Source, Objects: atMost(hidden),
-			Text: fmt.Sprintf("Row-level security hides rows of %s from the role %s on the source: %s.", count(len(hidden), "table", "tables"), r.sourceFacts.Role, listed(hidden)),
+		reasons = append(reasons, report.Reason{
+			Code: report.ReasonUnreadable, Side: report.Source, Objects: report.AtMost(hidden),
+			Text: fmt.Sprintf("Row-level security hides rows of %s from the role %s on the source: %s.", report.Count(len(hidden), "table", "tables"), r.sourceFacts.Role, report.Listed(hidden)),
 			Hint: "Use a role with BYPASSRLS, or the tables' owner.",
 		})
 	}
@@ -452,9 +453,9 @@ func (r *run) checkReadable(ctx context.Context) ([]Reason, error) {
 			return nil, fmt.Errorf("read permissions on large objects: %w", err)
 		}
 		if n > 0 {
-			reasons = append(reasons, Reason{
-				Code: ReasonUnreadable, Side: Source,
-				Text: fmt.Sprintf("The role %s may not read %s on the source.", r.sourceFacts.Role, count(n, "large object", "large objects")),
+			reasons = append(reasons, report.Reason{
+				Code: report.ReasonUnreadable, Side: report.Source,
+				Text: fmt.Sprintf("The role %s may not read %s on the source.", r.sourceFacts.Role, report.Count(n, "large object", "large objects")),
 				Hint: "Grant it SELECT on them, or choose the schemas to clone: large objects belong to none.",
 			})
 		}
@@ -464,8 +465,8 @@ func (r *run) checkReadable(ctx context.Context) ([]Reason, error) {
 		return nil, err
 	}
 	if len(missing) > 0 {
-		reasons = append(reasons, Reason{
-			Code: ReasonUnknownSchema, Side: Source, Objects: missing,
+		reasons = append(reasons, report.Reason{
+			Code: report.ReasonUnknownSchema, Side: report.Source, Objects: missing,
 			Text: fmt.Sprintf("The source has no schema %s.", strings.Join(missing, ", ")),
 			Hint: "Check the spelling; names are case-sensitive here.",
 		})
@@ -487,17 +488,17 @@ func (r *run) unknownSchemas(ctx context.Context) ([]string, error) {
 	return missing, nil
 }
 
-func (r *run) checkWritable(ctx context.Context) ([]Reason, error) {
-	var reasons []Reason
+func (r *run) checkWritable(ctx context.Context) ([]report.Reason, error) {
+	var reasons []report.Reason
 	if r.targetFacts.InRecovery {
-		reasons = append(reasons, Reason{
-			Code: ReasonReadOnly, Side: Target,
+		reasons = append(reasons, report.Reason{
+			Code: report.ReasonReadOnly, Side: report.Target,
 			Text: fmt.Sprintf("The target %s is a standby, which takes no writes.", r.spec.Target),
 			Hint: "Use the address of the primary.",
 		})
 	} else if !r.targetFacts.CanCreate {
-		reasons = append(reasons, Reason{
-			Code: ReasonPermission, Side: Target,
+		reasons = append(reasons, report.Reason{
+			Code: report.ReasonPermission, Side: report.Target,
 			Text: fmt.Sprintf("The role %s may not create schemas in the target's database %s.", r.targetFacts.Role, r.targetFacts.Database),
 			Hint: fmt.Sprintf("Use the database's owner, or GRANT CREATE ON DATABASE %s TO %s.", quoteName(r.targetFacts.Database), quoteName(r.targetFacts.Role)),
 		})
@@ -512,7 +513,7 @@ func (r *run) checkWritable(ctx context.Context) ([]Reason, error) {
 // checkLocks wants both servers to have room for the locks of pg_dump, which holds one on each table: the target's last of
 // all, when everything is there. A server takes some more than it promises.
 // https://www.postgresql.org/docs/current/runtime-config-locks.html
-func (r *run) checkLocks(ctx context.Context) ([]Reason, error) {
+func (r *run) checkLocks(ctx context.Context) ([]report.Reason, error) {
 	tables, err := one[int64](ctx, r.source, `
 		SELECT count(*)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -520,7 +521,7 @@ func (r *run) checkLocks(ctx context.Context) ([]Reason, error) {
 	if err != nil {
 		return nil, fmt.Errorf("count the tables of the source: %w", err)
 	}
-	var reasons []Reason
+	var reasons []report.Reason
 	for _, s := range []*session{r.source, r.control} {
 		type room struct{ Locks, Sessions int64 }
 		has, err := theOnly[room](ctx, s, `
@@ -530,8 +531,8 @@ func (r *run) checkLocks(ctx context.Context) ([]Reason, error) {
 			return nil, fmt.Errorf("read how many locks the %s has room for: %w", s.side, err)
 		}
 		if tables > 2*has.Locks*has.Sessions {
-			reasons = append(reasons, Reason{
-				Code: ReasonLocks, Side: s.side,
+			reasons = append(reasons, report.Reason{
+				Code: report.ReasonLocks, Side: s.side,
 				Text: fmt.Sprintf("The %s has room for about %d locks, and pg_dump takes one on each of %d tables.", s.side, has.Locks*has.Sessions, tables),
 				Hint: fmt.Sprintf("Set max_locks_per_transaction of that server to %d or more, and restart it.", tables/has.Sessions+1),
 			})
@@ -542,7 +543,7 @@ func (r *run) checkLocks(ctx context.Context) ([]Reason, error) {
 
 // checkPlaces wants the target's role to be allowed to make what comes in the schemas that are there, and the temporary
 // table that large objects come through.
-func (r *run) checkPlaces(ctx context.Context) ([]Reason, error) {
+func (r *run) checkPlaces(ctx context.Context) ([]report.Reason, error) {
 	filled, err := collect[struct{ Name string }](ctx, r.source, `
 		SELECT DISTINCT nspname::text AS name
 		FROM (SELECT 'pg_class'::regclass AS class, oid, relnamespace AS schema FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')
@@ -570,15 +571,15 @@ func (r *run) checkPlaces(ctx context.Context) ([]Reason, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read permissions on schemas of the target: %w", err)
 	}
-	var reasons []Reason
+	var reasons []report.Reason
 	if len(closed) > 0 {
 		var list, quoted []string
 		for _, s := range closed {
 			list, quoted = append(list, s.Name), append(quoted, quoteName(s.Name))
 		}
-		reasons = append(reasons, Reason{
-			Code: ReasonPermission, Side: Target, Objects: atMost(list),
-			Text: fmt.Sprintf("The role %s may not create anything in %s of the target: %s.", r.targetFacts.Role, word(len(list) == 1, "a schema", "schemas"), listed(list)),
+		reasons = append(reasons, report.Reason{
+			Code: report.ReasonPermission, Side: report.Target, Objects: report.AtMost(list),
+			Text: fmt.Sprintf("The role %s may not create anything in %s of the target: %s.", r.targetFacts.Role, word(len(list) == 1, "a schema", "schemas"), report.Listed(list)),
 			Hint: fmt.Sprintf("GRANT CREATE, USAGE ON SCHEMA %s TO %s.", strings.Join(quoted, ", "), quoteName(r.targetFacts.Role)),
 		})
 	}
@@ -594,8 +595,8 @@ func (r *run) checkPlaces(ctx context.Context) ([]Reason, error) {
 		return nil, fmt.Errorf("read permissions on the target: %w", err)
 	}
 	if large && !temporary {
-		reasons = append(reasons, Reason{
-			Code: ReasonPermission, Side: Target,
+		reasons = append(reasons, report.Reason{
+			Code: report.ReasonPermission, Side: report.Target,
 			Text: fmt.Sprintf("The role %s may not create temporary tables in the target's database %s, through which large objects come.", r.targetFacts.Role, r.targetFacts.Database),
 			Hint: fmt.Sprintf("GRANT TEMPORARY ON DATABASE %s TO %s.", quoteName(r.targetFacts.Database), quoteName(r.targetFacts.Role)),
 		})
@@ -607,21 +608,3 @@ func (r *run) checkPlaces(ctx context.Context) ([]Reason, error) {
 func (r *run) chosen(schema string) bool {
 	return !isSystemSchema(schema) && (r.spec.whole() || slices.Contains(r.spec.Schemas, schema))
 }
-
-func count(n int, singular, plural string) string {
-	if n == 1 {
-		return "1 " + singular
-	}
-	return fmt.Sprintf("%d %s", n, plural)
-}
-
-// listed names a few objects in a sentence; atMost keeps as many as a reason carries.
-func listed(names []string) string {
-	const few = 5
-	if len(names) <= few {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
-}
-
-func atMost(names []string) []string { return names[:min(len(names), listedObjects)] }

@@ -10,111 +10,32 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"calco/cloner/report"
 )
-
-// Phase is a stage of a clone. Phases overlap: the indexes of one table are built
-// while another is still being copied.
-type Phase string
-
-// The phases, in the order in which they begin.
-const (
-	PhasePreflight   Phase = "preflight"
-	PhaseSnapshot    Phase = "snapshot"
-	PhaseClean       Phase = "clean"
-	PhasePreData     Phase = "pre-data"
-	PhaseCopy        Phase = "copy"
-	PhaseIndexes     Phase = "indexes"
-	PhaseConstraints Phase = "constraints"
-	PhasePostData    Phase = "post-data"
-	PhaseSequences   Phase = "sequences"
-	PhaseViews       Phase = "views"
-	PhaseAnalyze     Phase = "analyze"
-	PhaseVerify      Phase = "verify"
-)
-
-// Phases returns all phases in the order in which they begin.
-func Phases() []Phase {
-	return []Phase{
-		PhasePreflight, PhaseSnapshot, PhaseClean, PhasePreData, PhaseCopy, PhaseIndexes,
-		PhaseConstraints, PhasePostData, PhaseSequences, PhaseViews, PhaseAnalyze, PhaseVerify,
-	}
-}
 
 // activeTables bounds how many tables a Progress lists.
 const activeTables = 50
-
-// Progress is how far a clone is at one moment: a plain, bounded value.
-type Progress struct {
-	Phases  []PhaseProgress `json:"phases"`
-	Tables  int             `json:"tables"` // done
-	Rows    int64           `json:"rows"`
-	Bytes   int64           `json:"bytes"` // of COPY data so far
-	Active  []TableProgress `json:"active"`
-	Ledger  int             `json:"ledger"` // objects that could not be made so far
-	Elapsed time.Duration   `json:"elapsed"`
-
-	// Achieved is how many parts have arrived and things were made for good by this run itself, not by an earlier one.
-	Achieved int64 `json:"achieved"`
-
-	TablesTotal int     `json:"tables_total"`
-	RowsTotal   int64   `json:"rows_total"` // by the source's statistics; 0 while they are not known, or not gathered
-	Done        float64 `json:"done"`       // 0 to 1, by estimated work; never less than before, and 1 only at the end
-
-	// Left is the estimated time to the end, of all phases; 0 while nothing can be said yet, and at the end.
-	Left time.Duration `json:"left"`
-
-	// Trouble is what the clone waits for at this moment, nil while it gets on.
-	Trouble *Trouble `json:"trouble,omitempty"`
-
-	SourceVersion string `json:"source_version,omitempty"` // of PostgreSQL, once it has answered
-	TargetVersion string `json:"target_version,omitempty"`
-}
-
-// Trouble is something that keeps a clone from going on, and that waiting may cure.
-type Trouble struct {
-	Text  string    `json:"text"`  // in English, PostgreSQL's own words where it spoke
-	Since time.Time `json:"since"` // when the clone last got anything done
-	Until time.Time `json:"until"` // when it will give up
-	Tries int       `json:"tries"`
-}
-
-// PhaseProgress is how far one phase is, in units of its own: tables, entries.
-type PhaseProgress struct {
-	Name    Phase         `json:"name"`
-	Done    int           `json:"done"`
-	Total   int           `json:"total"`
-	Running bool          `json:"running"`
-	Ended   bool          `json:"ended"` // for good: some come back to what is left of them
-	Elapsed time.Duration `json:"elapsed"`
-}
-
-// TableProgress is one table in flight.
-type TableProgress struct {
-	Relation string `json:"relation"`
-	Rows     int64  `json:"rows"`
-	Bytes    int64  `json:"bytes"`
-	Size     int64  `json:"size"` // on the source's disk, in bytes
-}
 
 // Meter keeps the progress of one clone. It is safe for concurrent use: Clone
 // writes to it, any number of readers sample it. The zero value is ready.
 type Meter struct {
 	mu      sync.Mutex
 	started time.Time
-	phases  map[Phase]*phaseState
+	phases  map[report.Phase]*phaseState
 	active  map[*flight]struct{}
-	ledger  []LedgerEntry
+	ledger  []report.LedgerEntry
 	tables  int
 	total   int
 	size    int64 // of the tables on the source's disk
 	toRead  int64 // their rows, by the source's statistics; 0 where these do not have all of them
 	rows    int64
 	bytes   int64
-	notify  func(Phase)
-	waiting *Trouble
+	notify  func(report.Phase)
+	waiting *report.Trouble
 	done    int64 // see achieved
 
-	versions map[Side]string // of the servers
+	versions map[report.Side]string // of the servers
 
 	forecast forecast
 
@@ -149,30 +70,30 @@ func (f *flight) again() *flight {
 }
 
 // Progress returns the progress of this moment.
-func (m *Meter) Progress() Progress {
+func (m *Meter) Progress() report.Progress {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p := Progress{Phases: []PhaseProgress{}, Active: []TableProgress{}, Tables: m.tables, TablesTotal: m.total, Rows: m.rows, Bytes: m.bytes, Ledger: len(m.ledger), Achieved: m.done}
-	p.RowsTotal, p.SourceVersion, p.TargetVersion = m.toRead, m.versions[Source], m.versions[Target]
+	p := report.Progress{Phases: []report.PhaseProgress{}, Active: []report.TableProgress{}, Tables: m.tables, TablesTotal: m.total, Rows: m.rows, Bytes: m.bytes, Ledger: len(m.ledger), Achieved: m.done}
+	p.RowsTotal, p.SourceVersion, p.TargetVersion = m.toRead, m.versions[report.Source], m.versions[report.Target]
 	if !m.started.IsZero() {
 		p.Elapsed = time.Since(m.started)
 	}
 	for f := range m.active {
-		t := TableProgress{Relation: f.relation, Rows: f.rows.Load(), Bytes: f.bytes.Load(), Size: f.size}
+		t := report.TableProgress{Relation: f.relation, Rows: f.rows.Load(), Bytes: f.bytes.Load(), Size: f.size}
 		p.Active = append(p.Active, t)
 		p.Rows += t.Rows
 		p.Bytes += t.Bytes
 	}
-	slices.SortFunc(p.Active, func(a, b TableProgress) int {
+	slices.SortFunc(p.Active, func(a, b report.TableProgress) int {
 		return cmp.Or(cmp.Compare(b.Size, a.Size), cmp.Compare(a.Relation, b.Relation))
 	})
 	p.Active = p.Active[:min(len(p.Active), activeTables)]
-	for _, name := range Phases() {
+	for _, name := range report.Phases() {
 		s := m.phases[name]
 		if s == nil {
 			continue
 		}
-		pp := PhaseProgress{Name: name, Done: s.done, Total: s.total, Running: s.open > 0, Ended: s.ended, Elapsed: s.last.Sub(s.first)}
+		pp := report.PhaseProgress{Name: name, Done: s.done, Total: s.total, Running: s.open > 0, Ended: s.ended, Elapsed: s.last.Sub(s.first)}
 		if pp.Running {
 			pp.Elapsed = time.Since(s.first)
 		}
@@ -188,7 +109,7 @@ func (m *Meter) Progress() Progress {
 
 // enter opens a phase; the returned func leaves it. A phase may be entered by
 // several workers, and more than once.
-func (m *Meter) enter(p Phase) (leave func()) {
+func (m *Meter) enter(p report.Phase) (leave func()) {
 	m.mu.Lock()
 	s := m.state(p)
 	if s.first.IsZero() {
@@ -196,7 +117,7 @@ func (m *Meter) enter(p Phase) (leave func()) {
 	}
 	if !s.begun {
 		s.begun = true
-		m.log(Event{Kind: EventPhaseBegun, Phase: p})
+		m.log(report.Event{Kind: report.EventPhaseBegun, Phase: p})
 	}
 	s.open++
 	m.mu.Unlock()
@@ -212,23 +133,23 @@ func (m *Meter) enter(p Phase) (leave func()) {
 }
 
 // expect adds n units to what a phase has to do.
-func (m *Meter) expect(p Phase, n int) {
+func (m *Meter) expect(p report.Phase, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.state(p).total += n
 }
 
 // advance counts n units of a phase as done.
-func (m *Meter) advance(p Phase, n int) {
+func (m *Meter) advance(p report.Phase, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.state(p).done += n
 }
 
 // state must be called with mu held.
-func (m *Meter) state(p Phase) *phaseState {
+func (m *Meter) state(p report.Phase) *phaseState {
 	if m.phases == nil {
-		m.phases = map[Phase]*phaseState{}
+		m.phases = map[report.Phase]*phaseState{}
 	}
 	if m.phases[p] == nil {
 		m.phases[p] = &phaseState{}
@@ -237,11 +158,11 @@ func (m *Meter) state(p Phase) *phaseState {
 }
 
 // start begins a clone, of which an earlier one may tell how long it takes.
-func (m *Meter) start(past *Report) {
+func (m *Meter) start(past *report.Report) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.started = time.Now()
-	if past.usable() {
+	if usable(past) {
 		m.forecast.past = past
 	}
 }
@@ -254,23 +175,23 @@ func (m *Meter) stop(over bool) {
 }
 
 // meet says which version of PostgreSQL a side has.
-func (m *Meter) meet(side Side, version string) {
+func (m *Meter) meet(side report.Side, version string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.versions == nil {
-		m.versions = map[Side]string{}
+		m.versions = map[report.Side]string{}
 	}
 	m.versions[side] = version
 }
 
 // plan sets what there is to do, once it is known: how many tables and rows, and what filling them and the phases after
 // that will cost.
-func (m *Meter) plan(tables int, rows int64, work float64, tail map[Phase]float64) {
+func (m *Meter) plan(tables int, rows int64, work float64, tail map[report.Phase]float64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.total, m.toRead = tables, rows
 	var dump float64
-	if s := m.phases[PhaseSnapshot]; s != nil {
+	if s := m.phases[report.PhaseSnapshot]; s != nil {
 		dump = s.last.Sub(s.first).Seconds()
 	}
 	now := time.Now()
@@ -311,7 +232,7 @@ func (m *Meter) keep(f *flight, rows, bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.forecast.keep(f.work)
-	m.state(PhaseCopy).total++
+	m.state(report.PhaseCopy).total++
 	m.count(f, rows, bytes)
 }
 
@@ -319,7 +240,7 @@ func (m *Meter) keep(f *flight, rows, bytes int64) {
 func (m *Meter) count(f *flight, rows, bytes int64) {
 	m.rows += rows
 	m.bytes += bytes
-	m.state(PhaseCopy).done++
+	m.state(report.PhaseCopy).done++
 	m.forecast.worked += f.work
 	m.change(f.table, func(t *tableMeter) {
 		t.rows += rows
@@ -353,20 +274,20 @@ func (m *Meter) achieved() int64 {
 }
 
 // trouble says what the clone waits for.
-func (m *Meter) trouble(t Trouble) {
+func (m *Meter) trouble(t report.Trouble) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.waiting == nil || m.waiting.Text != t.Text {
-		m.log(Event{Kind: EventRetry, Text: t.Text})
+		m.log(report.Event{Kind: report.EventRetry, Text: t.Text})
 	}
 	m.waiting = &t
 }
 
 // retry logs that a connection was lost, and is replaced at once.
-func (m *Meter) retry(p Phase, object string, err error) {
+func (m *Meter) retry(p report.Phase, object string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.log(Event{Kind: EventRetry, Phase: p, Object: object, Text: troubleText(err)})
+	m.log(report.Event{Kind: report.EventRetry, Phase: p, Object: object, Text: troubleText(err)})
 }
 
 // calm says that the clone goes on.
@@ -399,8 +320,8 @@ func (m *Meter) ditch(f *flight) {
 }
 
 // blame enters an object that could not be made into the ledger.
-func (m *Meter) blame(p Phase, object string, err error) {
-	e := LedgerEntry{Phase: p, Object: object, Error: err.Error(), Hint: hintFor(err)}
+func (m *Meter) blame(p report.Phase, object string, err error) {
+	e := report.LedgerEntry{Phase: p, Object: object, Error: err.Error(), Hint: hintFor(err)}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		e.SQLState, e.Error = pg.Code, pg.Message
 		if pg.Detail != "" && pg.Code != "23502" && pg.Code != "23514" { // those show a whole row, to all who see the job
@@ -410,19 +331,19 @@ func (m *Meter) blame(p Phase, object string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.ledger = append(m.ledger, e)
-	m.log(Event{Kind: EventTrouble, Phase: p, Object: object, Text: e.Error})
+	m.log(report.Event{Kind: report.EventTrouble, Phase: p, Object: object, Text: e.Error})
 }
 
 // fill copies the totals into a report.
-func (m *Meter) fill(r *Report) {
+func (m *Meter) fill(r *report.Report) {
 	p := m.Progress()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r.Tables, r.TablesTotal, r.Size, r.Rows, r.Bytes = m.tables, m.total, m.size, m.rows, m.bytes
 	r.Seconds = p.Elapsed.Seconds()
-	r.Ledger = append([]LedgerEntry{}, m.ledger...)
+	r.Ledger = append([]report.LedgerEntry{}, m.ledger...)
 	r.Phases = nil
 	for _, ph := range p.Phases {
-		r.Phases = append(r.Phases, PhaseReport{Name: ph.Name, Begun: m.phases[ph.Name].first.Sub(m.started).Seconds(), Seconds: ph.Elapsed.Seconds()})
+		r.Phases = append(r.Phases, report.PhaseReport{Name: ph.Name, Begun: m.phases[ph.Name].first.Sub(m.started).Seconds(), Seconds: ph.Elapsed.Seconds()})
 	}
 }

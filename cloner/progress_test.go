@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -59,8 +60,8 @@ func TestMeterTotals(t *testing.T) {
 	var m Meter
 	m.start(nil)
 	m.plan(2, 0, 2*(tableWork+100), nil)
-	leave := m.enter(PhaseCopy)
-	m.expect(PhaseCopy, 2)
+	leave := m.enter(report.PhaseCopy)
+	m.expect(report.PhaseCopy, 2)
 	arrived, lost := &flight{relation: "a.b", size: 100, work: tableWork + 100, table: 1}, &flight{relation: "a.c", size: 100, work: tableWork + 100, table: 1}
 	for _, f := range []*flight{arrived, lost} {
 		m.takeOff(f)
@@ -77,7 +78,7 @@ func TestMeterTotals(t *testing.T) {
 	if p.Rows != 10 || p.Bytes != 1000 || p.Done != almostDone || p.Tables != 1 || p.TablesTotal != 2 || len(p.Active) != 0 {
 		t.Errorf("at the end: %+v", p)
 	}
-	if ph := p.Phases[0]; ph.Name != PhaseCopy || ph.Done != 1 || ph.Total != 2 || ph.Running || ph.Elapsed < 0 {
+	if ph := p.Phases[0]; ph.Name != report.PhaseCopy || ph.Done != 1 || ph.Total != 2 || ph.Running || ph.Elapsed < 0 {
 		t.Errorf("phase: %+v", ph)
 	}
 }
@@ -95,7 +96,7 @@ func TestMeterSampled(t *testing.T) {
 		CREATE TABLE big AS SELECT n, md5(n::text) FROM generate_series(1, 50000) n; CREATE INDEX ON big (n);
 		CREATE MATERIALIZED VIEW view AS SELECT count(*) FROM big; CREATE SEQUENCE s`)
 	first := sampled(t, Spec{Source: URL(source), Target: URL(target)}, Options{})
-	if !first.usable() {
+	if !usable(&first) {
 		t.Errorf("the report of a whole clone is none to reckon with: %+v", first)
 	}
 	sampled(t, Spec{Source: URL(source), Target: URL(target), Clean: true}, Options{Past: &first})
@@ -129,14 +130,14 @@ func TestRowsTotal(t *testing.T) {
 }
 
 // sampled clones and wants each sample to be no less than the one before it.
-func sampled(t *testing.T, spec Spec, o Options) Report {
+func sampled(t *testing.T, spec Spec, o Options) report.Report {
 	t.Helper()
 	var m Meter
 	o.Meter = &m
 	ctx, stop := context.WithCancel(t.Context())
 	var sampling sync.WaitGroup
 	var over atomic.Bool
-	o.Record = func(context.Context, Report) error {
+	o.Record = func(context.Context, report.Report) error {
 		if p := m.Progress(); p.Done == 1 || p.Done < 0.5 {
 			t.Errorf("before it is over, %v of it is done", p.Done)
 		}
@@ -145,7 +146,7 @@ func sampled(t *testing.T, spec Spec, o Options) Report {
 	}
 	for range 2 {
 		sampling.Go(func() {
-			var last Progress
+			var last report.Progress
 			for ctx.Err() == nil {
 				ended := over.Load()
 				p := m.Progress()
@@ -161,14 +162,14 @@ func sampled(t *testing.T, spec Spec, o Options) Report {
 			}
 		})
 	}
-	report, err := Clone(t.Context(), confirmed(t, spec), o)
+	result, err := Clone(t.Context(), confirmed(t, spec), o)
 	stop()
 	sampling.Wait()
-	if err != nil || report.Status != StatusCompleted {
-		t.Fatalf("status %s, %v", report.Status, err)
+	if err != nil || result.Status != report.StatusCompleted {
+		t.Fatalf("status %s, %v", result.Status, err)
 	}
 	p := m.Progress()
-	if p.Tables != 121 || p.TablesTotal != 121 || p.Rows != 120*200+50000 || p.Rows != report.Rows || p.Bytes != report.Bytes || p.Done != 1 || p.Left != 0 {
+	if p.Tables != 121 || p.TablesTotal != 121 || p.Rows != 120*200+50000 || p.Rows != result.Rows || p.Bytes != result.Bytes || p.Done != 1 || p.Left != 0 {
 		t.Errorf("at the end: %+v", p)
 	}
 	for _, ph := range p.Phases {
@@ -176,26 +177,26 @@ func sampled(t *testing.T, spec Spec, o Options) Report {
 			t.Errorf("phase at the end: %+v", ph)
 		}
 	}
-	return report
+	return result
 }
 
 func TestLedger(t *testing.T) {
 	t.Parallel()
 	var m Meter
-	m.blame(PhaseIndexes, "INDEX a.b", &pgconn.PgError{Code: "23505", Message: "could not create unique index", Detail: "Key (n)=(1) is duplicated."})
-	m.blame(PhaseCopy, "ROWS OF a.c", errors.New("lost"))
-	var r Report
+	m.blame(report.PhaseIndexes, "INDEX a.b", &pgconn.PgError{Code: "23505", Message: "could not create unique index", Detail: "Key (n)=(1) is duplicated."})
+	m.blame(report.PhaseCopy, "ROWS OF a.c", errors.New("lost"))
+	var r report.Report
 	m.fill(&r)
-	if got, want := r.Ledger[0], (LedgerEntry{
-		Phase: PhaseIndexes, Object: "INDEX a.b", SQLState: "23505", Error: "could not create unique index: Key (n)=(1) is duplicated.",
+	if got, want := r.Ledger[0], (report.LedgerEntry{
+		Phase: report.PhaseIndexes, Object: "INDEX a.b", SQLState: "23505", Error: "could not create unique index: Key (n)=(1) is duplicated.",
 		Hint: "The source holds duplicates that its own index does not see. Run REINDEX or remove them there.",
 	}); got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if got, want := r.Ledger[1], (LedgerEntry{Phase: PhaseCopy, Object: "ROWS OF a.c", Error: "lost"}); got != want {
+	if got, want := r.Ledger[1], (report.LedgerEntry{Phase: report.PhaseCopy, Object: "ROWS OF a.c", Error: "lost"}); got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	m.blame(PhaseCopy, "ROWS OF a.d", errors.New("lost"))
+	m.blame(report.PhaseCopy, "ROWS OF a.d", errors.New("lost"))
 	if len(r.Ledger) != 2 {
 		t.Errorf("a report grew after it was filled")
 	}

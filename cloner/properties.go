@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"calco/cloner/report"
 )
 
 //go:embed sql/properties.sql
@@ -32,7 +34,7 @@ func (r *run) properties(ctx context.Context) error {
 	var statements []statement
 	for name, p := range source {
 		if _, ok := target[name]; !ok && !isGrant(name) && !r.keepsProperty(name) {
-			statements = append(statements, statement{phase: PhasePostData, object: "DATABASE " + name, sql: p.Make})
+			statements = append(statements, statement{phase: report.PhasePostData, object: "DATABASE " + name, sql: p.Make})
 		}
 	}
 	grants, err := r.databaseGrants(ctx, source, target)
@@ -78,14 +80,14 @@ func (r *run) databaseGrants(ctx context.Context, source, target map[string]prop
 		case here[grantee]:
 			together = append(together, p.Make)
 		default:
-			apart = append(apart, statement{phase: PhasePostData, object: "DATABASE " + name, sql: p.Make})
+			apart = append(apart, statement{phase: report.PhasePostData, object: "DATABASE " + name, sql: p.Make})
 		}
 	}
 	if len(together) == 0 {
 		return apart, nil
 	}
 	slices.SortFunc(together, func(a, b string) int { return strings.Compare(b, a) }) // each REVOKE before the GRANTs
-	return append(apart, statement{phase: PhasePostData, object: "DATABASE GRANTS", sql: strings.Join(together, "; ")}), nil
+	return append(apart, statement{phase: report.PhasePostData, object: "DATABASE GRANTS", sql: strings.Join(together, "; ")}), nil
 }
 
 // readProperties reads both sides, by what sets apart one property from another.
@@ -111,14 +113,14 @@ func (r *run) readProperties(ctx context.Context) (source, target map[string]pro
 }
 
 // compareProperties reports what is still different.
-func (r *run) compareProperties(ctx context.Context) ([]Difference, error) {
+func (r *run) compareProperties(ctx context.Context) ([]report.Difference, error) {
 	source, target, err := r.readProperties(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var found []Difference
+	var found []report.Difference
 	differ := func(name, source, target string, open bool) {
-		d := Difference{Kind: "database", Object: "DATABASE " + name, Source: source, Target: target}
+		d := report.Difference{Kind: "database", Object: "DATABASE " + name, Source: source, Target: target}
 		// With clean it was to be as the source's.
 		if (r.keepsProperty(name) || target != "not set" && !r.spec.Clean) && !open {
 			d.Harmless = stayedText
@@ -142,7 +144,7 @@ func (r *run) compareProperties(ctx context.Context) ([]Difference, error) {
 
 // hiddenSubscriptions are those of the source that pg_dump leaves out, because the role is not a superuser. What is in the
 // target's is not compared.
-func (r *run) hiddenSubscriptions(ctx context.Context) ([]Difference, error) {
+func (r *run) hiddenSubscriptions(ctx context.Context) ([]report.Difference, error) {
 	if r.sourceFacts.Superuser {
 		return nil, nil
 	}
@@ -152,9 +154,9 @@ func (r *run) hiddenSubscriptions(ctx context.Context) ([]Difference, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read subscriptions of the source: %w", err)
 	}
-	var found []Difference
+	var found []report.Difference
 	for _, s := range names {
-		found = append(found, Difference{Kind: "missing", Object: "SUBSCRIPTION " + s.Name, Source: "present, and only a superuser may read how it is made", Target: "not compared"})
+		found = append(found, report.Difference{Kind: "missing", Object: "SUBSCRIPTION " + s.Name, Source: "present, and only a superuser may read how it is made", Target: "not compared"})
 	}
 	return found, nil
 }

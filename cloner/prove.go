@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"calco/cloner/report"
 )
 
 // findings are marks by what they are worth.
@@ -216,7 +218,7 @@ func (r *run) recordProof(ctx context.Context, kept, stale []mark) error {
 	redone := map[string]bool{}
 	var names []string
 	for _, m := range stale {
-		if !redone[m.Relation] && len(names) < listedObjects {
+		if !redone[m.Relation] && len(names) < report.ListedObjects {
 			names = append(names, m.Relation)
 		}
 		redone[m.Relation] = true

@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5"
+
+	"calco/cloner/report"
 )
 
 // A URL may name several hosts, and the name of a host may stand for several addresses. All sessions of a side are with the
@@ -94,9 +96,9 @@ func (at reached) only(hosts *Hosts) *Hosts {
 }
 
 // way is how one side is reached: anew, or at the very address where the first session of the attempt is.
-func (r *run) way(side Side, anew bool) (URL, *Hosts) {
+func (r *run) way(side report.Side, anew bool) (URL, *Hosts) {
 	u, hosts := r.spec.Source, r.spec.SourceHosts
-	if side == Target {
+	if side == report.Target {
 		u, hosts = r.spec.Target, r.spec.TargetHosts
 	}
 	at := r.reached[side]

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -61,7 +62,7 @@ func TestOneServerOfSeveral(t *testing.T) {
 	}
 	r := &run{spec: spec, meter: &Meter{}}
 	t.Cleanup(r.closeSessions)
-	if reason, err := r.connect(t.Context(), Target); reason != nil || err != nil {
+	if reason, err := r.connect(t.Context(), report.Target); reason != nil || err != nil {
 		t.Fatal(reason, err)
 	}
 	if got := r.report.Target.Address; got != "a.test,b.test,c.test:5432" {
@@ -69,20 +70,20 @@ func TestOneServerOfSeveral(t *testing.T) {
 	}
 	const pinned = "203.0.113.2:5432"
 	lead("203.0.113.1:5432", other.Host) // the first of the hosts answers now
-	s, err := r.open(t.Context(), Target)
+	s, err := r.open(t.Context(), report.Target)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.close()
 	lead(pinned, "") // away: the others are not asked
-	if s, err := r.open(t.Context(), Target); err == nil {
+	if s, err := r.open(t.Context(), report.Target); err == nil {
 		t.Error("a session went to another server")
 		s.close()
 	}
 	if !slices.Equal(dialed, []string{pinned}) {
 		t.Errorf("dialed %v", dialed)
 	}
-	u, hosts := r.way(Target, false)
+	u, hosts := r.way(report.Target, false)
 	info, err := parseConninfo(string(u))
 	if err != nil {
 		t.Fatal(err)
@@ -93,13 +94,13 @@ func TestOneServerOfSeveral(t *testing.T) {
 	// The next attempt looks the name up again, and waits while another server answers.
 	closeAll(r.control)
 	r.control = nil
-	reason, err := r.connect(t.Context(), Target)
+	reason, err := r.connect(t.Context(), report.Target)
 	if !errors.Is(err, errOtherServer) || !passes(err) {
 		t.Errorf("%+v, %v, want to wait for the server", reason, err)
 	}
 	closeAll(r.control)
 	lead(pinned, first.Host)
-	if reason, err := r.connect(t.Context(), Target); reason != nil || err != nil {
+	if reason, err := r.connect(t.Context(), report.Target); reason != nil || err != nil {
 		t.Error(reason, err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"calco/cloner/archive"
+	"calco/cloner/report"
 )
 
 // redo takes the good parts as they are, and removes the stale ones with their marks. Before a row goes, and before one
@@ -54,7 +55,7 @@ func (r *run) redo(ctx context.Context, f findings) error {
 				return cannotGoOn("somebody has put rows into %s on the target since, or changed some, and those that have to be copied again cannot be told from them", name)
 			}
 			if err != nil {
-				return &Error{Phase: PhaseCopy, Relation: name, Hint: hintFor(err), Err: fmt.Errorf("remove what has to be copied again: %w", err)}
+				return &report.Error{Phase: report.PhaseCopy, Relation: name, Hint: hintFor(err), Err: fmt.Errorf("remove what has to be copied again: %w", err)}
 			}
 		}
 		return nil

@@ -26,6 +26,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/pgtools"
+	"calco/cloner/report"
 	"calco/db/dbtest"
 	"calco/db/embedded"
 )
@@ -38,34 +39,34 @@ const everything = `SELECT n.nspname, c.relname, c.relkind FROM pg_class c JOIN 
 
 // want is the refusal that a test expects.
 type want struct {
-	code    ReasonCode
-	side    Side
+	code    report.ReasonCode
+	side    report.Side
 	text    string // all of it, or with … at its end the beginning
 	objects []string
 }
 
 // mustRefuse clones and wants exactly these reasons, in whole sentences with a hint, without
 // a password, and nothing to be left on either side.
-func mustRefuse(t *testing.T, spec Spec, wants ...want) Report {
+func mustRefuse(t *testing.T, spec Spec, wants ...want) report.Report {
 	t.Helper()
 	if spec.Job == "" {
 		spec.Job = NewJob()
 	}
 	spec = confirmed(t, spec)
-	var report Report
+	var result report.Report
 	var err error
-	noGoroutines(t, func() { report, err = Clone(t.Context(), spec, Options{}) })
-	if report.Status != StatusRefused || err == nil {
-		t.Fatalf("status %s, error %v, want refused", report.Status, err)
+	noGoroutines(t, func() { result, err = Clone(t.Context(), spec, Options{}) })
+	if result.Status != report.StatusRefused || err == nil {
+		t.Fatalf("status %s, error %v, want refused", result.Status, err)
 	}
-	if report.Error != "" || report.Tables != 0 || report.Rows != 0 {
-		t.Errorf("report %+v, want only reasons", report)
+	if result.Error != "" || result.Tables != 0 || result.Rows != 0 {
+		t.Errorf("report %+v, want only reasons", result)
 	}
-	if len(report.Reasons) != len(wants) {
-		t.Fatalf("reasons %+v, want %d", report.Reasons, len(wants))
+	if len(result.Reasons) != len(wants) {
+		t.Fatalf("reasons %+v, want %d", result.Reasons, len(wants))
 	}
 	for i, w := range wants {
-		r := report.Reasons[i]
+		r := result.Reasons[i]
 		if r.Code != w.code || r.Side != w.side || !slices.Equal(r.Objects, w.objects) {
 			t.Errorf("reason %s of the %s about %q, want %s of the %s about %q", r.Code, r.Side, r.Objects, w.code, w.side, w.objects)
 		}
@@ -81,17 +82,17 @@ func mustRefuse(t *testing.T, spec Spec, wants ...want) Report {
 			t.Errorf("error %q does not say %q", err, r.Text)
 		}
 	}
-	text, jerr := json.Marshal(report)
+	text, jerr := json.Marshal(result)
 	if jerr != nil {
 		t.Fatal(jerr)
 	}
-	shown := fmt.Sprintf("%s %v %+v %#v %v", text, report, report, report.Reasons, err)
+	shown := fmt.Sprintf("%s %v %+v %#v %v", text, result, result, result.Reasons, err)
 	for _, u := range []URL{spec.Source, spec.Target} {
 		if info, err := parseConninfo(string(u)); err == nil && info["password"] != "" && strings.Contains(shown, info["password"]) {
 			t.Errorf("the password of %s is in %s", u, shown)
 		}
 	}
-	return report
+	return result
 }
 
 // refusesUntouched is mustRefuse, and wants the target to hold what it held.
@@ -149,33 +150,33 @@ func TestRefuseConnection(t *testing.T) {
 	}
 	tests := []struct {
 		name, url string
-		code      ReasonCode
+		code      report.ReasonCode
 		text      string // %s is the side
 	}{
-		{"url", "postgres://u:sesame@/d", ReasonURL, "The URL of the %s cannot be used: it names no host."},
-		{"empty url", "", ReasonURL, "The URL of the %s cannot be used: it names no host."},
+		{"url", "postgres://u:sesame@/d", report.ReasonURL, "The URL of the %s cannot be used: it names no host."},
+		{"empty url", "", report.ReasonURL, "The URL of the %s cannot be used: it names no host."},
 		// It was called a server that does not answer.
-		{"sslmode", with("sslmode", "nonsense"), ReasonURL, "The URL of the %s cannot be used: a port, TLS or other setting in it is not valid, or a file that it names cannot be read."},
-		{"certificate file", changed(t, good, func(u *url.URL) { u.RawQuery = "sslmode=verify-ca&sslrootcert=/nonexistent" }), ReasonURL, "The URL of the %s cannot be used: a port, TLS or other setting in it is not valid, or a file that it names cannot be read."},
-		{"port", at("127.0.0.1:99999"), ReasonURL, "The URL of the %s cannot be used: a port, TLS or other setting in it is not valid, or a file that it names cannot be read."},
-		{"unknown host", at("calco.invalid"), ReasonHost, "The host of the %s, calco.invalid, is not known."},
-		{"closed port", at(closed.Addr().String()), ReasonHost, "No PostgreSQL server answers for the %s at " + closed.Addr().String() + "."},
-		{"no socket", "postgres://u:sesame@/d?host=/nonexistent", ReasonHost, "No PostgreSQL server answers for the %s at /nonexistent:5432."},
-		{"silence", changed(t, at(silent.Addr().String()), func(u *url.URL) { u.RawQuery = "sslmode=disable&connect_timeout=1" }), ReasonHost, "The %s at " + silent.Addr().String() + " did not answer in time."},
-		{"wrong password", as(t, good, info["user"], "sesame"), ReasonCredentials, fmt.Sprintf("The %%s refused the password of %s.", URL(good))},
-		{"no such role", as(t, good, "nobody", "sesame"), ReasonCredentials, fmt.Sprintf("The %%s refused the password of nobody@%s/%s.", info.address(), info["dbname"])},
-		{"role that may not log in", noLogin, ReasonCredentials, fmt.Sprintf("The %%s does not let %s@%s/%s in: role %q is not permitted to log in.", barred, info.address(), info["dbname"], barred)},
-		{"no TLS", with("sslmode", "require"), ReasonTLS, "No encrypted connection to the %s at " + info.address() + " can be made: server refused TLS connection."},
-		{"no database", changed(t, good, func(u *url.URL) { u.Path = "/nothing" }), ReasonNoDatabase, "The %s has no database nothing."},
-		{"too many connections", full, ReasonNoConnection, "The %s at " + info.address() + " takes no connection now: too many connections for role…"},
+		{"sslmode", with("sslmode", "nonsense"), report.ReasonURL, "The URL of the %s cannot be used: a port, TLS or other setting in it is not valid, or a file that it names cannot be read."},
+		{"certificate file", changed(t, good, func(u *url.URL) { u.RawQuery = "sslmode=verify-ca&sslrootcert=/nonexistent" }), report.ReasonURL, "The URL of the %s cannot be used: a port, TLS or other setting in it is not valid, or a file that it names cannot be read."},
+		{"port", at("127.0.0.1:99999"), report.ReasonURL, "The URL of the %s cannot be used: a port, TLS or other setting in it is not valid, or a file that it names cannot be read."},
+		{"unknown host", at("calco.invalid"), report.ReasonHost, "The host of the %s, calco.invalid, is not known."},
+		{"closed port", at(closed.Addr().String()), report.ReasonHost, "No PostgreSQL server answers for the %s at " + closed.Addr().String() + "."},
+		{"no socket", "postgres://u:sesame@/d?host=/nonexistent", report.ReasonHost, "No PostgreSQL server answers for the %s at /nonexistent:5432."},
+		{"silence", changed(t, at(silent.Addr().String()), func(u *url.URL) { u.RawQuery = "sslmode=disable&connect_timeout=1" }), report.ReasonHost, "The %s at " + silent.Addr().String() + " did not answer in time."},
+		{"wrong password", as(t, good, info["user"], "sesame"), report.ReasonCredentials, fmt.Sprintf("The %%s refused the password of %s.", URL(good))},
+		{"no such role", as(t, good, "nobody", "sesame"), report.ReasonCredentials, fmt.Sprintf("The %%s refused the password of nobody@%s/%s.", info.address(), info["dbname"])},
+		{"role that may not log in", noLogin, report.ReasonCredentials, fmt.Sprintf("The %%s does not let %s@%s/%s in: role %q is not permitted to log in.", barred, info.address(), info["dbname"], barred)},
+		{"no TLS", with("sslmode", "require"), report.ReasonTLS, "No encrypted connection to the %s at " + info.address() + " can be made: server refused TLS connection."},
+		{"no database", changed(t, good, func(u *url.URL) { u.Path = "/nothing" }), report.ReasonNoDatabase, "The %s has no database nothing."},
+		{"too many connections", full, report.ReasonNoConnection, "The %s at " + info.address() + " takes no connection now: too many connections for role…"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			text := func(side Side) string { return strings.Replace(tt.text, "%s", string(side), 1) }
+			text := func(side report.Side) string { return strings.Replace(tt.text, "%s", string(side), 1) }
 			mustRefuse(t, Spec{Source: URL(tt.url), Target: URL(tt.url)},
-				want{code: tt.code, side: Source, text: text(Source)}, want{code: tt.code, side: Target, text: text(Target)})
-			refusesUntouched(t, Spec{Source: URL(tt.url), Target: URL(good)}, good, want{code: tt.code, side: Source, text: text(Source)})
+				want{code: tt.code, side: report.Source, text: text(report.Source)}, want{code: tt.code, side: report.Target, text: text(report.Target)})
+			refusesUntouched(t, Spec{Source: URL(tt.url), Target: URL(good)}, good, want{code: tt.code, side: report.Source, text: text(report.Source)})
 		})
 	}
 }
@@ -204,7 +205,7 @@ func TestRefuseByServer(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			text := fmt.Sprintf("No encrypted connection to the source at %s can be made: %s", address, tt.cause)
 			refusesUntouched(t, Spec{Source: with(tt.query), Target: URL(target)}, target,
-				want{code: ReasonTLS, side: Source, text: strings.TrimSuffix(text, "…") + map[bool]string{true: "…", false: "."}[strings.HasSuffix(text, "…")]})
+				want{code: report.ReasonTLS, side: report.Source, text: strings.TrimSuffix(text, "…") + map[bool]string{true: "…", false: "."}[strings.HasSuffix(text, "…")]})
 		})
 	}
 	t.Run("encrypted", func(t *testing.T) {
@@ -216,7 +217,7 @@ func TestRefuseByServer(t *testing.T) {
 			releases = append(releases, hold(t, secured, "SELECT 1"))
 		}
 		refusesUntouched(t, Spec{Source: URL(secured), Target: URL(target)}, target, want{
-			code: ReasonNoConnection, side: Source, text: fmt.Sprintf("The source at %s takes no connection now: sorry, too many clients already.", address),
+			code: report.ReasonNoConnection, side: report.Source, text: fmt.Sprintf("The source at %s takes no connection now: sorry, too many clients already.", address),
 		})
 		for _, release := range releases {
 			release()
@@ -297,13 +298,13 @@ func TestPoolerWithANameOfItsOwn(t *testing.T) {
 	port, _ := bouncer(t, s, "pooled", "session\napplication_name_add_host = 1")
 	through := URL(fmt.Sprintf("postgres://postgres:x@127.0.0.1:%s/pooled?sslmode=disable", port))
 	const name = "calco/named/1"
-	lane, err := open(t.Context(), Target, through, nil, name)
+	lane, err := open(t.Context(), report.Target, through, nil, name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(lane.close)
 	r := &run{spec: Spec{Source: through, Job: "named", Term: 1}, meter: &Meter{}}
-	if reason, err := r.connect(t.Context(), Source); err != nil || reason != nil {
+	if reason, err := r.connect(t.Context(), report.Source); err != nil || reason != nil {
 		t.Fatalf("connect: %v, %v", reason, err)
 	}
 	t.Cleanup(r.source.close)
@@ -395,11 +396,11 @@ func TestPoolers(t *testing.T) {
 		u := through(port)
 		text := "The %s at " + u.String() + " is reached through a pooler in transaction mode, which cannot hold a snapshot or a lock."
 		for range 3 { // whatever backends the pool has by now
-			refusesUntouched(t, Spec{Source: u, Target: URL(direct)}, direct, want{code: ReasonPooler, side: Source, text: fmt.Sprintf(text, Source)})
-			refusesUntouched(t, Spec{Source: URL(direct), Target: u}, pooled, want{code: ReasonPooler, side: Target, text: fmt.Sprintf(text, Target)})
+			refusesUntouched(t, Spec{Source: u, Target: URL(direct)}, direct, want{code: report.ReasonPooler, side: report.Source, text: fmt.Sprintf(text, report.Source)})
+			refusesUntouched(t, Spec{Source: URL(direct), Target: u}, pooled, want{code: report.ReasonPooler, side: report.Target, text: fmt.Sprintf(text, report.Target)})
 		}
 		mustRefuse(t, Spec{Source: u, Target: u},
-			want{code: ReasonPooler, side: Source, text: fmt.Sprintf(text, Source)}, want{code: ReasonPooler, side: Target, text: fmt.Sprintf(text, Target)})
+			want{code: report.ReasonPooler, side: report.Source, text: fmt.Sprintf(text, report.Source)}, want{code: report.ReasonPooler, side: report.Target, text: fmt.Sprintf(text, report.Target)})
 		// No setting of ours may stay with a backend that others will get.
 		if got := dbtest.Query(t, string(u), "SELECT current_setting('search_path'), current_setting('default_transaction_read_only')"); !slices.Equal(got[0], []string{`"$user", public`, "off"}) {
 			t.Errorf("settings left in the pool: %q", got[0])
@@ -414,7 +415,7 @@ func TestPoolers(t *testing.T) {
 		mustEqual(t, direct, back, "SELECT * FROM plain ORDER BY id")
 
 		same := func(u URL) want {
-			return want{code: ReasonSameDatabase, side: Target, text: fmt.Sprintf("Source and target are the same database, %s.", u)}
+			return want{code: report.ReasonSameDatabase, side: report.Target, text: fmt.Sprintf("Source and target are the same database, %s.", u)}
 		}
 		info, err := parseConninfo(pooled)
 		if err != nil {
@@ -436,7 +437,7 @@ func TestRefuseSameDatabase(t *testing.T) {
 	for name, target := range map[string]string{"same URL": database, "another name of the host": byName, "another role": other} {
 		t.Run(name, func(t *testing.T) {
 			refusesUntouched(t, Spec{Source: URL(database), Target: URL(target), Clean: true}, database, want{
-				code: ReasonSameDatabase, side: Target, text: fmt.Sprintf("Source and target are the same database, %s.", URL(target)),
+				code: report.ReasonSameDatabase, side: report.Target, text: fmt.Sprintf("Source and target are the same database, %s.", URL(target)),
 			})
 		})
 	}
@@ -457,12 +458,12 @@ func TestStandby(t *testing.T) {
 		t.Fatal(err)
 	}
 	one := func(u URL) want {
-		return want{code: ReasonSameDatabase, side: Target, text: fmt.Sprintf("Source and target are one database: one is a standby of the other (%s).", u)}
+		return want{code: report.ReasonSameDatabase, side: report.Target, text: fmt.Sprintf("Source and target are one database: one is a standby of the other (%s).", u)}
 	}
 	refusesUntouched(t, Spec{Source: URL(standby.URL("")), Target: URL(primary.URL("")), Clean: true}, primary.URL(""), one(URL(primary.URL(""))))
 	refusesUntouched(t, Spec{Source: URL(primary.URL("")), Target: URL(standby.URL("")), Clean: true}, standby.URL(""), one(URL(standby.URL(""))))
 	refusesUntouched(t, Spec{Source: URL(apart), Target: URL(standby.URL("")), Clean: true}, standby.URL(""), want{
-		code: ReasonReadOnly, side: Target, text: fmt.Sprintf("The target postgres@%s/postgres is a standby, which takes no writes.", info.address()),
+		code: report.ReasonReadOnly, side: report.Target, text: fmt.Sprintf("The target postgres@%s/postgres is a standby, which takes no writes.", info.address()),
 	})
 	version := dbtest.Query(t, standby.URL(""), "SELECT current_setting('server_version_num')::int, current_setting('server_version')")[0]
 	var number int
@@ -473,7 +474,7 @@ func TestStandby(t *testing.T) {
 		mustComplete(t, Spec{Source: URL(standby.URL("")), Target: URL(apart)})
 	} else {
 		refusesUntouched(t, Spec{Source: URL(standby.URL("")), Target: URL(apart)}, apart, want{
-			code: ReasonStandby, side: Source,
+			code: report.ReasonStandby, side: report.Source,
 			text: fmt.Sprintf("The source is a standby with PostgreSQL %s, whose exported snapshots can show wrong rows and damage the standby.", version[1]),
 		})
 	}
@@ -547,15 +548,15 @@ func TestCheckVersions(t *testing.T) {
 	tests := []struct {
 		name           string
 		source, target facts
-		want           []ReasonCode
-		side           Side
+		want           []report.ReasonCode
+		side           report.Side
 	}{
 		{"known", facts{VersionNum: 130000}, facts{VersionNum: 180000}, nil, ""},
 		{"newer", facts{VersionNum: 190000}, facts{VersionNum: 200000}, nil, ""},
-		{"old source", facts{VersionNum: 120022, Version: "12.22"}, facts{VersionNum: 150000}, []ReasonCode{ReasonUnknownVersion}, Source},
-		{"old target", facts{VersionNum: 150000}, facts{VersionNum: 90624, Version: "9.6.24"}, []ReasonCode{ReasonUnknownVersion}, Target},
-		{"standby", facts{VersionNum: 150019, InRecovery: true}, facts{VersionNum: 150000}, []ReasonCode{ReasonStandby}, Source},
-		{"old standby", facts{VersionNum: 120000, InRecovery: true}, facts{VersionNum: 150000}, []ReasonCode{ReasonUnknownVersion, ReasonStandby}, Source},
+		{"old source", facts{VersionNum: 120022, Version: "12.22"}, facts{VersionNum: 150000}, []report.ReasonCode{report.ReasonUnknownVersion}, report.Source},
+		{"old target", facts{VersionNum: 150000}, facts{VersionNum: 90624, Version: "9.6.24"}, []report.ReasonCode{report.ReasonUnknownVersion}, report.Target},
+		{"standby", facts{VersionNum: 150019, InRecovery: true}, facts{VersionNum: 150000}, []report.ReasonCode{report.ReasonStandby}, report.Source},
+		{"old standby", facts{VersionNum: 120000, InRecovery: true}, facts{VersionNum: 150000}, []report.ReasonCode{report.ReasonUnknownVersion, report.ReasonStandby}, report.Source},
 		{"good standby", facts{VersionNum: 150020, InRecovery: true}, facts{VersionNum: 150000}, nil, ""},
 	}
 	for _, tt := range tests {
@@ -566,7 +567,7 @@ func TestCheckVersions(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var got []ReasonCode
+			var got []report.ReasonCode
 			for _, reason := range reasons {
 				got = append(got, reason.Code)
 				if reason.Side != tt.side || reason.Text == "" || reason.Hint == "" {
@@ -586,21 +587,21 @@ func TestToolsReasons(t *testing.T) {
 		name           string
 		source, target int
 		version        pgtools.Version
-		side           Side
+		side           report.Side
 		text, hint     string
 	}{
 		{"same", 15, 15, 150020, "", "", ""},
 		{"newer tools", 13, 15, 180004, "", "", ""},
-		{"newer source", 17, 15, 160014, Source, "The source runs PostgreSQL 17, but the newest pg_dump here is of version 16.14.", "Install the package postgresql-client-17 (Debian, Ubuntu) or postgresql17 (RHEL) where Calco runs."},
-		{"newer target", 15, 18, 170011, Target, "The target runs PostgreSQL 18, but the newest pg_dump here is of version 17.11.", "Install the package postgresql-client-18 (Debian, Ubuntu) or postgresql18 (RHEL) where Calco runs."},
-		{"no tools", 15, 14, 0, Source, "No pg_dump was found where Calco runs.", "Install the package postgresql-client-15 (Debian, Ubuntu), postgresql15 (RHEL) or libpq (Homebrew)."},
+		{"newer source", 17, 15, 160014, report.Source, "The source runs PostgreSQL 17, but the newest pg_dump here is of version 16.14.", "Install the package postgresql-client-17 (Debian, Ubuntu) or postgresql17 (RHEL) where Calco runs."},
+		{"newer target", 15, 18, 170011, report.Target, "The target runs PostgreSQL 18, but the newest pg_dump here is of version 17.11.", "Install the package postgresql-client-18 (Debian, Ubuntu) or postgresql18 (RHEL) where Calco runs."},
+		{"no tools", 15, 14, 0, report.Source, "No pg_dump was found where Calco runs.", "Install the package postgresql-client-15 (Debian, Ubuntu), postgresql15 (RHEL) or libpq (Homebrew)."},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var want []Reason
+			var want []report.Reason
 			if tt.text != "" {
-				want = []Reason{{Code: ReasonClientTools, Side: tt.side, Text: tt.text, Hint: tt.hint}}
+				want = []report.Reason{{Code: report.ReasonClientTools, Side: tt.side, Text: tt.text, Hint: tt.hint}}
 			}
 			if got := toolsReasons(tt.source, tt.target, tt.version); !reflect.DeepEqual(got, want) {
 				t.Errorf("got  %+v\nwant %+v", got, want)
@@ -641,7 +642,7 @@ func TestRefuseNotEmpty(t *testing.T) {
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, tt.sql)
 			refusesUntouched(t, Spec{Source: URL(source), Target: URL(target)}, target, want{
-				code: ReasonNotEmpty, side: Target, objects: []string{tt.object},
+				code: report.ReasonNotEmpty, side: report.Target, objects: []string{tt.object},
 				text: fmt.Sprintf("The target %s is not empty: it holds %s.", URL(target), tt.object),
 			})
 		})
@@ -651,11 +652,11 @@ func TestRefuseNotEmpty(t *testing.T) {
 		target := dbtest.Database(t)
 		dbtest.Exec(t, target, "DO $$ BEGIN FOR i IN 1..60 LOOP EXECUTE format('CREATE TABLE t%s ()', i); END LOOP; END $$")
 		var names []string
-		for i := range listedObjects {
+		for i := range report.ListedObjects {
 			names = append(names, fmt.Sprintf("table public.t%d", 60-i))
 		}
 		refusesUntouched(t, Spec{Source: URL(source), Target: URL(target)}, target, want{
-			code: ReasonNotEmpty, side: Target, objects: names,
+			code: report.ReasonNotEmpty, side: report.Target, objects: names,
 			text: fmt.Sprintf("The target %s is not empty: it holds %s and 55 more.", URL(target), strings.Join(names[:5], ", ")),
 		})
 	})
@@ -663,7 +664,7 @@ func TestRefuseNotEmpty(t *testing.T) {
 		t.Parallel()
 		target := dbtest.Database(t)
 		dbtest.Exec(t, target, "CREATE SCHEMA nothing; CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext; CREATE EXTENSION file_fdw; CREATE EXTENSION citext; ALTER DATABASE "+quoteName(URL(target).Database())+" SET work_mem = '5MB'")
-		report := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, StatusDifferences) // what is additional
+		report := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, report.StatusDifferences) // what is additional
 		if len(report.Ledger) > 0 {
 			t.Errorf("ledger %+v", report.Ledger)
 		}
@@ -675,7 +676,7 @@ func TestRefuseNotEmpty(t *testing.T) {
 		dbtest.Exec(t, target, "CREATE SCHEMA app; CREATE TABLE other (n int); SELECT lo_from_bytea(0, 'x')")
 		mustComplete(t, Spec{Source: URL(from), Target: URL(target), Schemas: []string{"app"}})
 		refusesUntouched(t, Spec{Source: URL(from), Target: URL(target), Schemas: []string{"app"}}, target, want{
-			code: ReasonNotEmpty, side: Target, objects: []string{"table app.t"},
+			code: report.ReasonNotEmpty, side: report.Target, objects: []string{"table app.t"},
 			text: fmt.Sprintf("The target %s is not empty: it holds table app.t.", URL(target)),
 		})
 	})
@@ -693,16 +694,16 @@ func TestRefuseUnreadable(t *testing.T) {
 	spec := Spec{Source: URL(reader), Target: URL(target)}
 	refusesUntouched(t, spec, target,
 		want{
-			code: ReasonUnreadable, side: Source, objects: []string{"closed.t", "open.counter", "open.forbidden"},
+			code: report.ReasonUnreadable, side: report.Source, objects: []string{"closed.t", "open.counter", "open.forbidden"},
 			text: fmt.Sprintf("The role %s may not read 3 tables or sequences on the source: closed.t, open.counter, open.forbidden.", name),
 		},
 		want{
-			code: ReasonUnreadable, side: Source, objects: []string{"hidden.t"},
+			code: report.ReasonUnreadable, side: report.Source, objects: []string{"hidden.t"},
 			text: fmt.Sprintf("Row-level security hides rows of 1 table from the role %s on the source: hidden.t.", name),
 		})
 	spec.Schemas = []string{"hidden"}
 	refusesUntouched(t, spec, target, want{
-		code: ReasonUnreadable, side: Source, objects: []string{"hidden.t"},
+		code: report.ReasonUnreadable, side: report.Source, objects: []string{"hidden.t"},
 		text: fmt.Sprintf("Row-level security hides rows of 1 table from the role %s on the source: hidden.t.", name),
 	})
 	// What is not to be read in other schemas does not matter.
@@ -712,12 +713,12 @@ func TestRefuseUnreadable(t *testing.T) {
 	spec.Schemas = []string{"open", "Open", "missing"}
 	spec.Clean = true
 	refusesUntouched(t, spec, target, want{
-		code: ReasonUnknownSchema, side: Source, objects: []string{"Open", "missing"}, text: "The source has no schema Open, missing.",
+		code: report.ReasonUnknownSchema, side: report.Source, objects: []string{"Open", "missing"}, text: "The source has no schema Open, missing.",
 	})
 	dbtest.Exec(t, source, fmt.Sprintf(`GRANT USAGE ON SCHEMA closed TO %[1]s; ALTER ROLE %[1]s BYPASSRLS; SELECT lo_from_bytea(0, 'x')`, name))
 	spec.Schemas = nil
 	refusesUntouched(t, spec, target, want{
-		code: ReasonUnreadable, side: Source, text: fmt.Sprintf("The role %s may not read 1 large object on the source.", name),
+		code: report.ReasonUnreadable, side: report.Source, text: fmt.Sprintf("The role %s may not read 1 large object on the source.", name),
 	})
 }
 
@@ -732,7 +733,7 @@ func TestRefuseTarget(t *testing.T) {
 		database := URL(target).Database()
 		dbtest.Exec(t, target, "GRANT CREATE ON SCHEMA public TO "+name)
 		refusesUntouched(t, Spec{Source: URL(source), Target: URL(limited)}, target, want{
-			code: ReasonPermission, side: Target, text: fmt.Sprintf("The role %s may not create schemas in the target's database %s.", name, database),
+			code: report.ReasonPermission, side: report.Target, text: fmt.Sprintf("The role %s may not create schemas in the target's database %s.", name, database),
 		})
 	})
 	t.Run("others' objects", func(t *testing.T) {
@@ -741,9 +742,9 @@ func TestRefuseTarget(t *testing.T) {
 		name, limited := role(t, target, "LOGIN")
 		dbtest.Exec(t, target, fmt.Sprintf("GRANT ALL ON DATABASE %s TO %s; CREATE SCHEMA app; CREATE TABLE app.t (n int); SELECT lo_from_bytea(0, 'x')", quoteName(URL(target).Database()), name))
 		before := dbtest.Query(t, target, everything)
-		report, err := Clone(t.Context(), confirmed(t, Spec{Source: URL(source), Target: URL(limited), Clean: true}), Options{})
-		if report.Status != StatusRefused || report.Reasons[0].Code != ReasonPermission || !strings.Contains(err.Error(), "table app.t") {
-			t.Errorf("status %s, error %v", report.Status, err)
+		result, err := Clone(t.Context(), confirmed(t, Spec{Source: URL(source), Target: URL(limited), Clean: true}), Options{})
+		if result.Status != report.StatusRefused || result.Reasons[0].Code != report.ReasonPermission || !strings.Contains(err.Error(), "table app.t") {
+			t.Errorf("status %s, error %v", result.Status, err)
 		}
 		if after := dbtest.Query(t, target, everything); !reflect.DeepEqual(after, before) {
 			t.Errorf("the target went from %v to %v", before, after)
@@ -759,7 +760,7 @@ func TestRefuseTarget(t *testing.T) {
 			dbtest.Exec(t, target, "DROP SUBSCRIPTION "+name)
 		})
 		refusesUntouched(t, Spec{Source: URL(source), Target: URL(target), Clean: true, Schemas: []string{"public"}}, target, want{
-			code: ReasonSubscription, side: Target, objects: []string{name},
+			code: report.ReasonSubscription, side: report.Target, objects: []string{name},
 			text: fmt.Sprintf("The target %s receives data through the subscription %s.", URL(target), name),
 		})
 	})
@@ -768,10 +769,10 @@ func TestRefuseTarget(t *testing.T) {
 		target := dbtest.Database(t)
 		spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 1, Job: NewJob()}
 		st := stages[slices.IndexFunc(stages, func(st stage) bool { return st.name == "a slow index" })]
-		report, err := st.play(t, spec, func(_ context.CancelCauseFunc, release func()) {
+		result, err := st.play(t, spec, func(_ context.CancelCauseFunc, release func()) {
 			second := spec
 			second.Job = NewJob()
-			busy := want{code: ReasonBusy, side: Target, text: fmt.Sprintf("Another clone into %s is under way.", spec.Target)}
+			busy := want{code: report.ReasonBusy, side: report.Target, text: fmt.Sprintf("Another clone into %s is under way.", spec.Target)}
 			mustRefuse(t, second, busy)
 			second.Schemas = []string{"public"}
 			mustRefuse(t, second, busy)
@@ -779,8 +780,8 @@ func TestRefuseTarget(t *testing.T) {
 			mustRefuse(t, second, busy)
 			release()
 		})
-		if err != nil || report.Status != StatusCompleted {
-			t.Errorf("the first clone: %s, %v", report.Status, err)
+		if err != nil || result.Status != report.StatusCompleted {
+			t.Errorf("the first clone: %s, %v", result.Status, err)
 		}
 	})
 }
@@ -792,9 +793,9 @@ func TestRefuseForAllReasons(t *testing.T) {
 	dbtest.Exec(t, target, "CREATE TABLE t (n int)")
 	name, limited := role(t, target, "LOGIN")
 	refusesUntouched(t, Spec{Source: URL(source), Target: URL(limited), Schemas: []string{"public", "nothing"}}, target,
-		want{code: ReasonUnknownSchema, side: Source, objects: []string{"nothing"}, text: "The source has no schema nothing."},
-		want{code: ReasonPermission, side: Target, text: fmt.Sprintf("The role %s may not create schemas in the target's database %s.", name, URL(target).Database())},
-		want{code: ReasonNotEmpty, side: Target, objects: []string{"table public.t"}, text: fmt.Sprintf("The target %s is not empty: it holds table public.t.", URL(limited))})
+		want{code: report.ReasonUnknownSchema, side: report.Source, objects: []string{"nothing"}, text: "The source has no schema nothing."},
+		want{code: report.ReasonPermission, side: report.Target, text: fmt.Sprintf("The role %s may not create schemas in the target's database %s.", name, URL(target).Database())},
+		want{code: report.ReasonNotEmpty, side: report.Target, objects: []string{"table public.t"}, text: fmt.Sprintf("The target %s is not empty: it holds table public.t.", URL(limited))})
 }
 
 // A server's own words go into a reason with a full stop of ours, and hold no password.
@@ -808,19 +809,19 @@ func TestServerReason(t *testing.T) {
 	tests := []struct {
 		name string
 		err  pgconn.PgError
-		code ReasonCode
+		code report.ReasonCode
 		hint string
 	}{
-		{"starting up", pgconn.PgError{Code: "57P03", Message: "the database system is starting up"}, ReasonNoConnection, "Try again in a moment."},
-		{"full", pgconn.PgError{Code: "53300", Message: "sorry, too many clients already"}, ReasonNoConnection, "Close other connections or raise max_connections."},
-		{"needs TLS", pgconn.PgError{Code: "28000", Message: `no pg_hba.conf entry for host "10.0.0.1", user "u", database "d", no encryption`}, ReasonTLS, "Add sslmode=require to the connection URL."},
-		{"not in pg_hba.conf", pgconn.PgError{Code: "28000", Message: `no pg_hba.conf entry for host "10.0.0.1", user "u", database "d", SSL encryption`}, ReasonCredentials, "Check the user in the connection URL and the server's pg_hba.conf."},
-		{"may not connect", pgconn.PgError{Code: "42501", Message: `permission denied for database "d"`}, ReasonCredentials, "Check the user in the connection URL and the server's pg_hba.conf."},
+		{"starting up", pgconn.PgError{Code: "57P03", Message: "the database system is starting up"}, report.ReasonNoConnection, "Try again in a moment."},
+		{"full", pgconn.PgError{Code: "53300", Message: "sorry, too many clients already"}, report.ReasonNoConnection, "Close other connections or raise max_connections."},
+		{"needs TLS", pgconn.PgError{Code: "28000", Message: `no pg_hba.conf entry for host "10.0.0.1", user "u", database "d", no encryption`}, report.ReasonTLS, "Add sslmode=require to the connection URL."},
+		{"not in pg_hba.conf", pgconn.PgError{Code: "28000", Message: `no pg_hba.conf entry for host "10.0.0.1", user "u", database "d", SSL encryption`}, report.ReasonCredentials, "Check the user in the connection URL and the server's pg_hba.conf."},
+		{"may not connect", pgconn.PgError{Code: "42501", Message: `permission denied for database "d"`}, report.ReasonCredentials, "Check the user in the connection URL and the server's pg_hba.conf."},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			r := serverReason(Reason{Side: Target}, u, info, &tt.err)
+			r := serverReason(report.Reason{Side: report.Target}, u, info, &tt.err)
 			if r.Code != tt.code || r.Hint != tt.hint || !strings.HasSuffix(r.Text, ".") || strings.Contains(r.Text, "sesame") {
 				t.Errorf("got %+v, want %s and %q", r, tt.code, tt.hint)
 			}
@@ -837,13 +838,13 @@ func TestRefusePlaces(t *testing.T) {
 	name, limited := role(t, target, "LOGIN")
 	database := URL(target).Database()
 	dbtest.Exec(t, target, fmt.Sprintf("CREATE SCHEMA app; CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext; GRANT CREATE ON SCHEMA app TO %[1]s; GRANT CREATE ON DATABASE %[2]s TO %[1]s; REVOKE TEMPORARY ON DATABASE %[2]s FROM PUBLIC", name, quoteName(database)))
-	places := want{code: ReasonPermission, side: Target, objects: []string{"app", "public"}, text: fmt.Sprintf("The role %s may not create anything in schemas of the target: app, public.", name)}
+	places := want{code: report.ReasonPermission, side: report.Target, objects: []string{"app", "public"}, text: fmt.Sprintf("The role %s may not create anything in schemas of the target: app, public.", name)}
 	refusesUntouched(t, Spec{Source: URL(source), Target: URL(limited)}, target, places,
-		want{code: ReasonPermission, side: Target, text: fmt.Sprintf("The role %s may not create temporary tables in the target's database %s, through which large objects come.", name, database)})
+		want{code: report.ReasonPermission, side: report.Target, text: fmt.Sprintf("The role %s may not create temporary tables in the target's database %s, through which large objects come.", name, database)})
 	refusesUntouched(t, Spec{Source: URL(source), Target: URL(limited), Schemas: []string{"app"}}, target,
-		want{code: ReasonPermission, side: Target, objects: []string{"app"}, text: fmt.Sprintf("The role %s may not create anything in a schema of the target: app.", name)})
-	if report, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(limited), Schemas: []string{"new"}}, Options{}); report.Status == StatusRefused {
-		t.Errorf("a schema that it may make itself: %+v, %v", report.Reasons, err)
+		want{code: report.ReasonPermission, side: report.Target, objects: []string{"app"}, text: fmt.Sprintf("The role %s may not create anything in a schema of the target: app.", name)})
+	if result, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(limited), Schemas: []string{"new"}}, Options{}); result.Status == report.StatusRefused {
+		t.Errorf("a schema that it may make itself: %+v, %v", result.Reasons, err)
 	}
 }
 
@@ -870,7 +871,7 @@ func TestRefuseLocks(t *testing.T) {
 	source := dbtest.Database(t)
 	small := dbtest.Cluster(t, map[string]string{"max_locks_per_transaction": "10", "max_connections": "20"})
 	dbtest.Exec(t, source, "DO $$ BEGIN FOR i IN 1..420 LOOP EXECUTE format('CREATE TABLE t%s (id int)', i); END LOOP; END $$")
-	locks := want{code: ReasonLocks, side: Target, text: "The target has room for about 200 locks, and pg_dump takes one on each of 420 tables."}
+	locks := want{code: report.ReasonLocks, side: report.Target, text: "The target has room for about 200 locks, and pg_dump takes one on each of 420 tables."}
 	refusesUntouched(t, Spec{Source: URL(source), Target: URL(small.URL(""))}, small.URL(""), locks)
 }
 
@@ -885,15 +886,15 @@ func TestSilentServer(t *testing.T) {
 			return dbtest.Pass
 		}))
 	}
-	for side, spec := range map[Side]Spec{Source: {Source: silent(source), Target: URL(target)}, Target: {Source: URL(source), Target: silent(target)}} {
-		report, err := Clone(t.Context(), spec, Options{Patience: time.Second, silence: time.Second})
-		if report.Status != StatusFailed || !strings.Contains(fmt.Sprint(err), errSilent.Error()) {
-			t.Errorf("%s: %s, %v", side, report.Status, err)
+	for side, spec := range map[report.Side]Spec{report.Source: {Source: silent(source), Target: URL(target)}, report.Target: {Source: URL(source), Target: silent(target)}} {
+		result, err := Clone(t.Context(), spec, Options{Patience: time.Second, silence: time.Second})
+		if result.Status != report.StatusFailed || !strings.Contains(fmt.Sprint(err), errSilent.Error()) {
+			t.Errorf("%s: %s, %v", side, result.Status, err)
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
-		report, err = Clone(ctx, spec, Options{notify: func(Phase) { cancel(ErrCancelled) }})
-		if report.Status != StatusCancelled {
-			t.Errorf("%s, cancelled: %s, %v", side, report.Status, err)
+		result, err = Clone(ctx, spec, Options{notify: func(report.Phase) { cancel(report.ErrCancelled) }})
+		if result.Status != report.StatusCancelled {
+			t.Errorf("%s, cancelled: %s, %v", side, result.Status, err)
 		}
 	}
 }
@@ -913,14 +914,14 @@ func TestRefusedConnections(t *testing.T) {
 		var m Meter
 		said := func(what string) {
 			for pause(t.Context(), 10*time.Millisecond) == nil {
-				if slices.ContainsFunc(m.Since(0).Events, func(e Event) bool { return strings.HasPrefix(e.Text, what) }) {
+				if slices.ContainsFunc(m.Since(0).Events, func(e report.Event) bool { return strings.HasPrefix(e.Text, what) }) {
 					return
 				}
 			}
 		}
 		spec := Spec{Source: URL(as(t, source, "boss", "x")), Target: URL(as(t, target, "boss", "x")), Lanes: 8, Schemas: []string{"a"}, Clean: true}
-		report := mustEnd(t, spec, Options{Meter: &m, notify: func(p Phase) {
-			if p != PhaseCopy {
+		result := mustEnd(t, spec, Options{Meter: &m, notify: func(p report.Phase) {
+			if p != report.PhaseCopy {
 				return
 			}
 			dbtest.Exec(t, source, fmt.Sprintf("ALTER DATABASE t CONNECTION LIMIT %d", limit))
@@ -934,12 +935,12 @@ func TestRefusedConnections(t *testing.T) {
 				}
 				last()
 			}()
-		}}, StatusCompleted)
-		if i := slices.IndexFunc(m.Since(0).Events, func(e Event) bool { return e.Kind == EventRetry }); i >= 0 {
+		}}, report.StatusCompleted)
+		if i := slices.IndexFunc(m.Since(0).Events, func(e report.Event) bool { return e.Kind == report.EventRetry }); i >= 0 {
 			t.Errorf("limit %d: %+v", limit, m.Since(0).Events[i])
 		}
-		if !slices.ContainsFunc(report.Warnings, func(w string) bool { return strings.HasPrefix(w, lane) }) {
-			t.Errorf("limit %d: warnings %q", limit, report.Warnings)
+		if !slices.ContainsFunc(result.Warnings, func(w string) bool { return strings.HasPrefix(w, lane) }) {
+			t.Errorf("limit %d: warnings %q", limit, result.Warnings)
 		}
 	}
 }

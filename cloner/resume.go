@@ -12,6 +12,7 @@ import (
 
 	"calco/cloner/archive"
 	"calco/cloner/pgtools"
+	"calco/cloner/report"
 )
 
 // errChanged is for a target or a source on which an interrupted clone cannot go on.
@@ -19,8 +20,8 @@ var errChanged = errors.New("the clone cannot go on from what is on the target")
 
 // cannotGoOn says why, and that there is another way.
 func cannotGoOn(format string, args ...any) error {
-	return &Error{
-		Phase: PhaseSnapshot, Err: fmt.Errorf("%w: "+format, append([]any{errChanged}, args...)...),
+	return &report.Error{
+		Phase: report.PhaseSnapshot, Err: fmt.Errorf("%w: "+format, append([]any{errChanged}, args...)...),
 		Hint: "Clean the target and start the clone again.",
 	}
 }
@@ -104,8 +105,8 @@ func (r *run) readLeftover(ctx context.Context) (*leftover, error) {
 	case !marked:
 		return nil, nil //nolint:nilnil // there is nothing
 	case version > marksVersion:
-		return nil, refuse(Reason{
-			Code: ReasonMarks, Side: Target,
+		return nil, report.Refuse(report.Reason{
+			Code: report.ReasonMarks, Side: report.Target,
 			Text: fmt.Sprintf("The target %s holds the marks of a clone by a newer version of Calco, which this one cannot read.", r.spec.Target),
 			Hint: "Use that version. If the clone is given up, drop the schema _calco there first.",
 		})
@@ -155,8 +156,8 @@ func (r *run) adopt(ctx context.Context, left *leftover) (ours bool, err error) 
 	}
 	if left.System != r.sourceFacts.SystemIdentifier || left.Database != r.sourceFacts.DatabaseOID ||
 		!slices.Equal(sorted(left.Schemas), sorted(r.spec.Schemas)) {
-		return false, refuse(Reason{
-			Code: ReasonNotEmpty, Side: Target,
+		return false, report.Refuse(report.Reason{
+			Code: report.ReasonNotEmpty, Side: report.Target,
 			Text: fmt.Sprintf("The target %s holds what an interrupted clone of another source, or of other schemas, has left.", r.spec.Target),
 			Hint: "Give the source and the schemas of that clone, or clean the target first.",
 		})
@@ -473,7 +474,7 @@ func (r *run) noteFilled(ctx context.Context) error {
 
 // readEpochs puts the epochs into the report if there was more than one.
 func (r *run) readEpochs(ctx context.Context) error {
-	epochs, err := collect[Epoch](ctx, r.control, `
+	epochs, err := collect[report.Epoch](ctx, r.control, `
 		SELECT number, snapshot_at, kept, redone, redone_tables,
 		       (SELECT count(*) FROM _calco.mark WHERE born = number) + (SELECT count(*) FROM _calco.unlogged_mark WHERE born = number) AS copied
 		FROM _calco.epoch

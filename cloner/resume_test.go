@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -41,11 +42,11 @@ func TestResume(t *testing.T) {
 					source, target := dbtest.Database(t), dbtest.Database(t)
 					dbtest.Exec(t, source, stageSQL)
 					spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize}
-					if st.phase == PhaseClean {
+					if st.phase == report.PhaseClean {
 						mustComplete(t, spec)
 						spec.Job, spec.Clean = NewJob(), true
 					}
-					report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(ErrCancelled) })
+					report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(report.ErrCancelled) })
 					isCancelled(t, spec, report, err)
 					filled := len(dbtest.Query(t, target, "SELECT 1 WHERE to_regclass('_calco.stage') IS NOT NULL")) > 0 &&
 						len(dbtest.Query(t, target, "SELECT 1 FROM _calco.stage WHERE name = 'filled'")) > 0
@@ -101,11 +102,11 @@ func TestResumeKeepsParts(t *testing.T) {
 		SELECT lo_from_bytea(0, 'large');`)
 	// On the target alone it would refuse rows that come after it.
 	dbtest.Exec(t, source, "CREATE TRIGGER forbid BEFORE INSERT ON child FOR EACH ROW EXECUTE FUNCTION forbid(); ALTER TABLE child ENABLE ALWAYS TRIGGER forbid")
-	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize, Verify: VerifyContents}
-	st := stage{"a view", PhaseViews, PhaseCopy, Target, "SELECT pg_advisory_lock(4)"}
+	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize, Verify: report.VerifyContents}
+	st := stage{"a view", report.PhaseViews, report.PhaseCopy, report.Target, "SELECT pg_advisory_lock(4)"}
 	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
 		dbtest.Await(t, target, "SELECT durable FROM _calco.epoch")
-		cancel(ErrCancelled)
+		cancel(report.ErrCancelled)
 	})
 	isCancelled(t, spec, report, err)
 	dbtest.Exec(t, target, "DELETE FROM _calco.stage WHERE name = 'filled'")
@@ -162,7 +163,7 @@ func TestCannotResume(t *testing.T) {
 			dbtest.Exec(t, source, stageSQL)
 			spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
 			st := stages[len(stages)-3] // a view
-			report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(ErrCancelled) })
+			report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(report.ErrCancelled) })
 			isCancelled(t, spec, report, err)
 			if !report.Resumable {
 				t.Error("a cancelled clone cannot be resumed")
@@ -194,21 +195,21 @@ func TestResumeFromMarksAlone(t *testing.T) {
 	dbtest.Exec(t, source, stageSQL)
 	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
 	st := stages[5]
-	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
+	result, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
 		// As long as it runs nobody else goes on with it.
-		report := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Resume: true}, Options{}, StatusRefused)
-		if report.Reasons[0].Code != ReasonBusy {
-			t.Errorf("reasons %+v, want a clone that is under way", report.Reasons)
+		result := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Resume: true}, Options{}, report.StatusRefused)
+		if result.Reasons[0].Code != report.ReasonBusy {
+			t.Errorf("reasons %+v, want a clone that is under way", result.Reasons)
 		}
-		cancel(ErrCancelled)
+		cancel(report.ErrCancelled)
 	})
-	isCancelled(t, spec, report, err)
+	isCancelled(t, spec, result, err)
 
 	other := dbtest.Database(t)
 	dbtest.Exec(t, other, "CREATE TABLE t AS SELECT 1 AS n")
 	for _, s := range []Spec{{Source: URL(other), Target: URL(target), Resume: true}, {Source: URL(source), Target: URL(target), Schemas: []string{"public"}, Resume: true}} {
-		report := mustEnd(t, s, Options{}, StatusRefused)
-		if r := report.Reasons[0]; r.Code != ReasonNotEmpty || !strings.Contains(r.Text, "an interrupted clone of another source") {
+		result := mustEnd(t, s, Options{}, report.StatusRefused)
+		if r := result.Reasons[0]; r.Code != report.ReasonNotEmpty || !strings.Contains(r.Text, "an interrupted clone of another source") {
 			t.Errorf("reason %+v", r)
 		}
 	}
@@ -216,9 +217,9 @@ func TestResumeFromMarksAlone(t *testing.T) {
 	hasAllRows(t, spec)
 
 	// With nothing to resume it starts on an empty target, and refuses another.
-	report = mustEnd(t, Spec{Source: URL(source), Target: URL(target), Resume: true}, Options{}, StatusRefused)
-	if report.Reasons[0].Code != ReasonNotEmpty {
-		t.Errorf("reason %+v", report.Reasons)
+	result = mustEnd(t, Spec{Source: URL(source), Target: URL(target), Resume: true}, Options{}, report.StatusRefused)
+	if result.Reasons[0].Code != report.ReasonNotEmpty {
+		t.Errorf("reason %+v", result.Reasons)
 	}
 	mustComplete(t, Spec{Source: URL(source), Target: URL(dbtest.Database(t)), Resume: true})
 }
@@ -236,7 +237,7 @@ func TestSplit(t *testing.T) {
 		CREATE TABLE bare (); INSERT INTO bare SELECT FROM generate_series(1, 30000)`)
 	for _, size := range []int64{MinPartSize, 1 << 20, 0} {
 		report := mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true, PartSize: size})
-		if report.Tables != 5 || report.Rows != report.countedRows(t, target) {
+		if report.Tables != 5 || report.Rows != countedRows(report, t, target) {
 			t.Errorf("%d tables and %d rows", report.Tables, report.Rows)
 		}
 		for _, name := range []string{"big", "toasted", "ONLY parent", "heir"} {
@@ -246,7 +247,7 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-func (r Report) countedRows(t *testing.T, database string) (rows int64) {
+func countedRows(r report.Report, t *testing.T, database string) (rows int64) {
 	t.Helper()
 	got := dbtest.Query(t, database, "SELECT (SELECT count(*) FROM big) + (SELECT count(*) FROM toasted) + (SELECT count(*) FROM parent) + (SELECT count(*) FROM bare)")
 	if _, err := fmt.Sscan(got[0][0], &rows); err != nil {
@@ -264,14 +265,14 @@ func TestMarksOfOtherVersions(t *testing.T) {
 	for _, tt := range []struct {
 		name, marks string
 		resume, own bool
-		status      Status
+		status      report.Status
 		says        string
 	}{
-		{"older, of this job", older, true, true, StatusFailed, "an earlier version of Calco has begun it, whose marks this one cannot read"},
-		{"older, adopted", older, true, false, StatusFailed, "an earlier version of Calco has begun it, whose marks this one cannot read"},
-		{"older, of another job", older, false, false, StatusCompleted, ""},
-		{"newer, resumed", newer, true, true, StatusRefused, "by a newer version of Calco, which this one cannot read"},
-		{"newer, another clone", newer, false, false, StatusRefused, "by a newer version of Calco, which this one cannot read"},
+		{"older, of this job", older, true, true, report.StatusFailed, "an earlier version of Calco has begun it, whose marks this one cannot read"},
+		{"older, adopted", older, true, false, report.StatusFailed, "an earlier version of Calco has begun it, whose marks this one cannot read"},
+		{"older, of another job", older, false, false, report.StatusCompleted, ""},
+		{"newer, resumed", newer, true, true, report.StatusRefused, "by a newer version of Calco, which this one cannot read"},
+		{"newer, another clone", newer, false, false, report.StatusRefused, "by a newer version of Calco, which this one cannot read"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -282,12 +283,12 @@ func TestMarksOfOtherVersions(t *testing.T) {
 			if tt.own {
 				spec.Job, spec.Term = "interrupted", 2
 			}
-			report, err := Clone(t.Context(), spec, Options{})
+			result, err := Clone(t.Context(), spec, Options{})
 			said := fmt.Sprint(err)
-			if report.Status != tt.status || !strings.Contains(said, tt.says) || report.Resumable {
-				t.Errorf("status %s, resumable %t: %s, want %s and not resumable: %s", report.Status, report.Resumable, said, tt.status, tt.says)
+			if result.Status != tt.status || !strings.Contains(said, tt.says) || result.Resumable {
+				t.Errorf("status %s, resumable %t: %s, want %s and not resumable: %s", result.Status, result.Resumable, said, tt.status, tt.says)
 			}
-			if left := dbtest.Query(t, target, "SELECT to_regnamespace('_calco') IS NOT NULL")[0][0] == "t"; left != (tt.status != StatusCompleted) {
+			if left := dbtest.Query(t, target, "SELECT to_regnamespace('_calco') IS NOT NULL")[0][0] == "t"; left != (tt.status != report.StatusCompleted) {
 				t.Errorf("the marks are left: %t", left)
 			}
 		})
@@ -314,21 +315,21 @@ func stopped(t *testing.T, source, target string, see func(sql string) dbtest.Cu
 		}
 		return dbtest.Pass
 	}))
-	var report Report
+	var result report.Report
 	var err error
 	go func() {
 		defer close(ended)
-		report, err = Clone(ctx, spec, Options{})
+		result, err = Clone(ctx, spec, Options{})
 	}()
 	select {
 	case <-filled:
 		dbtest.Await(t, target, "SELECT durable FROM _calco.epoch")
 	case <-ended: // which is no cancelled clone
 	}
-	cancel(ErrCancelled)
+	cancel(report.ErrCancelled)
 	<-ended
-	if report.Status != StatusCancelled || !report.Resumable {
-		t.Fatalf("status %s, error %v, want cancelled and resumable", report.Status, err)
+	if result.Status != report.StatusCancelled || !result.Resumable {
+		t.Fatalf("status %s, error %v, want cancelled and resumable", result.Status, err)
 	}
 	spec.Target = URL(target)
 	return resumed(spec)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"calco/cloner/report"
 )
 
 // checkSameDatabase refuses a source and a target that are one database, under
@@ -15,9 +17,9 @@ import (
 // A standby grants advisory locks of its own, but shares its primary's system
 // identifier. A physical fork shares it too without being the same: that is a warning,
 // and findsMarker settles it later.
-func (r *run) checkSameDatabase(ctx context.Context) ([]Reason, error) {
-	same := Reason{
-		Code: ReasonSameDatabase, Side: Target,
+func (r *run) checkSameDatabase(ctx context.Context) ([]report.Reason, error) {
+	same := report.Reason{
+		Code: report.ReasonSameDatabase, Side: report.Target,
 		Text: fmt.Sprintf("Source and target are the same database, %s.", r.spec.Target),
 		Hint: "Choose another target.",
 	}
@@ -33,14 +35,14 @@ func (r *run) checkSameDatabase(ctx context.Context) ([]Reason, error) {
 		return nil, fmt.Errorf("probe the target: %w", err)
 	}
 	if !free {
-		return []Reason{same}, nil
+		return []report.Reason{same}, nil
 	}
 	if r.sourceFacts.SystemIdentifier != r.targetFacts.SystemIdentifier || r.sourceFacts.DatabaseOID != r.targetFacts.DatabaseOID {
 		return nil, nil
 	}
 	if r.sourceFacts.InRecovery || r.targetFacts.InRecovery {
 		same.Text = fmt.Sprintf("Source and target are one database: one is a standby of the other (%s).", r.spec.Target)
-		return []Reason{same}, nil
+		return []report.Reason{same}, nil
 	}
 	r.warn("Source and target descend from one physical copy (same system identifier): make sure that the target is the one you mean.")
 	return nil, nil

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -23,7 +24,7 @@ const cloneEnv = "CALCO_CLONE_CHILD"
 func cloneChild(urls string) int {
 	source, target, _ := strings.Cut(urls, "\n")
 	r, err := Clone(context.Background(), Spec{Source: URL(source), Target: URL(target)}, Options{})
-	if err != nil || r.Status != StatusCompleted {
+	if err != nil || r.Status != report.StatusCompleted {
 		fmt.Printf("Clone: %v %+v\n", err, r)
 		return 1
 	}

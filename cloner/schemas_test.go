@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -73,19 +74,19 @@ func TestSchemas(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		schemas []string
-		again   Status // of a second run with Clean
+		again   report.Status // of a second run with Clean
 	}{
-		{"empty", []string{"empty_schema"}, StatusCompleted},
-		{"ext", []string{"ext"}, StatusCompleted},
-		{"public", []string{"public"}, StatusCompleted},
-		{"weird", []string{`Weird Schema "q" %s`}, StatusCompleted},
+		{"empty", []string{"empty_schema"}, report.StatusCompleted},
+		{"ext", []string{"ext"}, report.StatusCompleted},
+		{"public", []string{"public"}, report.StatusCompleted},
+		{"weird", []string{`Weird Schema "q" %s`}, report.StatusCompleted},
 		// The language plalias belongs to no schema, and its handler is in app.
-		{"app", []string{"app"}, StatusRefused},
-		{"zzz", []string{"zzz"}, StatusCompleted}, // its partitions hang on tables in app
-		{"app and zzz", []string{"app", "zzz"}, StatusRefused},
-		{"public and app", []string{"public", "app"}, StatusRefused},
-		{"public and ext", []string{"public", "ext"}, StatusCompleted},
-		{"weird and public", []string{`Weird Schema "q" %s`, "public"}, StatusCompleted},
+		{"app", []string{"app"}, report.StatusRefused},
+		{"zzz", []string{"zzz"}, report.StatusCompleted}, // its partitions hang on tables in app
+		{"app and zzz", []string{"app", "zzz"}, report.StatusRefused},
+		{"public and app", []string{"public", "app"}, report.StatusRefused},
+		{"public and ext", []string{"public", "ext"}, report.StatusCompleted},
+		{"weird and public", []string{`Weird Schema "q" %s`, "public"}, report.StatusCompleted},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -116,7 +117,7 @@ func TestSchemaNeeds(t *testing.T) {
 		query  string // what has to be equal
 		pulled string // a part of the name of something pulled
 		warned string // a part of a warning
-		want   Status
+		want   report.Status
 	}{
 		{
 			name: "a type", source: "CREATE TYPE b.t AS ENUM ('x', 'y'); CREATE TABLE a.t (t b.t); INSERT INTO a.t VALUES ('y')",
@@ -137,7 +138,7 @@ func TestSchemaNeeds(t *testing.T) {
 			name:   "a referenced table that is there already, without the row",
 			source: "CREATE TABLE b.t (id int PRIMARY KEY); INSERT INTO b.t VALUES (1); CREATE TABLE a.t (id int REFERENCES b.t); INSERT INTO a.t VALUES (1)",
 			target: "CREATE SCHEMA b; CREATE TABLE b.t (id int PRIMARY KEY)",
-			query:  "SELECT * FROM a.t", warned: "TABLE b.t was on the target already", want: StatusDifferences,
+			query:  "SELECT * FROM a.t", warned: "TABLE b.t was on the target already", want: report.StatusDifferences,
 		},
 		{
 			// A pulled view on a primary key stayed the stub that stands for it until the key is
@@ -224,7 +225,7 @@ func TestSchemaNeeds(t *testing.T) {
 			dbtest.Exec(t, source, "CREATE SCHEMA a; CREATE SCHEMA b; CREATE SCHEMA c; "+test.source)
 			dbtest.Exec(t, target, outside+";"+test.target)
 			if test.want == "" {
-				test.want = StatusCompleted
+				test.want = report.StatusCompleted
 			}
 			r := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Schemas: []string{"a"}}, Options{}, test.want)
 			mustEqual(t, source, target, test.query)

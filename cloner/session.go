@@ -14,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"calco/cloner/report"
 )
 
 // cancelPatience is how long a session waits for the server to honour a cancel
@@ -24,7 +26,7 @@ const cancelPatience = time.Second
 // concurrent use. When the context of a call ends, the server is asked to cancel
 // the statement, so nothing goes on running there.
 type session struct {
-	side Side
+	side report.Side
 	conn *pgx.Conn
 	at   reached
 	pid  int // of the backend, which a pooler may hide; 0 while it is not known
@@ -99,7 +101,7 @@ const sourceSettings = commonSettings + `; SET lock_timeout = '60s'; SET default
 const targetSettings = commonSettings + `; SET lock_timeout = 0; SET default_transaction_read_only = off; SET synchronous_commit = off`
 
 // dial connects to a host of hosts without changing any setting of the session.
-func dial(ctx context.Context, side Side, u URL, hosts *Hosts, applicationName string) (*session, error) {
+func dial(ctx context.Context, side report.Side, u URL, hosts *Hosts, applicationName string) (*session, error) {
 	cfg, err := u.Config(applicationName, hosts)
 	if err != nil {
 		return nil, err
@@ -126,12 +128,12 @@ func setName(applicationName string) string {
 }
 
 // open connects to one side as this run, and pins the session's settings.
-func (r *run) open(ctx context.Context, side Side) (*session, error) {
+func (r *run) open(ctx context.Context, side report.Side) (*session, error) {
 	u, hosts := r.way(side, false)
 	return open(ctx, side, u, hosts, r.spec.applicationName())
 }
 
-func open(ctx context.Context, side Side, u URL, hosts *Hosts, applicationName string) (*session, error) {
+func open(ctx context.Context, side report.Side, u URL, hosts *Hosts, applicationName string) (*session, error) {
 	s, err := dial(ctx, side, u, hosts, applicationName)
 	if err != nil {
 		err = fmt.Errorf("connect to the %s: %w", side, err)
@@ -141,7 +143,7 @@ func open(ctx context.Context, side Side, u URL, hosts *Hosts, applicationName s
 		return nil, err
 	}
 	settings := sourceSettings
-	if side == Target {
+	if side == report.Target {
 		settings = targetSettings
 	}
 	pid, err := s.word(ctx, settings+"; "+setName(applicationName)+"; SELECT pg_backend_pid()")

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -37,7 +38,7 @@ func TestEverySettingIsPinned(t *testing.T) {
 	t.Parallel()
 	database := dbtest.Database(t)
 	dbtest.Exec(t, database, hostile(superuserSettings))
-	for _, side := range []Side{Source, Target} {
+	for _, side := range []report.Side{report.Source, report.Target} {
 		s, err := open(t.Context(), side, URL(database), nil, "calco/test/1")
 		if err != nil {
 			t.Fatal(err)
@@ -113,13 +114,13 @@ func TestHostileSettings(t *testing.T) {
 		(SELECT count(*) FROM found), (SELECT encode(b, 'hex') || s FROM one) FROM v ORDER BY id`
 	for _, test := range []struct {
 		name  string
-		sides []Side
-	}{{"source", []Side{Source}}, {"target", []Side{Target}}, {"both", []Side{Source, Target}}} {
+		sides []report.Side
+	}{{"source", []report.Side{report.Source}}, {"target", []report.Side{report.Target}}, {"both", []report.Side{report.Source, report.Target}}} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			source, target := dbtest.Database(t), dbtest.Database(t)
 			dbtest.Exec(t, source, rows)
-			for side, database := range map[Side]string{Source: source, Target: target} {
+			for side, database := range map[report.Side]string{report.Source: source, report.Target: target} {
 				if slices.Contains(test.sides, side) {
 					dbtest.Exec(t, database, hostile(slices.Concat(userSettings, superuserSettings)))
 				}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"calco/cloner/report"
 )
 
 // DefaultLanes is how many lanes a clone uses when its Spec does not say.
@@ -33,7 +35,7 @@ type Spec struct {
 
 	// Confirmed is what a person agreed to drop: CleanPreview.Confirmation of what was shown. Clean drops nothing
 	// else: where the target is another one by then, or holds more, the clone is refused.
-	Confirmed *Confirmation
+	Confirmed *report.Confirmation
 
 	// EndBlockers ends sessions that hold locks on what clean drops. Without it clean waits for them.
 	EndBlockers bool
@@ -65,7 +67,7 @@ type Spec struct {
 	PartSize int64
 
 	// Verify says how much of what rows hold is compared at the end; "" means VerifySample. Their number always is.
-	Verify Verify
+	Verify report.Verify
 
 	adopt bool // the job is that of the marks on the target, if there are any
 }
@@ -107,10 +109,10 @@ func (s Spec) normalize() (Spec, error) {
 		return s, fmt.Errorf("parts of %d bytes: choose at least %d", s.PartSize, MinPartSize)
 	}
 	if s.Verify == "" {
-		s.Verify = VerifySample
+		s.Verify = report.VerifySample
 	}
-	if s.Verify != VerifySample && s.Verify != VerifyContents {
-		return s, fmt.Errorf("verify %q: choose %s or %s", s.Verify, VerifySample, VerifyContents)
+	if s.Verify != report.VerifySample && s.Verify != report.VerifyContents {
+		return s, fmt.Errorf("verify %q: choose %s or %s", s.Verify, report.VerifySample, report.VerifyContents)
 	}
 	s.adopt = s.Resume && s.Job == ""
 	if s.Job == "" {

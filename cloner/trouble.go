@@ -13,11 +13,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"calco/cloner/report"
 )
 
 // lostError is a connection that broke, or could not be made for now: waiting may cure it.
 type lostError struct {
-	side Side
+	side report.Side
 	err  error
 	text string // a whole sentence for a person, or ""
 }
@@ -32,7 +34,7 @@ var errSnapshotLost = errors.New("the snapshot of the source is lost")
 
 // explain tells a broken connection from an answer of the server.
 func (s *session) explain(err error) error {
-	conflict := s.side == Source && sqlState(err) == "40001" // with recovery, on a standby
+	conflict := s.side == report.Source && sqlState(err) == "40001" // with recovery, on a standby
 	if err == nil || !isLoss(err) && !conflict {
 		return err
 	}
@@ -45,7 +47,7 @@ func (s *session) explain(err error) error {
 // isLoss tells whether err is the end of a connection, and not by our own doing.
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 func isLoss(err error) bool {
-	if errors.Is(err, context.Canceled) || errors.Is(err, ErrCancelled) || errors.Is(err, errTermLost) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, report.ErrCancelled) || errors.Is(err, errTermLost) {
 		return false
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
@@ -101,7 +103,7 @@ func (r *run) waitOut(ctx context.Context, err error) error {
 	if time.Now().After(until) {
 		return gaveUp(err, r.budget())
 	}
-	r.meter.trouble(Trouble{Text: troubleText(err), Since: w.since, Until: until, Tries: w.tries})
+	r.meter.trouble(report.Trouble{Text: troubleText(err), Since: w.since, Until: until, Tries: w.tries})
 	delay := min(firstWait<<min(w.tries-1, 10), maxWait)
 	if pause(ctx, min(delay, time.Until(until)+time.Millisecond)) != nil {
 		return context.Cause(ctx)
@@ -111,8 +113,8 @@ func (r *run) waitOut(ctx context.Context, err error) error {
 
 // gaveUp names how long was waited, beside what for.
 func gaveUp(err error, waited time.Duration) error {
-	e := &Error{Err: err, Hint: "Nothing got done for " + waited.String() + ". When both servers can be reached again, go on from here."}
-	if inner, ok := errors.AsType[*Error](err); ok {
+	e := &report.Error{Err: err, Hint: "Nothing got done for " + waited.String() + ". When both servers can be reached again, go on from here."}
+	if inner, ok := errors.AsType[*report.Error](err); ok {
 		e.Phase, e.Relation, e.Err = inner.Phase, inner.Relation, inner.Err
 	}
 	return e
@@ -175,11 +177,11 @@ type held struct {
 // no connection: only this tells a dead peer from one that is busy, in less than 30 s. By the way it has the target know
 // when the snapshot is durable. The returned func ends it.
 func (r *run) feelPulse(ctx context.Context, lose context.CancelCauseFunc) (stop func(), err error) {
-	source, err := r.open(ctx, Source)
+	source, err := r.open(ctx, report.Source)
 	if err != nil {
 		return nil, err
 	}
-	target, err := r.open(ctx, Target)
+	target, err := r.open(ctx, report.Target)
 	if err != nil {
 		source.close()
 		return nil, err

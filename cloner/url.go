@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"calco/cloner/pgtools"
+	"calco/cloner/report"
 )
 
 // URL is a PostgreSQL connection string, as a URI (postgres://user:password@host/db)
@@ -81,12 +82,12 @@ func (u URL) Database() string {
 }
 
 // Endpoint is where the URL leads to. It has no version: nobody was asked.
-func (u URL) Endpoint() Endpoint {
+func (u URL) Endpoint() report.Endpoint {
 	c, err := parseConninfo(string(u))
 	if err != nil {
-		return Endpoint{}
+		return report.Endpoint{}
 	}
-	return Endpoint{Address: c.address(), Database: c["dbname"], User: c["user"]}
+	return report.Endpoint{Address: c.address(), Database: c["dbname"], User: c["user"]}
 }
 
 // Config is what pgx needs to connect as the URL says, to a host of hosts and with files that it allows. Nothing is taken from

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"calco/cloner/pgtools"
+	"calco/cloner/report"
 )
 
 // A file without an end took the process with it, and a pipe that nobody writes to held a worker for ever.
@@ -140,13 +141,13 @@ func TestConnectTimeoutIsBounded(t *testing.T) {
 // A server without TLS that is then cut off was called a server whose TLS is wrong, and the clone failed at once.
 func TestLostUnderPreferIsNoTLSError(t *testing.T) {
 	t.Parallel()
-	for mode, want := range map[string]ReasonCode{"prefer": ReasonHost, "require": ReasonTLS} {
+	for mode, want := range map[string]report.ReasonCode{"prefer": report.ReasonHost, "require": report.ReasonTLS} {
 		u := URL("postgres://u:p@" + withoutTLS(t) + "/d?sslmode=" + mode)
-		_, err := dial(t.Context(), Source, u, nil, "a")
+		_, err := dial(t.Context(), report.Source, u, nil, "a")
 		if err == nil {
 			t.Fatal("connected")
 		}
-		reason, err := connectReason(t.Context(), Source, u, err)
+		reason, err := connectReason(t.Context(), report.Source, u, err)
 		if err != nil || reason.Code != want {
 			t.Errorf("%s: %+v, %v, want %s", mode, reason, err, want)
 		}
@@ -217,8 +218,8 @@ func TestParameterReasons(t *testing.T) {
 		{"sslnegotiation=postgres&channel_binding=require", 150020, 0},
 		{"require_auth=md5", 0, 0}, // that there is none is said elsewhere
 	} {
-		got := parameterReasons(Source, URL("postgres://u@h/d?"+tt.parameters), tt.version)
-		if len(got) != tt.want || len(got) > 0 && got[0].Code != ReasonClientTools {
+		got := parameterReasons(report.Source, URL("postgres://u@h/d?"+tt.parameters), tt.version)
+		if len(got) != tt.want || len(got) > 0 && got[0].Code != report.ReasonClientTools {
 			t.Errorf("%s with %s: %+v, want %d", tt.parameters, tt.version, got, tt.want)
 		}
 	}
@@ -245,8 +246,8 @@ func TestRootsReasons(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := rootsReasons(Target, info, tt.version, tt.bundle)
-		if len(got) != tt.want || len(got) > 0 && got[0].Code != ReasonClientTools {
+		got := rootsReasons(report.Target, info, tt.version, tt.bundle)
+		if len(got) != tt.want || len(got) > 0 && got[0].Code != report.ReasonClientTools {
 			t.Errorf("%s with %s and %q: %+v, want %d", tt.parameters, tt.version, tt.bundle, got, tt.want)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"calco/cloner/pgtools"
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -246,9 +247,9 @@ func TestEnvironmentIsIgnored(t *testing.T) {
 		t.Fatal(err)
 	}
 	u.User = url.User(u.User.Username())
-	report := mustEnd(t, Spec{Source: URL(source), Target: URL(u.String())}, Options{}, StatusRefused)
-	if got := report.Reasons[0].Code; got != ReasonCredentials {
-		t.Errorf("without password: reason %s, want %s", got, ReasonCredentials)
+	result := mustEnd(t, Spec{Source: URL(source), Target: URL(u.String())}, Options{}, report.StatusRefused)
+	if got := result.Reasons[0].Code; got != report.ReasonCredentials {
+		t.Errorf("without password: reason %s, want %s", got, report.ReasonCredentials)
 	}
 	info, err := parseConninfo("postgres://u:p@h/d")
 	if err != nil {

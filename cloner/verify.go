@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"calco/cloner/archive"
+	"calco/cloner/report"
 )
 
 // verify compares the target with the source: rows of each table, the two archives,
@@ -19,15 +20,15 @@ func (r *run) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	checks := []func(context.Context) ([]Difference, error){
+	checks := []func(context.Context) ([]report.Difference, error){
 		r.compareArchives, r.compareLikeness, r.compareSequences, r.compareViews,
-		func(ctx context.Context) ([]Difference, error) { return r.compareLargeObjects(ctx, marks) },
+		func(ctx context.Context) ([]report.Difference, error) { return r.compareLargeObjects(ctx, marks) },
 	}
 	if r.spec.whole() {
 		checks = append(checks, r.compareProperties)
 	}
 	tables := r.countable(marks)
-	r.meter.expect(PhaseVerify, len(checks)+len(tables))
+	r.meter.expect(report.PhaseVerify, len(checks)+len(tables))
 	found, err := r.compareRows(ctx, tables)
 	if err != nil {
 		return err
@@ -39,9 +40,9 @@ func (r *run) verify(ctx context.Context) error {
 			return err
 		}
 		r.report.Differences = append(r.report.Differences, found...)
-		r.meter.advance(PhaseVerify, 1)
+		r.meter.advance(report.PhaseVerify, 1)
 	}
-	slices.SortStableFunc(r.report.Differences, func(a, b Difference) int {
+	slices.SortStableFunc(r.report.Differences, func(a, b report.Difference) int {
 		return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Object, b.Object))
 	})
 	return nil
@@ -82,7 +83,7 @@ func (c *counted) query(r *run) string {
 
 // compareRows compares the number of rows, and as much of what they hold as Spec.Verify asks for. The source counted its own,
 // and hashed them, when it sent them.
-func (r *run) compareRows(ctx context.Context, list []*counted) ([]Difference, error) {
+func (r *run) compareRows(ctx context.Context, list []*counted) ([]report.Difference, error) {
 	var todo []string
 	tables := map[string]*counted{}
 	for _, c := range list {
@@ -90,8 +91,8 @@ func (r *run) compareRows(ctx context.Context, list []*counted) ([]Difference, e
 		todo = append(todo, c.relation)
 	}
 	var mu sync.Mutex
-	var found []Difference
-	r.report.Contents = &Contents{Verify: r.spec.Verify}
+	var found []report.Difference
+	r.report.Contents = &report.Contents{Verify: r.spec.Verify}
 	err := r.inParallel(ctx, todo, func(ctx context.Context, s *session, batch []string) error {
 		queries := make([]string, len(batch))
 		for i, relation := range batch {
@@ -117,26 +118,26 @@ func (r *run) compareRows(ctx context.Context, list []*counted) ([]Difference, e
 			}
 			mu.Lock()
 			found = append(found, d...)
-			r.report.Contents.note(c)
+			noteContents(r.report.Contents, c)
 			mu.Unlock()
 		}
-		r.meter.advance(PhaseVerify, len(batch))
+		r.meter.advance(report.PhaseVerify, len(batch))
 		return nil
 	})
 	return found, err
 }
 
 // compare finds out in what the target differs.
-func (c *counted) compare(a answer) ([]Difference, error) {
+func (c *counted) compare(a answer) ([]report.Difference, error) {
 	want, object := strconv.FormatInt(c.rows, 10), "TABLE "+c.name
 	if c.missing {
 		want = "not copied"
 	}
 	if a.err != nil {
-		return []Difference{{Kind: "rows", Object: object, Source: want, Target: a.err.Error()}}, nil
+		return []report.Difference{{Kind: "rows", Object: object, Source: want, Target: a.err.Error()}}, nil
 	}
 	if a.row[0] != want {
-		return []Difference{{Kind: "rows", Object: object, Source: want, Target: a.row[0]}}, nil
+		return []report.Difference{{Kind: "rows", Object: object, Source: want, Target: a.row[0]}}, nil
 	}
 	if len(c.hashed) == 0 {
 		return nil, nil
@@ -145,11 +146,11 @@ func (c *counted) compare(a answer) ([]Difference, error) {
 	if err != nil || checksum == a.row[1] {
 		return nil, err
 	}
-	return []Difference{{Kind: "contents", Object: object, Source: "checksum " + checksum, Target: "checksum " + a.row[1]}}, nil
+	return []report.Difference{{Kind: "contents", Object: object, Source: "checksum " + checksum, Target: "checksum " + a.row[1]}}, nil
 }
 
-// note counts what was compared of a table.
-func (n *Contents) note(c *counted) {
+// noteContents counts what was compared of a table.
+func noteContents(n *report.Contents, c *counted) {
 	for _, m := range c.hashed {
 		n.Rows += m.Rows
 		n.Bytes += m.Bytes
@@ -157,7 +158,7 @@ func (n *Contents) note(c *counted) {
 	switch {
 	case len(c.hashed) > 0:
 		n.Tables++
-	case c.wanted && !c.missing && len(n.Left) < listedObjects:
+	case c.wanted && !c.missing && len(n.Left) < report.ListedObjects:
 		n.Left = append(n.Left, c.name)
 	}
 }
@@ -239,8 +240,8 @@ func (r *run) countable(marks []mark) []*counted {
 }
 
 // compareArchives dumps the target as the source was dumped, and compares entry by entry.
-func (r *run) compareArchives(ctx context.Context) ([]Difference, error) {
-	a, err := r.dump(ctx, Target, "")
+func (r *run) compareArchives(ctx context.Context) ([]report.Difference, error) {
+	a, err := r.dump(ctx, report.Target, "")
 	if err != nil {
 		return nil, err
 	}
@@ -259,17 +260,17 @@ func keyOf(e *archive.Entry) entryKey { return entryKey{e.Desc, e.Namespace, e.T
 
 // compareEntries reports what is missing from the target, what it has beside among the
 // chosen, and what is not the same. Definitions are not quoted where they can hold a password.
-func compareEntries(source, target, chosen []*archive.Entry, tablespaces map[string]bool) []Difference {
+func compareEntries(source, target, chosen []*archive.Entry, tablespaces map[string]bool) []report.Difference {
 	have := map[entryKey][]*archive.Entry{}
 	for _, e := range target {
 		have[keyOf(e)] = append(have[keyOf(e)], e)
 	}
-	found := []Difference{}
+	found := []report.Difference{}
 	matched := map[*archive.Entry]bool{}
 	for _, s := range source {
 		candidates := have[keyOf(s)]
 		if len(candidates) == 0 {
-			found = append(found, Difference{Kind: "missing", Object: title(s), Source: "present", Target: "missing"})
+			found = append(found, report.Difference{Kind: "missing", Object: title(s), Source: "present", Target: "missing"})
 			continue
 		}
 		// Several entries may share a key, such as grants by different grantors.
@@ -281,16 +282,16 @@ func compareEntries(source, target, chosen []*archive.Entry, tablespaces map[str
 	}
 	for _, t := range chosen {
 		if !matched[t] {
-			found = append(found, Difference{Kind: "additional", Object: title(t), Source: "missing", Target: "present"})
+			found = append(found, report.Difference{Kind: "additional", Object: title(t), Source: "missing", Target: "present"})
 		}
 	}
 	return found
 }
 
-func compareEntry(s, t *archive.Entry, tablespaces map[string]bool) []Difference {
-	var found []Difference
+func compareEntry(s, t *archive.Entry, tablespaces map[string]bool) []report.Difference {
+	var found []report.Difference
 	if s.Defn != t.Defn {
-		d := Difference{Kind: "definition", Object: title(s), Source: quotable(s), Target: quotable(t)}
+		d := report.Difference{Kind: "definition", Object: title(s), Source: quotable(s), Target: quotable(t)}
 		switch {
 		case s.Desc == "SUBSCRIPTION" && withoutSlot(s.Defn) == t.Defn:
 			d.Harmless = "It is disabled and has no slot: that of the source stays the source's."
@@ -302,13 +303,13 @@ func compareEntry(s, t *archive.Entry, tablespaces map[string]bool) []Difference
 		found = append(found, d)
 	}
 	if s.Owner != t.Owner {
-		found = append(found, Difference{Kind: "owner", Object: title(s), Source: s.Owner, Target: t.Owner})
+		found = append(found, report.Difference{Kind: "owner", Object: title(s), Source: s.Owner, Target: t.Owner})
 	}
 	if s.TableAM != t.TableAM {
-		found = append(found, Difference{Kind: "access method", Object: title(s), Source: s.TableAM, Target: t.TableAM})
+		found = append(found, report.Difference{Kind: "access method", Object: title(s), Source: s.TableAM, Target: t.TableAM})
 	}
 	if s.Tablespace != t.Tablespace {
-		d := Difference{Kind: "tablespace", Object: title(s), Source: s.Tablespace, Target: t.Tablespace}
+		d := report.Difference{Kind: "tablespace", Object: title(s), Source: s.Tablespace, Target: t.Tablespace}
 		if s.Tablespace != "" && !tablespaces[s.Tablespace] {
 			d.Harmless = "The target has no such tablespace."
 		}
@@ -348,8 +349,8 @@ func sameButColumnOrder(s, t *archive.Entry) bool {
 }
 
 // compareSequences compares with what was read from the source, which may have moved on.
-func (r *run) compareSequences(ctx context.Context) ([]Difference, error) {
-	target, err := r.readSequences(ctx, r.control, PhaseVerify)
+func (r *run) compareSequences(ctx context.Context) ([]report.Difference, error) {
+	target, err := r.readSequences(ctx, r.control, report.PhaseVerify)
 	if err != nil {
 		return nil, err
 	}
@@ -360,10 +361,10 @@ func (r *run) compareSequences(ctx context.Context) ([]Difference, error) {
 	show := func(s sequence) string {
 		return s.lastValue + word(s.isCalled == "t", ", called", ", not called")
 	}
-	var found []Difference
+	var found []report.Difference
 	for _, want := range r.sequenceState {
 		if t, ok := got[want.name]; !ok || t != want {
-			found = append(found, Difference{Kind: "sequence", Object: "SEQUENCE " + want.name, Source: show(want), Target: word(ok, show(t), "missing")})
+			found = append(found, report.Difference{Kind: "sequence", Object: "SEQUENCE " + want.name, Source: show(want), Target: word(ok, show(t), "missing")})
 		}
 	}
 	return found, nil
@@ -371,7 +372,7 @@ func (r *run) compareSequences(ctx context.Context) ([]Difference, error) {
 
 // compareViews finds materialized views that are filled on one side only, or whose refresh has brought other rows than the
 // source's had: that was not refreshed lately.
-func (r *run) compareViews(ctx context.Context) ([]Difference, error) {
+func (r *run) compareViews(ctx context.Context) ([]report.Difference, error) {
 	type view struct {
 		Schema, Name string
 		Filled       bool
@@ -387,7 +388,7 @@ func (r *run) compareViews(ctx context.Context) ([]Difference, error) {
 	if err != nil {
 		return nil, err
 	}
-	var found []Difference
+	var found []report.Difference
 	for _, e := range r.plan.materializedViews {
 		name := quoteName(e.Namespace, e.Tag)
 		was, counted := r.viewRows[name]
@@ -396,7 +397,7 @@ func (r *run) compareViews(ctx context.Context) ([]Difference, error) {
 			was.Checksum, is.Checksum = "", ""
 		}
 		if counted && ok && is != was {
-			found = append(found, Difference{
+			found = append(found, report.Difference{
 				Kind: "materialized view", Object: title(e), Source: was.String(), Target: is.String(),
 				Harmless: "It was refreshed, and the source's was not since its tables changed.",
 			})
@@ -404,7 +405,7 @@ func (r *run) compareViews(ctx context.Context) ([]Difference, error) {
 		want := r.filledViews[int64(e.OID)]
 		i := slices.IndexFunc(target, func(v view) bool { return v.Schema == e.Namespace && v.Name == e.Tag })
 		if i >= 0 && target[i].Filled != want {
-			d := Difference{
+			d := report.Difference{
 				Kind: "materialized view", Object: title(e),
 				Source: word(want, "filled", "not filled"), Target: word(want, "not filled", "filled"),
 			}
@@ -418,7 +419,7 @@ func (r *run) compareViews(ctx context.Context) ([]Difference, error) {
 }
 
 // compareLargeObjects counts them and, where all contents are compared, hashes them.
-func (r *run) compareLargeObjects(ctx context.Context, marks []mark) ([]Difference, error) {
+func (r *run) compareLargeObjects(ctx context.Context, marks []mark) ([]report.Difference, error) {
 	if !r.spec.whole() {
 		return nil, nil
 	}
@@ -427,12 +428,12 @@ func (r *run) compareLargeObjects(ctx context.Context, marks []mark) ([]Differen
 		return nil, fmt.Errorf("count large objects of the target: %w", err)
 	}
 	if got != r.largeObjectCount {
-		return []Difference{{
+		return []report.Difference{{
 			Kind: "large objects", Object: "LARGE OBJECTS",
 			Source: strconv.FormatInt(r.largeObjectCount, 10), Target: strconv.FormatInt(got, 10),
 		}}, nil
 	}
-	if got == 0 || r.spec.Verify != VerifyContents || r.largeLost {
+	if got == 0 || r.spec.Verify != report.VerifyContents || r.largeLost {
 		return nil, nil
 	}
 	marks, _ = cut(marks, func(m mark) bool { return m.Relation == largeObjectsRelation })
@@ -455,5 +456,5 @@ func (r *run) compareLargeObjects(ctx context.Context, marks []mark) ([]Differen
 	if is == want {
 		return nil, nil
 	}
-	return []Difference{{Kind: "contents", Object: "LARGE OBJECTS", Source: "checksum " + want, Target: "checksum " + is}}, nil
+	return []report.Difference{{Kind: "contents", Object: "LARGE OBJECTS", Source: "checksum " + want, Target: "checksum " + is}}, nil
 }

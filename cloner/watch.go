@@ -5,58 +5,15 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"calco/cloner/report"
 )
-
-// TableStatus is where one table stands.
-type TableStatus string
-
-// The states of a table, in their order.
-const (
-	TableWaiting  TableStatus = "waiting"
-	TableCopying  TableStatus = "copying"
-	TableIndexing TableStatus = "indexing" // its rows are there; its indexes and constraints are being built
-	TableDone     TableStatus = "done"
-	TableFailed   TableStatus = "failed" // its rows, or something that stands on them, could not be made
-)
-
-// TableState is one table of a clone.
-type TableState struct {
-	Relation string      `json:"relation"`
-	Status   TableStatus `json:"status"`
-	Rows     int64       `json:"rows"`
-	Bytes    int64       `json:"bytes"` // of COPY data
-	Size     int64       `json:"size"`  // on the source's disk, in bytes
-	Built    int         `json:"built"` // of its indexes and constraints
-	ToBuild  int         `json:"to_build"`
-}
-
-// EventKind is what a line of the log is about.
-type EventKind string
-
-// The kinds of events.
-const (
-	EventPhaseBegun EventKind = "phase_begun"
-	EventPhaseEnded EventKind = "phase_ended"
-	EventTrouble    EventKind = "trouble" // an object could not be made: it is in the ledger
-	EventWarning    EventKind = "warning"
-	EventRetry      EventKind = "retry"   // something was lost, and is tried again
-	EventResumed    EventKind = "resumed" // the clone goes on from what is on the target
-)
-
-// Event is one line of a clone's log.
-type Event struct {
-	At     time.Time `json:"at"`
-	Kind   EventKind `json:"kind"`
-	Phase  Phase     `json:"phase,omitempty"`
-	Object string    `json:"object,omitempty"`
-	Text   string    `json:"text,omitempty"` // in English, PostgreSQL's own words where it spoke
-}
 
 // Changes are the tables and events that are new since some moment.
 type Changes struct {
 	Revision int64 // for the next call of Since
-	Tables   []TableState
-	Events   []Event
+	Tables   []report.TableState
+	Events   []report.Event
 }
 
 // keptEvents bounds how many events a Meter remembers: the last ones.
@@ -111,9 +68,9 @@ type tableMeter struct {
 }
 
 // state must be called with the Meter's mu held.
-func (t *tableMeter) state() TableState {
-	s := TableState{
-		Relation: t.relation, Status: TableWaiting, Rows: t.rows, Bytes: t.bytes, Size: t.size, Built: t.built, ToBuild: t.toBuild,
+func (t *tableMeter) state() report.TableState {
+	s := report.TableState{
+		Relation: t.relation, Status: report.TableWaiting, Rows: t.rows, Bytes: t.bytes, Size: t.size, Built: t.built, ToBuild: t.toBuild,
 	}
 	for _, f := range t.flights {
 		s.Rows += f.rows.Load()
@@ -121,13 +78,13 @@ func (t *tableMeter) state() TableState {
 	}
 	switch {
 	case t.failed:
-		s.Status = TableFailed
+		s.Status = report.TableFailed
 	case len(t.flights) > 0 || t.rows > 0 && !t.copied:
-		s.Status = TableCopying
+		s.Status = report.TableCopying
 	case t.copied && t.settled < t.toBuild:
-		s.Status = TableIndexing
+		s.Status = report.TableIndexing
 	case t.copied:
-		s.Status = TableDone
+		s.Status = report.TableDone
 	}
 	return s
 }
@@ -138,7 +95,7 @@ func (t *tableMeter) down(f *flight) {
 }
 
 type loggedEvent struct {
-	Event
+	report.Event
 	revision int64
 }
 
@@ -207,12 +164,12 @@ func (m *Meter) change(oid int64, how func(*tableMeter)) {
 func (m *Meter) resumed(at time.Time, kept, redone int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.log(Event{Kind: EventResumed, Text: fmt.Sprintf("Going on under the snapshot of %s: %s kept, %s to be copied again.",
-		at.UTC().Format(time.DateTime+" MST"), count(kept, "part", "parts"), count(redone, "part", "parts"))})
+	m.log(report.Event{Kind: report.EventResumed, Text: fmt.Sprintf("Going on under the snapshot of %s: %s kept, %s to be copied again.",
+		at.UTC().Format(time.DateTime+" MST"), report.Count(kept, "part", "parts"), report.Count(redone, "part", "parts"))})
 }
 
 // log must be called with mu held.
-func (m *Meter) log(e Event) {
+func (m *Meter) log(e report.Event) {
 	m.revision++
 	e.At = time.Now()
 	if len(m.events) == keptEvents {
@@ -225,17 +182,17 @@ func (m *Meter) log(e Event) {
 func (m *Meter) warn(text string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.log(Event{Kind: EventWarning, Text: text})
+	m.log(report.Event{Kind: report.EventWarning, Text: text})
 }
 
 // end says that phases have come to their end; those that never began have none.
-func (m *Meter) end(phases ...Phase) {
+func (m *Meter) end(phases ...report.Phase) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range phases {
 		if s := m.phases[p]; s != nil && s.begun {
 			s.ended = true
-			m.log(Event{Kind: EventPhaseEnded, Phase: p})
+			m.log(report.Event{Kind: report.EventPhaseEnded, Phase: p})
 		}
 	}
 }

@@ -8,21 +8,22 @@ import (
 	"sync"
 	"testing"
 
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
 // watcher follows a clone as a page's store does: from revision to revision.
 type watcher struct {
 	revision int64
-	tables   map[string]TableState
-	events   []Event
+	tables   map[string]report.TableState
+	events   []report.Event
 }
 
 func (w *watcher) look(m *Meter) Changes {
 	c := m.Since(w.revision)
 	w.revision = c.Revision
 	if w.tables == nil {
-		w.tables = map[string]TableState{}
+		w.tables = map[string]report.TableState{}
 	}
 	for _, t := range c.Tables {
 		w.tables[t.Relation] = t
@@ -48,11 +49,11 @@ func TestSince(t *testing.T) {
 	var m Meter
 	var w watcher
 	ctx, stop := context.WithCancel(t.Context())
-	order := map[TableStatus]int{TableWaiting: 0, TableCopying: 1, TableIndexing: 2, TableDone: 3}
+	order := map[report.TableStatus]int{report.TableWaiting: 0, report.TableCopying: 1, report.TableIndexing: 2, report.TableDone: 3}
 	var sampling sync.WaitGroup
 	sampling.Go(func() {
 		for ctx.Err() == nil {
-			before := map[string]TableState{}
+			before := map[string]report.TableState{}
 			for name, s := range w.tables {
 				before[name] = s
 			}
@@ -63,36 +64,36 @@ func TestSince(t *testing.T) {
 			}
 		}
 	})
-	report, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(target)}, Options{Meter: &m})
+	result, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(target)}, Options{Meter: &m})
 	stop()
 	sampling.Wait()
-	if err != nil || report.Status != StatusCompleted {
-		t.Fatalf("status %s, %v", report.Status, err)
+	if err != nil || result.Status != report.StatusCompleted {
+		t.Fatalf("status %s, %v", result.Status, err)
 	}
 	w.look(&m)
-	if len(w.tables) != report.Tables || report.Tables != 62 {
-		t.Errorf("%d tables, the report has %d, want 62", len(w.tables), report.Tables)
+	if len(w.tables) != result.Tables || result.Tables != 62 {
+		t.Errorf("%d tables, the report has %d, want 62", len(w.tables), result.Tables)
 	}
 	var rows, bytes int64
 	for name, s := range w.tables {
 		rows += s.Rows
 		bytes += s.Bytes
 		built := map[string]int{"public.big": 5, "public.leaf": 2}[name]
-		if s.Status != TableDone || s.Built != built || s.ToBuild != built || s.Size <= 0 {
+		if s.Status != report.TableDone || s.Built != built || s.ToBuild != built || s.Size <= 0 {
 			t.Errorf("at the end: %+v, want %d built", s, built)
 		}
 	}
-	if rows != report.Rows || bytes != report.Bytes {
-		t.Errorf("%d rows, %d bytes, the report has %d and %d", rows, bytes, report.Rows, report.Bytes)
+	if rows != result.Rows || bytes != result.Bytes {
+		t.Errorf("%d rows, %d bytes, the report has %d and %d", rows, bytes, result.Rows, result.Bytes)
 	}
-	for _, ph := range report.Phases {
-		begun := slices.IndexFunc(w.events, func(e Event) bool { return e.Kind == EventPhaseBegun && e.Phase == ph.Name })
-		ended := slices.IndexFunc(w.events, func(e Event) bool { return e.Kind == EventPhaseEnded && e.Phase == ph.Name })
+	for _, ph := range result.Phases {
+		begun := slices.IndexFunc(w.events, func(e report.Event) bool { return e.Kind == report.EventPhaseBegun && e.Phase == ph.Name })
+		ended := slices.IndexFunc(w.events, func(e report.Event) bool { return e.Kind == report.EventPhaseEnded && e.Phase == ph.Name })
 		if begun < 0 || ended < begun {
 			t.Errorf("%s: begun is event %d, ended event %d", ph.Name, begun, ended)
 		}
 	}
-	if want := 2 * len(report.Phases); len(w.events) != want {
+	if want := 2 * len(result.Phases); len(w.events) != want {
 		t.Errorf("%d events, want %d: %+v", len(w.events), want, w.events)
 	}
 	if again := m.Since(w.revision); len(again.Tables)+len(again.Events) != 0 || again.Revision != w.revision {
@@ -117,19 +118,19 @@ func TestSinceTrouble(t *testing.T) {
 		CREATE VIEW v AS SELECT * FROM other.there`)
 	dbtest.Exec(t, target, "CREATE SCHEMA other; CREATE TABLE other.there (n int)")
 	var m Meter
-	report, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(target), Schemas: []string{"public"}}, Options{Meter: &m})
-	if err != nil || report.Status != StatusDifferences {
-		t.Fatalf("status %s, %v", report.Status, err)
+	result, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(target), Schemas: []string{"public"}}, Options{Meter: &m})
+	if err != nil || result.Status != report.StatusDifferences {
+		t.Fatalf("status %s, %v", result.Status, err)
 	}
 	var w watcher
 	w.look(&m)
-	want := map[string]TableState{
-		"public.good":      {Status: TableDone, Rows: 1, Built: 1, ToBuild: 1},
-		"public.rowless":   {Status: TableFailed},
-		"public.indexless": {Status: TableFailed, Rows: 1, Built: 1, ToBuild: 2},
+	want := map[string]report.TableState{
+		"public.good":      {Status: report.TableDone, Rows: 1, Built: 1, ToBuild: 1},
+		"public.rowless":   {Status: report.TableFailed},
+		"public.indexless": {Status: report.TableFailed, Rows: 1, Built: 1, ToBuild: 2},
 	}
 	for name, s := range w.tables {
-		if got := (TableState{Status: s.Status, Rows: s.Rows, Built: s.Built, ToBuild: s.ToBuild}); got != want[name] {
+		if got := (report.TableState{Status: s.Status, Rows: s.Rows, Built: s.Built, ToBuild: s.ToBuild}); got != want[name] {
 			t.Errorf("%s: got %+v, want %+v", name, got, want[name])
 		}
 	}
@@ -140,18 +141,18 @@ func TestSinceTrouble(t *testing.T) {
 	warnings := 0
 	for _, e := range w.events {
 		switch e.Kind {
-		case EventTrouble:
+		case report.EventTrouble:
 			troubles = append(troubles, e.Object)
-		case EventWarning:
+		case report.EventWarning:
 			warnings++
 		}
 	}
 	var ledger []string
-	for _, e := range report.Ledger {
+	for _, e := range result.Ledger {
 		ledger = append(ledger, e.Object)
 	}
-	if !slices.Equal(troubles, ledger) || len(ledger) == 0 || warnings != len(report.Warnings) || warnings == 0 {
-		t.Errorf("troubles %q, ledger %q, %d warnings, report %q", troubles, ledger, warnings, report.Warnings)
+	if !slices.Equal(troubles, ledger) || len(ledger) == 0 || warnings != len(result.Warnings) || warnings == 0 {
+		t.Errorf("troubles %q, ledger %q, %d warnings, report %q", troubles, ledger, warnings, result.Warnings)
 	}
 }
 
@@ -163,18 +164,18 @@ func TestSinceCancelled(t *testing.T) {
 	spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
 	st := stages[slices.IndexFunc(stages, func(st stage) bool { return st.name == "a row is slow to be checked" })]
 	var m Meter
-	report, err := st.watched(t, spec, &m, func(cancel context.CancelCauseFunc, _ func()) {
+	result, err := st.watched(t, spec, &m, func(cancel context.CancelCauseFunc, _ func()) {
 		var w watcher
 		w.look(&m)
-		if got := w.tables["public.checked"].Status; got != TableCopying {
+		if got := w.tables["public.checked"].Status; got != report.TableCopying {
 			t.Errorf("while its rows are checked it is %s", got)
 		}
-		if c := w.look(&m); !slices.ContainsFunc(c.Tables, func(s TableState) bool { return s.Relation == "public.checked" }) {
+		if c := w.look(&m); !slices.ContainsFunc(c.Tables, func(s report.TableState) bool { return s.Relation == "public.checked" }) {
 			t.Errorf("a table on its way is not among the changes: %+v", c.Tables)
 		}
-		cancel(ErrCancelled)
+		cancel(report.ErrCancelled)
 	})
-	if !errors.Is(err, ErrCancelled) {
+	if !errors.Is(err, report.ErrCancelled) {
 		t.Fatal(err)
 	}
 	var w watcher
@@ -186,15 +187,15 @@ func TestSinceCancelled(t *testing.T) {
 		if arrived != "0" {
 			full++
 		}
-		if arrived != "0" && (arrived != want || fmt.Sprint(got.Rows) != want || got.Status != TableDone && got.Status != TableIndexing) {
+		if arrived != "0" && (arrived != want || fmt.Sprint(got.Rows) != want || got.Status != report.TableDone && got.Status != report.TableIndexing) {
 			t.Errorf("%s has %s rows and is %+v", name, arrived, got)
 		}
-		if arrived == "0" && (got.Rows != 0 || got.Status != TableWaiting) {
+		if arrived == "0" && (got.Rows != 0 || got.Status != report.TableWaiting) {
 			t.Errorf("%s has no rows and is %+v", name, got)
 		}
 	}
-	if report.Tables != full || report.TablesTotal != len(stageRows) || report.Size <= 0 {
-		t.Errorf("%d of %d tables, %d bytes, want %d of %d", report.Tables, report.TablesTotal, report.Size, full, len(stageRows))
+	if result.Tables != full || result.TablesTotal != len(stageRows) || result.Size <= 0 {
+		t.Errorf("%d of %d tables, %d bytes, want %d of %d", result.Tables, result.TablesTotal, result.Size, full, len(stageRows))
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"calco/cloner"
+	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db"
 	"calco/db/state"
@@ -85,8 +85,8 @@ func deedsOf(term int8, touched bool) []deed {
 }
 
 // ended is the report of a job that can go on if it has touched its target.
-func ended(status state.Status, touched bool) cloner.Report {
-	report := cloner.Report{Status: cloner.Status(status)}
+func ended(status state.Status, touched bool) report.Report {
+	report := report.Report{Status: report.Status(status)}
 	if status != state.Completed {
 		report.Error, report.Resumable = "it had to be", touched
 	}

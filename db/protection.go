@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"calco/cloner"
+	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/state"
 )
@@ -65,7 +66,7 @@ func checkProtected(ctx context.Context, tx pgx.Tx, target state.Connection, for
 
 // KeepIdentity keeps what a saved database has been found to be, and that it has answered, unless it leads elsewhere by now.
 // One that does not say what it is has no System.
-func (s *Store) KeepIdentity(ctx context.Context, id int64, is cloner.Identity) error {
+func (s *Store) KeepIdentity(ctx context.Context, id int64, is report.Identity) error {
 	_, err := s.pool.Exec(ctx, `
 		UPDATE connections
 		SET    answered = true, system_identifier = coalesce(nullif($2::text, ''), system_identifier), database_oid = coalesce(nullif($3::bigint, 0), database_oid)
@@ -76,12 +77,12 @@ func (s *Store) KeepIdentity(ctx context.Context, id int64, is cloner.Identity) 
 }
 
 // Admit is what runner.Store has.
-func (s *Store) Admit(ctx context.Context, r runner.Run, source, target cloner.Identity) (runner.Admission, error) {
+func (s *Store) Admit(ctx context.Context, r runner.Run, source, target report.Identity) (runner.Admission, error) {
 	refused, err := s.admit(ctx, r, source, target)
 	return refused, explain("look whether the target is protected", err)
 }
 
-func (s *Store) admit(ctx context.Context, r runner.Run, source, target cloner.Identity) (runner.Admission, error) {
+func (s *Store) admit(ctx context.Context, r runner.Run, source, target report.Identity) (runner.Admission, error) {
 	var sourceID, targetID int64
 	var sealed []byte
 	var place state.Place
@@ -112,8 +113,8 @@ func (s *Store) admit(ctx context.Context, r runner.Run, source, target cloner.I
 }
 
 // admitBesideState refuses the state database, and what cannot be told from it.
-func (s *Store) admitBesideState(ctx context.Context, to destination, target cloner.Identity) (runner.Admission, error) {
-	var own cloner.Identity
+func (s *Store) admitBesideState(ctx context.Context, to destination, target report.Identity) (runner.Admission, error) {
+	var own report.Identity
 	err := s.pool.QueryRow(ctx, identitySQL).Scan(&own.System, &own.Database)
 	if err != nil || own.System != target.System || own.Database != target.Database {
 		return runner.Admitted, err
@@ -150,7 +151,7 @@ type protectedConnection struct {
 
 // admitBesideProtected refuses what is protected under whatever name, what cannot be told from it, and a fork that the job's
 // user has not called one.
-func (s *Store) admitBesideProtected(ctx context.Context, to destination, target cloner.Identity, place state.Place, fork bool) (runner.Admission, error) {
+func (s *Store) admitBesideProtected(ctx context.Context, to destination, target report.Identity, place state.Place, fork bool) (runner.Admission, error) {
 	if err := s.learn(ctx); err != nil {
 		return runner.Admitted, err
 	}
@@ -234,7 +235,7 @@ func (s *Store) learnOne(ctx context.Context, id int64, to destination) error {
 	}
 	defer there.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only asked
 	at := to.url.Endpoint()
-	is := cloner.Identity{Address: at.Address + "/" + at.Database}
+	is := report.Identity{Address: at.Address + "/" + at.Database}
 	if err := there.QueryRow(ctx, identitySQL).Scan(&is.System, &is.Database); err != nil {
 		is.System, is.Database = "", 0 // its role may not know
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"calco/cloner"
+	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db"
 	"calco/db/dbtest"
@@ -55,7 +56,7 @@ func TestProtectedUnderAnotherName(t *testing.T) {
 	if err != nil {
 		t.Fatalf("confirmed to be a fork: %v", err)
 	}
-	resumableAs(t, store, id, cloner.StatusFailed)
+	resumableAs(t, store, id, report.StatusFailed)
 	if err := store.ResumeTask(t.Context(), bob, id); err != nil {
 		t.Errorf("a resume forgets what was confirmed: %v", err)
 	}
@@ -73,14 +74,14 @@ func TestProtectedUnderAnotherName(t *testing.T) {
 
 func keep(t *testing.T, store *db.Store, c state.Connection, system string, database int64) {
 	t.Helper()
-	is := cloner.Identity{System: system, Database: database, Address: c.Address + "/" + c.Database}
+	is := report.Identity{System: system, Database: database, Address: c.Address + "/" + c.Database}
 	if err := store.KeepIdentity(t.Context(), c.ID, is); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // identity asks a database what it is.
-func identity(t *testing.T, at string) cloner.Identity {
+func identity(t *testing.T, at string) report.Identity {
 	t.Helper()
 	found := dbtest.Query(t, at, `SELECT system_identifier, oid FROM pg_control_system(), pg_database WHERE datname = current_database()`)
 	oid, err := strconv.ParseInt(found[0][1], 10, 64)
@@ -88,7 +89,7 @@ func identity(t *testing.T, at string) cloner.Identity {
 		t.Fatal(err)
 	}
 	e := cloner.URL(at).Endpoint()
-	return cloner.Identity{System: found[0][0], Database: oid, Address: e.Address + "/" + e.Database}
+	return report.Identity{System: found[0][0], Database: oid, Address: e.Address + "/" + e.Database}
 }
 
 // unreachable is a URL to where nothing answers, with the same database.
@@ -112,7 +113,7 @@ func TestAdmit(t *testing.T) {
 	own, known, gone, fork := identity(t, at), identity(t, guarded), identity(t, away), identity(t, forked)
 	for name, p := range map[string]struct {
 		url string
-		is  cloner.Identity
+		is  report.Identity
 	}{"guarded": {guarded, known}, "gone": {unreachable(t, away), gone}, "fork": {plain, fork}} {
 		c := saveURL(t, store, ana, name, cloner.URL(p.url), protected)
 		keep(t, store, c, p.is.System, p.is.Database)
@@ -123,7 +124,7 @@ func TestAdmit(t *testing.T) {
 	other := dbtest.Database(t)
 	cases := []struct {
 		name, url string
-		is        cloner.Identity
+		is        report.Identity
 		want      runner.Admission
 		confirmed runner.Admission // where the user says that it is a fork
 	}{
@@ -145,14 +146,14 @@ func TestAdmit(t *testing.T) {
 			id := create(t, store, bob, source, target, func(n *state.NewTask) { n.Fork = fork })
 			claim(t, store, id)
 			run := runner.Run{Task: id, Term: 1}
-			got, err := store.Admit(t.Context(), run, cloner.Identity{System: "1", Database: 1, Address: source.Address + "/" + source.Database}, c.is)
+			got, err := store.Admit(t.Context(), run, report.Identity{System: "1", Database: 1, Address: source.Address + "/" + source.Database}, c.is)
 			if err != nil || got != want {
 				t.Errorf("%s, fork %t: %d, %v, want %d", c.name, fork, got, err, want)
 			}
-			if err := store.Finish(t.Context(), runner.Beat{Run: run}, cloner.Report{Status: cloner.StatusRefused}); err != nil {
+			if err := store.Finish(t.Context(), runner.Beat{Run: run}, report.Report{Status: report.StatusRefused}); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := store.Admit(t.Context(), run, cloner.Identity{}, c.is); !errors.Is(err, runner.ErrLost) {
+			if _, err := store.Admit(t.Context(), run, report.Identity{}, c.is); !errors.Is(err, runner.ErrLost) {
 				t.Errorf("%s: admitted after its end: %v", c.name, err)
 			}
 		}
@@ -206,11 +207,11 @@ func TestProtectionByAddressAlone(t *testing.T) {
 		if err == nil {
 			claim(t, store, id)
 			run := runner.Run{Task: id, Term: 1}
-			got, err := store.Admit(t.Context(), run, cloner.Identity{}, identity(t, database))
+			got, err := store.Admit(t.Context(), run, report.Identity{}, identity(t, database))
 			if err != nil || got != c.admit {
 				t.Errorf("%s: %d, %v, want %d", c.name, got, err, c.admit)
 			}
-			if err := store.Finish(t.Context(), runner.Beat{Run: run}, cloner.Report{Status: cloner.StatusRefused}); err != nil {
+			if err := store.Finish(t.Context(), runner.Beat{Run: run}, report.Report{Status: report.StatusRefused}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
 
-	"calco/cloner"
+	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/state"
 )
@@ -93,7 +93,7 @@ func (s *Store) takeOver(ctx context.Context, tx pgx.Tx, which string, args ...a
 		switch {
 		case j.Cancel:
 			err = endWithout(ctx, tx, j.ID, state.Cancelled,
-				cloner.ErrCancelled.Error()+"; its worker has not said that it stopped: should it live, it writes to the target until it hears of this")
+				report.ErrCancelled.Error()+"; its worker has not said that it stopped: should it live, it writes to the target until it hears of this")
 		case j.Fruitless >= fruitlessLives:
 			err = endWithout(ctx, tx, j.ID, state.Failed, fmt.Sprintf("%d workers in a row have died with this clone before they got anything done, so it may be what kills them: "+
 				"look into their logs, and at the memory they have, before it goes on", fruitlessLives))
@@ -177,7 +177,7 @@ func logRetry(ctx context.Context, tx pgx.Tx, id, text string) error {
 		INSERT INTO task_events (task_id, number, at, kind, phase, object, text)
 		SELECT $1, coalesce(max(number), 0) + 1, now(), $2, '', '', $3
 		FROM   task_events
-		WHERE  task_id = $1`, id, string(cloner.EventRetry), text)
+		WHERE  task_id = $1`, id, string(report.EventRetry), text)
 	return err
 }
 

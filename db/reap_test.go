@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"calco/cloner"
+	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db"
 	"calco/db/dbtest"
@@ -68,11 +68,11 @@ func TestReap(t *testing.T) {
 			t.Errorf("River carries the %s one %s times, want once", name, n)
 		}
 	}
-	if got := task(t, store, ids["dead and cancelled"]); !strings.HasPrefix(got.Error, cloner.ErrCancelled.Error()) || got.FinishedAt.IsZero() || got.Cancelling {
+	if got := task(t, store, ids["dead and cancelled"]); !strings.HasPrefix(got.Error, report.ErrCancelled.Error()) || got.FinishedAt.IsZero() || got.Cancelling {
 		t.Errorf("the cancelled one: %+v", got)
 	}
 	events, err := store.TaskEvents(t.Context(), ids["dead"], 10)
-	if err != nil || len(events) != 1 || events[0].Kind != cloner.EventRetry {
+	if err != nil || len(events) != 1 || events[0].Kind != report.EventRetry {
 		t.Errorf("the log: %+v, %v", events, err)
 	}
 }
@@ -137,12 +137,12 @@ func TestLivesOfATask(t *testing.T) {
 	ana := addUser(t, store, state.RoleMember)
 	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
 	claim(t, store, id)
-	line := func(text string) []cloner.Event {
-		return []cloner.Event{{At: time.Now(), Kind: cloner.EventResumed, Text: text}}
+	line := func(text string) []report.Event {
+		return []report.Event{{At: time.Now(), Kind: report.EventResumed, Text: text}}
 	}
 	first := runner.Beat{
 		Run: runner.Run{Task: id, Term: 1}, Event: 1, Events: line("one"), Touched: true,
-		Tables: []cloner.TableState{{Relation: "app.a", Status: cloner.TableCopying, Rows: 5}, {Relation: "app.b", Status: cloner.TableDone}},
+		Tables: []report.TableState{{Relation: "app.a", Status: report.TableCopying, Rows: 5}, {Relation: "app.b", Status: report.TableDone}},
 	}
 	first.Progress.Done = 0.25
 	for range 2 { // the first answer may have been lost
@@ -168,14 +168,14 @@ func TestLivesOfATask(t *testing.T) {
 	if err != nil || job.Events != 3 || !job.Touched || job.Spec.Term != 2 {
 		t.Fatalf("claimed again: %+v, %v", job, err)
 	}
-	if tables, _, err := store.TaskTables(t.Context(), id, state.TableFilter{Status: cloner.TableCopying}); err != nil || len(tables) != 0 {
+	if tables, _, err := store.TaskTables(t.Context(), id, state.TableFilter{Status: report.TableCopying}); err != nil || len(tables) != 0 {
 		t.Errorf("on its way before it has begun: %v, %v", tables, err)
 	}
 	if _, err := store.Beat(t.Context(), runner.Beat{Run: second, Event: job.Events + 1, Events: line("four"), Touched: true}); err != nil {
 		t.Fatal(err)
 	}
 	events, err := store.TaskEvents(t.Context(), id, 10)
-	if err != nil || len(events) != 4 || events[0].Text != "four" || events[1].Kind != cloner.EventRetry || events[2].Text != "two" || events[3].Text != "one" {
+	if err != nil || len(events) != 4 || events[0].Text != "four" || events[1].Kind != report.EventRetry || events[2].Text != "two" || events[3].Text != "one" {
 		t.Errorf("the log: %+v, %v", events, err)
 	}
 	if got := task(t, store, id); !got.StartedAt.Equal(started) {
@@ -202,10 +202,10 @@ func TestRequeueCancelled(t *testing.T) {
 }
 
 // resumableAs ends a job so that it can go on.
-func resumableAs(t *testing.T, store *db.Store, id string, status cloner.Status) {
+func resumableAs(t *testing.T, store *db.Store, id string, status report.Status) {
 	t.Helper()
 	claim(t, store, id)
-	report := cloner.Report{Status: status, Error: "the disk is full", Resumable: true}
+	report := report.Report{Status: status, Error: "the disk is full", Resumable: true}
 	if err := store.Finish(t.Context(), runner.Beat{Run: runner.Run{Task: id, Term: 1}, Touched: true}, report); err != nil {
 		t.Fatal(err)
 	}
@@ -216,9 +216,9 @@ func TestResumeTask(t *testing.T) {
 	store, url := openAt(t)
 	ana, bea, admin := addUser(t, store, state.RoleMember), addUser(t, store, state.RoleMember), addUser(t, store, state.RoleAdmin)
 	for i, c := range []struct {
-		status cloner.Status
+		status report.Status
 		user   state.User
-	}{{cloner.StatusFailed, ana}, {cloner.StatusCancelled, admin}} {
+	}{{report.StatusFailed, ana}, {report.StatusCancelled, admin}} {
 		id := create(t, store, ana, save(t, store, ana, fmt.Sprint("source", i), shared), save(t, store, ana, fmt.Sprint("target", i), shared))
 		resumableAs(t, store, id, c.status)
 		before := task(t, store, id)
@@ -257,7 +257,7 @@ func TestResumeTaskRefuses(t *testing.T) {
 	}{
 		{"tried again", func(t *testing.T, store *db.Store, ana state.User, source, target state.Connection, id string) {
 			t.Helper()
-			end(t, store, create(t, store, ana, source, target, retryOf(id)), cloner.StatusRefused)
+			end(t, store, create(t, store, ana, source, target, retryOf(id)), report.StatusRefused)
 		}, state.ErrConflict},
 		{"a busy target", func(t *testing.T, store *db.Store, ana state.User, source, target state.Connection, _ string) {
 			t.Helper()
@@ -279,7 +279,7 @@ func TestResumeTaskRefuses(t *testing.T) {
 			t.Helper()
 			later := create(t, store, ana, source, saveURL(t, store, ana, "alias", "postgres://other@db.example.org/target"))
 			claim(t, store, later)
-			err := store.Finish(t.Context(), runner.Beat{Run: runner.Run{Task: later, Term: 1}, Touched: true}, cloner.Report{Status: cloner.StatusCompleted})
+			err := store.Finish(t.Context(), runner.Beat{Run: runner.Run{Task: later, Term: 1}, Touched: true}, report.Report{Status: report.StatusCompleted})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -310,7 +310,7 @@ func TestResumeTaskRefuses(t *testing.T) {
 			ana := addUser(t, store, state.RoleMember)
 			source, target := save(t, store, ana, "source"), save(t, store, ana, "target")
 			id := create(t, store, ana, source, target)
-			resumableAs(t, store, id, cloner.StatusFailed)
+			resumableAs(t, store, id, report.StatusFailed)
 			c.before(t, store, ana, source, target, id)
 			if err := store.ResumeTask(t.Context(), ana, id); !errors.Is(err, c.want) {
 				t.Errorf("error %v, want %v", err, c.want)
@@ -368,7 +368,7 @@ func TestReapFruitless(t *testing.T) {
 		}
 		dbtest.Exec(t, url, fmt.Sprintf(`UPDATE river_job SET state = 'running', attempted_at = now() WHERE args ->> 'task' = '%s' AND state = 'available'`, id)) // as River does
 		if achieved > 0 {
-			if _, err := store.Beat(t.Context(), runner.Beat{Run: run, Progress: cloner.Progress{Achieved: achieved}, Touched: true}); err != nil {
+			if _, err := store.Beat(t.Context(), runner.Beat{Run: run, Progress: report.Progress{Achieved: achieved}, Touched: true}); err != nil {
 				t.Fatal(err)
 			}
 		}

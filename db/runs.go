@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner"
+	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/state"
 )
@@ -107,8 +108,8 @@ func (e jobEnd) stands() runner.Standing {
 
 // readConfirmation returns nil for none. One that another version of Calco has written confirms nothing either: the
 // engine has it asked for again.
-func readConfirmation(text []byte) *cloner.Confirmation {
-	var c cloner.Confirmation
+func readConfirmation(text []byte) *report.Confirmation {
+	var c report.Confirmation
 	if text == nil || json.Unmarshal(text, &c) != nil {
 		return nil
 	}
@@ -116,7 +117,7 @@ func readConfirmation(text []byte) *cloner.Confirmation {
 }
 
 // past returns the report of the last clone like this one, or nil. What it found to be different takes no part.
-func past(ctx context.Context, tx pgx.Tx, id string) (*cloner.Report, error) {
+func past(ctx context.Context, tx pgx.Tx, id string) (*report.Report, error) {
 	rows, _ := tx.Query(ctx, `
 		SELECT   p.report - 'differences' - 'ledger'
 		FROM     background_tasks t
@@ -125,7 +126,7 @@ func past(ctx context.Context, tx pgx.Tx, id string) (*cloner.Report, error) {
 		AND      p.status IN ('completed', 'differences')
 		ORDER BY p.created_at DESC, p.id DESC
 		LIMIT    1`, id)
-	report, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[*cloner.Report])
+	report, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[*report.Report])
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil //nolint:nilnil // there is none
 	}
@@ -190,7 +191,7 @@ func (s *Store) Requeue(ctx context.Context, b runner.Beat) (cancel bool, err er
 }
 
 // Finish is what runner.Store has.
-func (s *Store) Finish(ctx context.Context, b runner.Beat, report cloner.Report) error {
+func (s *Store) Finish(ctx context.Context, b runner.Beat, report report.Report) error {
 	progress := share(b.Progress)
 	if status := state.Status(report.Status); status == state.Completed || status == state.Differences {
 		progress = 1
@@ -241,7 +242,7 @@ func writeDetails(ctx context.Context, tx pgx.Tx, b runner.Beat) error {
 	return notify(ctx, tx, changedChannel, b.Task)
 }
 
-func tableColumns(tables []cloner.TableState) []any {
+func tableColumns(tables []report.TableState) []any {
 	n := len(tables)
 	relations, statuses := make([]string, n), make([]string, n)
 	rows, volumes, sizes := make([]int64, n), make([]int64, n), make([]int64, n)
@@ -254,7 +255,7 @@ func tableColumns(tables []cloner.TableState) []any {
 	return []any{relations, statuses, rows, volumes, sizes, built, toBuild}
 }
 
-func eventColumns(events []cloner.Event) []any {
+func eventColumns(events []report.Event) []any {
 	n := len(events)
 	at := make([]time.Time, n)
 	kinds, phases, objects, texts := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
@@ -273,7 +274,7 @@ func lostIfNone(err error) error {
 }
 
 // share is between 0 and 1, whatever the engine has reckoned.
-func share(p cloner.Progress) float64 {
+func share(p report.Progress) float64 {
 	if p.Done >= 0 && p.Done <= 1 {
 		return p.Done
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"calco/cloner"
+	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/state"
 )
@@ -48,7 +48,7 @@ func (s *Store) CreateTask(ctx context.Context, t state.NewTask) (id string, err
 			INSERT INTO background_tasks (id, user_id, owner, source_id, target_id, source, target, schemas, clean, fork, retry_of,          confirmation, verify, end_blockers)
 			SELECT                        $1, id,      email, $3,        $4,        $5,     $6,     $7,      $8,    $9,   nullif($10, ''), $11,          $12,    $13
 			FROM   users
-			WHERE  id = $2`, id, t.User.ID, source.ID, target.ID, source.Place(), target.Place(), schemas, t.Clean != nil, t.Fork, t.RetryOf, t.Clean, cmp.Or(t.Verify, cloner.VerifySample), t.Clean != nil && t.EndBlockers)
+			WHERE  id = $2`, id, t.User.ID, source.ID, target.ID, source.Place(), target.Place(), schemas, t.Clean != nil, t.Fork, t.RetryOf, t.Clean, cmp.Or(t.Verify, report.VerifySample), t.Clean != nil && t.EndBlockers)
 		if err != nil {
 			return err
 		}
@@ -181,7 +181,7 @@ func (s *Store) CancelTask(ctx context.Context, id string) error {
 			return fmt.Errorf("the job is %s: %w", status, state.ErrConflict)
 		}
 		if status == state.Queued {
-			return endWithout(ctx, tx, id, state.Cancelled, cloner.ErrCancelled.Error())
+			return endWithout(ctx, tx, id, state.Cancelled, report.ErrCancelled.Error())
 		}
 		_, err := tx.Exec(ctx, `
 			UPDATE background_tasks
@@ -279,18 +279,18 @@ const taskColumns = `
 
 // cloneMetadata is what metadata.clone has.
 type cloneMetadata struct {
-	Progress cloner.Progress `json:"progress"`
+	Progress report.Progress `json:"progress"`
 	Speeds   []int64         `json:"speeds"`
 }
 
 func scanTask(row pgx.CollectableRow) (t state.Task, err error) {
 	var started, finished *time.Time
-	var report []byte
+	var result []byte
 	var clone cloneMetadata
 	err = row.Scan(&t.ID, &t.UserID, &t.Owner, &t.Status, &t.Source, &t.Source.ConnectionID, &t.Target, &t.Target.ConnectionID,
 		&t.Schemas, &t.Clean, &t.Verify, &t.RetryOf, &t.Newest,
 		&t.CreatedAt, &started, &t.Silence, &finished, &clone, &t.Error, &t.Interrupted,
-		&t.Cancelling, &t.Touched, &t.Term, &t.Revision, &report, &t.Resumable)
+		&t.Cancelling, &t.Touched, &t.Term, &t.Revision, &result, &t.Resumable)
 	if err != nil {
 		return t, err
 	}
@@ -302,9 +302,9 @@ func scanTask(row pgx.CollectableRow) (t state.Task, err error) {
 	}
 	t.Progress, t.Speeds = clone.Progress, clone.Speeds
 	t.Cancelling = t.Cancelling && !t.Status.Ended()
-	if report != nil {
-		t.Report = &cloner.Report{}
-		err = json.Unmarshal(report, t.Report)
+	if result != nil {
+		t.Report = &report.Report{}
+		err = json.Unmarshal(result, t.Report)
 	}
 	return t, err
 }
@@ -328,7 +328,7 @@ func (s *Store) oneTask(ctx context.Context, act, which string, args ...any) (st
 
 // TaskTables returns the tables of a job, what is going on first, then what failed, then the largest, and how many the
 // filter has in all.
-func (s *Store) TaskTables(ctx context.Context, id string, f state.TableFilter) (tables []cloner.TableState, total int, err error) {
+func (s *Store) TaskTables(ctx context.Context, id string, f state.TableFilter) (tables []report.TableState, total int, err error) {
 	if f.Limit <= 0 {
 		f.Limit = listed
 	}
@@ -342,7 +342,7 @@ func (s *Store) TaskTables(ctx context.Context, id string, f state.TableFilter) 
 	batch.Queue(`SELECT relation, status, rows, bytes, size, built, to_build`+which+`
 		ORDER BY place, size DESC, relation
 		OFFSET $4 LIMIT $5`, id, string(f.Status), f.Name, max(f.Offset, 0), f.Limit).Query(func(rows pgx.Rows) error {
-		tables, err = pgx.CollectRows(rows, pgx.RowToStructByPos[cloner.TableState])
+		tables, err = pgx.CollectRows(rows, pgx.RowToStructByPos[report.TableState])
 		return err
 	})
 	err = s.pool.SendBatch(ctx, batch).Close()
@@ -350,13 +350,13 @@ func (s *Store) TaskTables(ctx context.Context, id string, f state.TableFilter) 
 }
 
 // TaskEvents returns the log of a job, the newest line first.
-func (s *Store) TaskEvents(ctx context.Context, id string, limit int) ([]cloner.Event, error) {
+func (s *Store) TaskEvents(ctx context.Context, id string, limit int) ([]report.Event, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT   at, kind, phase, object, text
 		FROM     task_events
 		WHERE    task_id = $1
 		ORDER BY number DESC
 		LIMIT    $2`, id, limit)
-	events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[cloner.Event])
+	events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[report.Event])
 	return events, explain("read the log of the job", err)
 }

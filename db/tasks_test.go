@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"calco/cloner"
+	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db"
 	"calco/db/dbtest"
@@ -41,14 +41,14 @@ func task(t *testing.T, store *db.Store, id string) state.Task {
 }
 
 // end claims a job and ends it.
-func end(t *testing.T, store *db.Store, id string, status cloner.Status) {
+func end(t *testing.T, store *db.Store, id string, status report.Status) {
 	t.Helper()
 	claim(t, store, id)
-	report := cloner.Report{Status: status}
-	if status == cloner.StatusFailed {
-		report.Error = "the disk is full"
+	result := report.Report{Status: status}
+	if status == report.StatusFailed {
+		result.Error = "the disk is full"
 	}
-	if err := store.Finish(t.Context(), runner.Beat{Run: runner.Run{Task: id, Term: 1}}, report); err != nil {
+	if err := store.Finish(t.Context(), runner.Beat{Run: runner.Run{Task: id, Term: 1}}, result); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -67,7 +67,7 @@ func TestCreateTask(t *testing.T) {
 	store, url := openAt(t)
 	ana := addUser(t, store, state.RoleMember)
 	source, target := save(t, store, ana, "source"), save(t, store, ana, "target")
-	confirmed := cloner.Confirmation{Target: cloner.Identity{System: "7", Database: 5, Address: "db.example.org:5432/target"}}
+	confirmed := report.Confirmation{Target: report.Identity{System: "7", Database: 5, Address: "db.example.org:5432/target"}}
 	id := create(t, store, ana, source, target, func(n *state.NewTask) { n.Schemas, n.Clean = []string{"app"}, &confirmed })
 	got := task(t, store, id)
 	if got.Status != state.Queued || got.UserID != ana.ID || got.Owner != ana.Email || got.Source != source.Place() || got.Target != target.Place() ||
@@ -184,7 +184,7 @@ func TestAttempts(t *testing.T) {
 		t.Errorf("the current job of nobody: %v", err)
 	}
 	first := create(t, store, ana, source, target)
-	end(t, store, first, cloner.StatusFailed)
+	end(t, store, first, report.StatusFailed)
 	if got, err := store.CurrentTask(t.Context(), ana.ID); err != nil || got.ID != first || got.Error == "" || got.Report == nil {
 		t.Errorf("current after a failure: %+v, %v", got, err)
 	}
@@ -196,7 +196,7 @@ func TestAttempts(t *testing.T) {
 	if _, err := store.CreateTask(t.Context(), state.NewTask{User: ana, SourceID: source.ID, TargetID: target.ID, RetryOf: first}); !errors.Is(err, state.ErrConflict) {
 		t.Errorf("tried again twice: %v", err)
 	}
-	end(t, store, second, cloner.StatusRefused)
+	end(t, store, second, report.StatusRefused)
 	third := create(t, store, admin, source, target, retryOf(second))
 	if got, err := store.CurrentTask(t.Context(), admin.ID); err != nil || got.ID != third {
 		t.Errorf("current while one is queued: %+v, %v", got, err)
@@ -223,7 +223,7 @@ func TestRightsNow(t *testing.T) {
 	ana, bob := addUser(t, store, state.RoleMember), addUser(t, store, state.RoleMember)
 	source, target := save(t, store, bob, "source"), save(t, store, ana, "target", shared)
 	id := create(t, store, bob, source, target)
-	resumableAs(t, store, id, cloner.StatusFailed)
+	resumableAs(t, store, id, report.StatusFailed)
 	again := state.NewTask{User: bob, SourceID: source.ID, TargetID: target.ID, RetryOf: id}
 
 	target.Shared = false
@@ -286,7 +286,7 @@ func TestTaskLists(t *testing.T) {
 	ana := addUser(t, store, state.RoleMember)
 	source, target, other := save(t, store, ana, "source"), save(t, store, ana, "target"), save(t, store, ana, "other")
 	var ids []string
-	for _, status := range []cloner.Status{cloner.StatusFailed, cloner.StatusCompleted, cloner.StatusFailed} {
+	for _, status := range []report.Status{report.StatusFailed, report.StatusCompleted, report.StatusFailed} {
 		id := create(t, store, ana, source, target)
 		end(t, store, id, status)
 		ids = append(ids, id)
@@ -363,21 +363,21 @@ func TestTables(t *testing.T) {
 	beat := runner.Beat{Run: runner.Run{Task: id, Term: 1}, Event: 1, Speeds: []int64{3, 4}}
 	beat.Progress.Done, beat.Progress.Rows = 0.25, 7
 	for i := range many {
-		beat.Tables = append(beat.Tables, cloner.TableState{Relation: fmt.Sprintf("app.t%05d", i), Status: cloner.TableWaiting, Size: int64(i), ToBuild: 2})
+		beat.Tables = append(beat.Tables, report.TableState{Relation: fmt.Sprintf("app.t%05d", i), Status: report.TableWaiting, Size: int64(i), ToBuild: 2})
 	}
 	for _, text := range []string{"one", "two", "a zero\x00byte and \xff"} {
-		beat.Events = append(beat.Events, cloner.Event{At: time.Now(), Kind: cloner.EventWarning, Text: text})
+		beat.Events = append(beat.Events, report.Event{At: time.Now(), Kind: report.EventWarning, Text: text})
 	}
 	for range 2 { // twice: the first answer may have been lost
 		if _, err := store.Beat(t.Context(), beat); err != nil {
 			t.Fatal(err)
 		}
 	}
-	beat.Event, beat.Events = 4, []cloner.Event{{At: time.Now(), Kind: cloner.EventTrouble, Phase: cloner.PhaseIndexes, Object: "INDEX app.i", Text: "four"}}
-	beat.Tables = []cloner.TableState{
-		{Relation: "app.t00003", Status: cloner.TableFailed, Rows: 1, Bytes: 2, Size: 3, Built: 1, ToBuild: 2},
-		{Relation: "app.t00004", Status: cloner.TableIndexing, Size: 4},
-		{Relation: "app.t00005", Status: cloner.TableCopying, Size: 5},
+	beat.Event, beat.Events = 4, []report.Event{{At: time.Now(), Kind: report.EventTrouble, Phase: report.PhaseIndexes, Object: "INDEX app.i", Text: "four"}}
+	beat.Tables = []report.TableState{
+		{Relation: "app.t00003", Status: report.TableFailed, Rows: 1, Bytes: 2, Size: 3, Built: 1, ToBuild: 2},
+		{Relation: "app.t00004", Status: report.TableIndexing, Size: 4},
+		{Relation: "app.t00005", Status: report.TableCopying, Size: 5},
 	}
 	if cancel, err := store.Beat(t.Context(), beat); cancel || err != nil {
 		t.Fatal(cancel, err)
@@ -396,7 +396,7 @@ func TestTables(t *testing.T) {
 		{"first page", state.TableFilter{Limit: 4}, "[app.t00005 app.t00004 app.t00003 app.t09999]", many},
 		{"last page", state.TableFilter{Offset: many - 2, Limit: 10}, "[app.t00001 app.t00000]", many},
 		{"by name", state.TableFilter{Name: "T0777", Limit: 2}, "[app.t07779 app.t07778]", 10},
-		{"by state", state.TableFilter{Status: cloner.TableFailed}, "[app.t00003]", 1},
+		{"by state", state.TableFilter{Status: report.TableFailed}, "[app.t00003]", 1},
 		{"by a wildcard that is none", state.TableFilter{Name: "%"}, "[]", 0},
 	}
 	for _, c := range cases {
@@ -412,12 +412,12 @@ func TestTables(t *testing.T) {
 			t.Errorf("%s: %v of %d, want %s of %d", c.name, names, total, c.want, c.total)
 		}
 	}
-	tables, _, err := store.TaskTables(t.Context(), id, state.TableFilter{Status: cloner.TableFailed})
-	if want := (cloner.TableState{Relation: "app.t00003", Status: cloner.TableFailed, Rows: 1, Bytes: 2, Size: 3, Built: 1, ToBuild: 2}); err != nil || len(tables) != 1 || tables[0] != want {
+	tables, _, err := store.TaskTables(t.Context(), id, state.TableFilter{Status: report.TableFailed})
+	if want := (report.TableState{Relation: "app.t00003", Status: report.TableFailed, Rows: 1, Bytes: 2, Size: 3, Built: 1, ToBuild: 2}); err != nil || len(tables) != 1 || tables[0] != want {
 		t.Errorf("a table: %+v, %v", tables, err)
 	}
 	events, err := store.TaskEvents(t.Context(), id, 3)
-	if err != nil || len(events) != 3 || events[0].Text != "four" || events[0].Phase != cloner.PhaseIndexes || events[1].Text != "a zerobyte and �" || events[2].Text != "two" {
+	if err != nil || len(events) != 3 || events[0].Text != "four" || events[0].Phase != report.PhaseIndexes || events[1].Text != "a zerobyte and �" || events[2].Text != "two" {
 		t.Errorf("events: %+v, %v", events, err)
 	}
 }
@@ -429,24 +429,24 @@ func TestLostRun(t *testing.T) {
 	ana := addUser(t, store, state.RoleMember)
 	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
 	claim(t, store, id)
-	old := runner.Beat{Run: runner.Run{Task: id, Term: 7}, Event: 1, Events: []cloner.Event{{Kind: cloner.EventWarning, Text: "late"}}}
+	old := runner.Beat{Run: runner.Run{Task: id, Term: 7}, Event: 1, Events: []report.Event{{Kind: report.EventWarning, Text: "late"}}}
 	if _, err := store.Beat(t.Context(), old); !errors.Is(err, runner.ErrLost) {
 		t.Errorf("beat: %v", err)
 	}
-	if err := store.Finish(t.Context(), old, cloner.Report{Status: cloner.StatusCompleted}); !errors.Is(err, runner.ErrLost) {
+	if err := store.Finish(t.Context(), old, report.Report{Status: report.StatusCompleted}); !errors.Is(err, runner.ErrLost) {
 		t.Errorf("finish: %v", err)
 	}
 	if _, err := store.Requeue(t.Context(), old); !errors.Is(err, runner.ErrLost) {
 		t.Errorf("requeue: %v", err)
 	}
 	mine := runner.Beat{Run: runner.Run{Task: id, Term: 1}}
-	done := cloner.Report{Status: cloner.StatusCompleted}
+	done := report.Report{Status: report.StatusCompleted}
 	for range 2 {
 		if err := store.Finish(t.Context(), mine, done); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := store.Finish(t.Context(), mine, cloner.Report{Status: cloner.StatusFailed, Error: "x"}); !errors.Is(err, runner.ErrLost) {
+	if err := store.Finish(t.Context(), mine, report.Report{Status: report.StatusFailed, Error: "x"}); !errors.Is(err, runner.ErrLost) {
 		t.Errorf("another outcome: %v", err)
 	}
 	if events, err := store.TaskEvents(t.Context(), id, 10); err != nil || len(events) != 0 {
@@ -461,7 +461,7 @@ func TestClaimKnowsThePast(t *testing.T) {
 	ana := addUser(t, store, state.RoleMember)
 	source, target, other := save(t, store, ana, "source"), save(t, store, ana, "target"), save(t, store, ana, "other")
 	oneSchema := func(n *state.NewTask) { n.Schemas = []string{"app"} }
-	ended := func(target state.Connection, report cloner.Report, change ...func(*state.NewTask)) {
+	ended := func(target state.Connection, report report.Report, change ...func(*state.NewTask)) {
 		t.Helper()
 		id := create(t, store, ana, source, target, change...)
 		claim(t, store, id)
@@ -472,10 +472,10 @@ func TestClaimKnowsThePast(t *testing.T) {
 	if job := claim(t, store, create(t, store, ana, source, other)); job.Past != nil {
 		t.Errorf("the first one has a past: %+v", job.Past)
 	}
-	ended(target, cloner.Report{Status: cloner.StatusCompleted, Seconds: 1})
-	ended(target, cloner.Report{Status: cloner.StatusDifferences, Seconds: 2, Ledger: []cloner.LedgerEntry{{Object: "INDEX x"}}})
-	ended(target, cloner.Report{Status: cloner.StatusFailed, Error: "the disk is full", Seconds: 3})
-	ended(target, cloner.Report{Status: cloner.StatusCompleted, Seconds: 4}, oneSchema)
+	ended(target, report.Report{Status: report.StatusCompleted, Seconds: 1})
+	ended(target, report.Report{Status: report.StatusDifferences, Seconds: 2, Ledger: []report.LedgerEntry{{Object: "INDEX x"}}})
+	ended(target, report.Report{Status: report.StatusFailed, Error: "the disk is full", Seconds: 3})
+	ended(target, report.Report{Status: report.StatusCompleted, Seconds: 4}, oneSchema)
 	job := claim(t, store, create(t, store, ana, source, target))
 	if job.Past == nil || job.Past.Seconds != 2 || len(job.Past.Ledger) != 0 {
 		t.Errorf("the past is %+v", job.Past)

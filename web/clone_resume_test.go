@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"calco/cloner"
+	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/dbtest"
 	"calco/db/state"
@@ -16,12 +16,12 @@ import (
 )
 
 // resumable ends a job of the owner early, with something to go on with on its target.
-func (c *clones) resumable(status cloner.Status) (id string) {
+func (c *clones) resumable(status report.Status) (id string) {
 	c.t.Helper()
 	id = c.create()
 	c.claim(id)
 	beat := runner.Beat{Run: runner.Run{Task: id, Term: 1}, Touched: true}
-	report := cloner.Report{Status: status, Error: "the disk of the target is full", Resumable: true}
+	report := report.Report{Status: status, Error: "the disk of the target is full", Resumable: true}
 	if err := c.store.Finish(c.t.Context(), beat, report); err != nil {
 		c.t.Fatal(err)
 	}
@@ -146,9 +146,9 @@ func TestQueuedAgainRests(t *testing.T) {
 	f := newCloneFixture(t)
 	id := f.start()
 	beat := runner.Beat{Run: f.claim(id), Touched: true, Speeds: []int64{7_000_000, 8_000_000}}
-	beat.Progress.Phases = []cloner.PhaseProgress{{Name: cloner.PhasePreData, Ended: true}, {Name: cloner.PhaseCopy, Running: true}}
-	beat.Progress.Active = []cloner.TableProgress{{Relation: "app.orders"}}
-	beat.Progress.Trouble = &cloner.Trouble{Text: "the target does not answer"}
+	beat.Progress.Phases = []report.PhaseProgress{{Name: report.PhasePreData, Ended: true}, {Name: report.PhaseCopy, Running: true}}
+	beat.Progress.Active = []report.TableProgress{{Relation: "app.orders"}}
+	beat.Progress.Trouble = &report.Trouble{Text: "the target does not answer"}
 	beat.Progress.Done, beat.Progress.Left = 0.4, time.Minute
 	if _, err := f.store.Requeue(t.Context(), beat); err != nil {
 		t.Fatal(err)
@@ -166,10 +166,10 @@ func TestFlowResume(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		language, resume, ends string
-		status                 cloner.Status
+		status                 report.Status
 	}{
-		{"en", "Resume", "The target agrees with the source", cloner.StatusFailed},
-		{"es", "Reanudar", "El destino coincide con el origen", cloner.StatusCancelled},
+		{"en", "Resume", "The target agrees with the source", report.StatusFailed},
+		{"es", "Reanudar", "El destino coincide con el origen", report.StatusCancelled},
 	} {
 		t.Run(c.language, func(t *testing.T) {
 			t.Parallel()
@@ -206,10 +206,10 @@ func TestFlowWaiting(t *testing.T) {
 	c.serve()
 	id := c.create()
 	c.claim(id)
-	beat := func(trouble *cloner.Trouble) {
+	beat := func(trouble *report.Trouble) {
 		t.Helper()
 		b := runner.Beat{Run: runner.Run{Task: id, Term: 1}}
-		b.Progress.Phases, b.Progress.Trouble = []cloner.PhaseProgress{{Name: cloner.PhaseCopy, Running: true}}, trouble
+		b.Progress.Phases, b.Progress.Trouble = []report.PhaseProgress{{Name: report.PhaseCopy, Running: true}}, trouble
 		if _, err := c.store.Beat(t.Context(), b); err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +219,7 @@ func TestFlowWaiting(t *testing.T) {
 	p.Open(clonePath(id))
 	p.WaitFor("#job .badge", "Copying")
 	now := time.Now()
-	beat(&cloner.Trouble{Text: "The target does not answer: connection refused", Since: now.Add(-2 * time.Minute), Until: now.Add(8 * time.Minute), Tries: 3})
+	beat(&report.Trouble{Text: "The target does not answer: connection refused", Since: now.Add(-2 * time.Minute), Until: now.Add(8 * time.Minute), Tries: 3})
 	p.WaitFor("#job .badge", "Waiting")
 	p.WaitText("It last got something done 2 minutes ago.")
 	p.WaitText("The target does not answer: connection refused")

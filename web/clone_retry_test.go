@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"calco/cloner"
+	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/state"
 )
@@ -215,7 +216,7 @@ func TestRestart(t *testing.T) {
 	page = v.get(path)
 	says(t, page, "Waiting for the old run to end")
 	lacks(t, page, `name="confirm"`)
-	err := f.store.Finish(t.Context(), runner.Beat{Run: run}, cloner.Report{Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error()})
+	err := f.store.Finish(t.Context(), runner.Beat{Run: run}, report.Report{Status: report.StatusCancelled, Error: report.ErrCancelled.Error()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,25 +232,25 @@ func TestWaysOutOfRefusal(t *testing.T) {
 	v := f.as(f.owner)
 	again := `<button class="btn btn-primary">Try again</button>`
 	for _, tt := range []struct {
-		codes []cloner.ReasonCode
+		codes []report.ReasonCode
 		first string
 		lacks []string
 	}{
-		{[]cloner.ReasonCode{cloner.ReasonNotEmpty}, `/retry">Clean target and retry</a>`, []string{"Try again"}},
-		{[]cloner.ReasonCode{cloner.ReasonNotShown}, `/retry">Clean target and retry</a>`, []string{"Try again"}},
-		{[]cloner.ReasonCode{cloner.ReasonCredentials}, `">Edit the database target`, []string{again}},
-		{[]cloner.ReasonCode{cloner.ReasonNotEmpty, cloner.ReasonTLS}, `">Edit the database target`, []string{"Clean target and retry"}},
-		{[]cloner.ReasonCode{cloner.ReasonSameDatabase}, `>New clone</a>`, []string{"Try again", "Clean target and retry"}},
-		{[]cloner.ReasonCode{cloner.ReasonNotEmpty, runner.ReasonProtected}, `>New clone</a>`, []string{"Try again", "Clean target and retry"}},
-		{[]cloner.ReasonCode{cloner.ReasonNotEmpty, cloner.ReasonPermission}, again, []string{"Clean target and retry"}},
-		{[]cloner.ReasonCode{cloner.ReasonNoConnection}, again, nil},
+		{[]report.ReasonCode{report.ReasonNotEmpty}, `/retry">Clean target and retry</a>`, []string{"Try again"}},
+		{[]report.ReasonCode{report.ReasonNotShown}, `/retry">Clean target and retry</a>`, []string{"Try again"}},
+		{[]report.ReasonCode{report.ReasonCredentials}, `">Edit the database target`, []string{again}},
+		{[]report.ReasonCode{report.ReasonNotEmpty, report.ReasonTLS}, `">Edit the database target`, []string{"Clean target and retry"}},
+		{[]report.ReasonCode{report.ReasonSameDatabase}, `>New clone</a>`, []string{"Try again", "Clean target and retry"}},
+		{[]report.ReasonCode{report.ReasonNotEmpty, runner.ReasonProtected}, `>New clone</a>`, []string{"Try again", "Clean target and retry"}},
+		{[]report.ReasonCode{report.ReasonNotEmpty, report.ReasonPermission}, again, []string{"Clean target and retry"}},
+		{[]report.ReasonCode{report.ReasonNoConnection}, again, nil},
 	} {
 		id := f.start()
-		var reasons []cloner.Reason
+		var reasons []report.Reason
 		for _, code := range tt.codes {
-			reasons = append(reasons, cloner.Reason{Code: code, Side: cloner.Target, Text: "No.", Hint: "Then."})
+			reasons = append(reasons, report.Reason{Code: code, Side: report.Target, Text: "No.", Hint: "Then."})
 		}
-		f.finish(id, cloner.Report{Status: cloner.StatusRefused, Reasons: reasons})
+		f.finish(id, report.Report{Status: report.StatusRefused, Reasons: reasons})
 		page := v.get(clonePath(id))
 		at := strings.Index(page.body, `<div class="actions">`)
 		if first := strings.Index(page.body[max(at, 0):], tt.first); at < 0 || first < 0 || strings.Count(page.body[at:at+first], "btn ") > 1 {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calco/cloner"
+	"calco/cloner/report"
 	"calco/db/state"
 	"calco/views"
 )
@@ -42,7 +42,7 @@ func viewTask(t state.Task, v onlooker) views.CloneProps {
 		Created: t.CreatedAt, Started: t.StartedAt, Heartbeat: time.Now().Add(-t.Silence), Finished: t.FinishedAt,
 		Done: p.Done, Left: p.Left, Elapsed: p.Elapsed, Speeds: t.Speeds, Speed: speedOf(t.Speeds),
 		Rows: p.Rows, RowsTotal: p.RowsTotal, Bytes: p.Bytes, Tables: p.Tables, TablesTotal: p.TablesTotal, Trouble: p.Ledger,
-		EveryRow: t.Verify == cloner.VerifyContents, Hand: byHand(t),
+		EveryRow: t.Verify == report.VerifyContents, Hand: byHand(t),
 	}
 	props.Source.Version, props.Target.Version = number(p.SourceVersion), number(p.TargetVersion)
 	if p.Trouble != nil {
@@ -52,7 +52,7 @@ func viewTask(t state.Task, v onlooker) views.CloneProps {
 		props.Phases = append(props.Phases, views.ClonePhase{Name: string(ph.Name), Done: ph.Done, Total: ph.Total, Running: ph.Running, Ended: ph.Ended, Elapsed: ph.Elapsed})
 	}
 	for _, a := range p.Active {
-		props.Active = append(props.Active, views.CloneTable{Relation: a.Relation, Status: string(cloner.TableCopying), Rows: a.Rows, Bytes: a.Bytes, Size: a.Size})
+		props.Active = append(props.Active, views.CloneTable{Relation: a.Relation, Status: string(report.TableCopying), Rows: a.Rows, Bytes: a.Bytes, Size: a.Size})
 	}
 	if t.Status == state.Queued {
 		rest(&props)
@@ -80,33 +80,33 @@ func number(version string) string {
 }
 
 // touched tells whether this life of the job has come to change its target.
-func touched(p cloner.Progress) bool {
-	return slices.ContainsFunc(p.Phases, func(ph cloner.PhaseProgress) bool {
-		return ph.Name == cloner.PhaseClean || ph.Name == cloner.PhasePreData
+func touched(p report.Progress) bool {
+	return slices.ContainsFunc(p.Phases, func(ph report.PhaseProgress) bool {
+		return ph.Name == report.PhaseClean || ph.Name == report.PhasePreData
 	})
 }
 
-func viewReport(props *views.CloneProps, r cloner.Report) {
+func viewReport(props *views.CloneProps, r report.Report) {
 	props.Stop.Error, props.Stop.Hint, props.Stop.SQLState = r.Error, r.Hint, r.SQLState
 	props.Stop.Phase, props.Stop.Relation = string(r.Phase), r.Relation
 	props.Reason = viewReasons(r.Reasons)
-	report := views.CloneReport{SnapshotAt: r.SnapshotAt, Pulled: r.Pulled, Warnings: r.Warnings}
+	result := views.CloneReport{SnapshotAt: r.SnapshotAt, Pulled: r.Pulled, Warnings: r.Warnings}
 	if n := r.Contents; n != nil {
-		report.Contents = &views.CloneContents{EveryRow: n.Verify == cloner.VerifyContents, Tables: n.Tables, Rows: n.Rows, Left: n.Left}
+		result.Contents = &views.CloneContents{EveryRow: n.Verify == report.VerifyContents, Tables: n.Tables, Rows: n.Rows, Left: n.Left}
 	}
 	for _, e := range r.Epochs {
-		report.Epochs = append(report.Epochs, views.CloneEpoch{SnapshotAt: e.SnapshotAt, Kept: e.Kept, Redone: e.Redone, Copied: e.Copied, RedoneTables: e.RedoneTables})
+		result.Epochs = append(result.Epochs, views.CloneEpoch{SnapshotAt: e.SnapshotAt, Kept: e.Kept, Redone: e.Redone, Copied: e.Copied, RedoneTables: e.RedoneTables})
 	}
 	for _, d := range r.Differences {
-		report.Differences = append(report.Differences, views.CloneDifference(d))
+		result.Differences = append(result.Differences, views.CloneDifference(d))
 	}
 	for _, l := range r.Ledger {
-		report.Ledger = append(report.Ledger, views.CloneLedger{Phase: string(l.Phase), Object: l.Object, SQLState: l.SQLState, Error: l.Error, Hint: l.Hint})
+		result.Ledger = append(result.Ledger, views.CloneLedger{Phase: string(l.Phase), Object: l.Object, SQLState: l.SQLState, Error: l.Error, Hint: l.Hint})
 	}
-	props.Report = &report
+	props.Report = &result
 }
 
-func viewReasons(reasons []cloner.Reason) []views.CloneReason {
+func viewReasons(reasons []report.Reason) []views.CloneReason {
 	var all []views.CloneReason
 	for _, r := range reasons {
 		all = append(all, views.CloneReason{Code: string(r.Code), Side: string(r.Side), Text: r.Text, Hint: r.Hint, Objects: r.Objects})
@@ -148,7 +148,7 @@ func byHand(t state.Task) views.CloneByHand {
 		calco.WriteString(" --schema " + quoteShell(name))
 		dump.WriteString(" --schema=" + quoteShell(`"`+strings.ReplaceAll(name, `"`, `""`)+`"`)) // a name, not a pattern
 	}
-	if t.Verify == cloner.VerifyContents {
+	if t.Verify == report.VerifyContents {
 		calco.WriteString(" --verify contents")
 	}
 	if t.Clean {

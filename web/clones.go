@@ -12,7 +12,7 @@ import (
 	"github.com/a-h/templ"
 	"github.com/labstack/echo/v4"
 
-	"calco/cloner"
+	"calco/cloner/report"
 	"calco/db/state"
 	"calco/views"
 )
@@ -25,8 +25,8 @@ type Tasks interface {
 	RunningTasks(context.Context) ([]state.Task, error)
 	Tasks(context.Context, state.TaskFilter) ([]state.Task, error)
 	Attempts(ctx context.Context, id string) ([]state.Task, error)
-	TaskTables(ctx context.Context, id string, f state.TableFilter) (rows []cloner.TableState, total int, err error)
-	TaskEvents(ctx context.Context, id string, limit int) ([]cloner.Event, error)
+	TaskTables(ctx context.Context, id string, f state.TableFilter) (rows []report.TableState, total int, err error)
+	TaskEvents(ctx context.Context, id string, limit int) ([]report.Event, error)
 	CancelTask(ctx context.Context, id string) error
 	// ReconnectTask takes a job from a worker that has been silent for too long.
 	ReconnectTask(ctx context.Context, id string) error
@@ -108,7 +108,7 @@ func (s *Server) tableList(c echo.Context, id string) (views.TableListProps, err
 		list.Offset = max(from, 0)
 	}
 	tables, total, err := s.tasks.TaskTables(c.Request().Context(), id, state.TableFilter{
-		Name: list.Name, Status: cloner.TableStatus(list.Status), Offset: list.Offset, Limit: list.Limit,
+		Name: list.Name, Status: report.TableStatus(list.Status), Offset: list.Offset, Limit: list.Limit,
 	})
 	list.Total = total
 	for _, t := range tables {
@@ -279,7 +279,7 @@ func (s *Server) retry(c echo.Context) error {
 }
 
 // createRetry makes a new job like an old one, which cleans what was confirmed, or nothing for nil, and leads to it.
-func (s *Server) createRetry(c echo.Context, task state.Task, confirmed *cloner.Confirmation) error {
+func (s *Server) createRetry(c echo.Context, task state.Task, confirmed *report.Confirmation) error {
 	id, err := s.tasks.CreateTask(c.Request().Context(), state.NewTask{
 		User: currentUser(c), SourceID: task.Source.ConnectionID, TargetID: task.Target.ConnectionID,
 		Schemas: task.Schemas, Verify: task.Verify, Clean: confirmed, RetryOf: task.ID, Fork: c.FormValue("fork") == "yes",
@@ -324,7 +324,7 @@ func (s *Server) drawRetry(c echo.Context, status int, task state.Task, preview 
 }
 
 // previewRetry is previewClean, only where the job went and where its reader may go now: nothing is told of another database.
-func (s *Server) previewRetry(c echo.Context, task state.Task) (props views.CleanPreviewProps, confirmed *cloner.Confirmation, err error) {
+func (s *Server) previewRetry(c echo.Context, task state.Task) (props views.CleanPreviewProps, confirmed *report.Confirmation, err error) {
 	target, err := s.connections.Connection(c.Request().Context(), currentUser(c), task.Target.ConnectionID)
 	if err == nil && !task.Target.Same(target.Place()) {
 		err = state.ErrMoved

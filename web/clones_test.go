@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"calco/cloner"
+	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/state"
 )
@@ -62,7 +63,7 @@ func (f *cloneFixture) startBetween(source, target state.Connection, change ...f
 }
 
 // confirmation is for all that a database holds.
-func confirmation(t testing.TB, url string) *cloner.Confirmation {
+func confirmation(t testing.TB, url string) *report.Confirmation {
 	t.Helper()
 	p, err := cloner.PreviewClean(t.Context(), cloner.Spec{Target: cloner.URL(url), Clean: true})
 	if err != nil {
@@ -82,7 +83,7 @@ func shown(t *testing.T, page answer) string {
 }
 
 // cleaning asks for clean.
-func cleaning(n *state.NewTask) { n.Clean = &cloner.Confirmation{} }
+func cleaning(n *state.NewTask) { n.Clean = &report.Confirmation{} }
 
 // claim has a job run, until the test says more of it.
 func (f *cloneFixture) claim(id string) runner.Run {
@@ -111,23 +112,23 @@ func (f *cloneFixture) end(id, status string) {
 		}
 		return
 	}
-	report := cloner.Report{Status: cloner.Status(status)}
+	result := report.Report{Status: report.Status(status)}
 	switch status {
 	case "failed":
-		report.Error = "the disk of the target is full"
+		result.Error = "the disk of the target is full"
 	case "resumable":
-		report.Status, report.Error, report.Resumable = cloner.StatusFailed, "the disk of the target is full", true
+		result.Status, result.Error, result.Resumable = report.StatusFailed, "the disk of the target is full", true
 	case "interrupted":
-		report.Status, report.Error = cloner.StatusFailed, runner.Interrupted
+		result.Status, result.Error = report.StatusFailed, runner.Interrupted
 		defer f.change(id, `interrupted = true`)
 	case "refused":
-		report.Reasons = []cloner.Reason{{Code: cloner.ReasonNotEmpty, Side: cloner.Target, Text: "The target is not empty.", Hint: "Choose clean."}}
+		result.Reasons = []report.Reason{{Code: report.ReasonNotEmpty, Side: report.Target, Text: "The target is not empty.", Hint: "Choose clean."}}
 	}
-	f.finish(id, report)
+	f.finish(id, result)
 }
 
 // finish ends a job with a report.
-func (f *cloneFixture) finish(id string, report cloner.Report) {
+func (f *cloneFixture) finish(id string, report report.Report) {
 	f.t.Helper()
 	if err := f.store.Finish(f.t.Context(), runner.Beat{Run: f.claim(id)}, report); err != nil {
 		f.t.Fatal(err)
@@ -198,13 +199,13 @@ func TestReport(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, is, value)
 		}
 	}
-	var report cloner.Report
-	if err := json.Unmarshal([]byte(got.body), &report); err != nil {
+	var result report.Report
+	if err := json.Unmarshal([]byte(got.body), &result); err != nil {
 		t.Fatal(err)
 	}
-	whole, _ := json.Marshal(report)
+	whole, _ := json.Marshal(result)
 	stored, _ := json.Marshal(task.Report)
-	if report.Status != cloner.StatusDifferences || len(report.Ledger) != 1 || !strings.Contains(report.Ledger[0].Object, "loan") || !bytes.Equal(whole, stored) {
+	if result.Status != report.StatusDifferences || len(result.Ledger) != 1 || !strings.Contains(result.Ledger[0].Object, "loan") || !bytes.Equal(whole, stored) {
 		t.Errorf("the report is %s, want %s", whole, stored)
 	}
 	page := v.get("/clones/" + id)

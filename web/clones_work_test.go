@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"calco/cloner"
+	"calco/cloner/report"
 	"calco/db/dbtest"
 	"calco/db/state"
 )
@@ -106,7 +106,7 @@ func TestCleansOnlyWhatWasShown(t *testing.T) {
 	want(t, "confirmed", got, "303 "+clonePath(first))
 	dbtest.Exec(t, c.targetURL, `CREATE TABLE later AS SELECT 1 AS n`)
 	c.work()
-	c.refusedFor(first, cloner.ReasonNotShown, "table public.later")
+	c.refusedFor(first, report.ReasonNotShown, "table public.later")
 
 	page = v.get(clonePath(first))
 	says(t, page, `<a class="btn btn-primary" href="`+clonePath(first)+`/retry">Clean target and retry</a>`)
@@ -115,7 +115,7 @@ func TestCleansOnlyWhatWasShown(t *testing.T) {
 	says(t, retry, "public.<wbr>later")
 	want(t, "confirmed again", v.post(clonePath(first)+"/retry", "confirm", c.target.Database, "shown", shown(t, retry)), "303 "+clonePath(c.task(first).Newest))
 	done := c.awaitEnd(c.task(first).Newest)
-	if done.Status != state.Completed || done.Report.Contents.Verify != cloner.VerifyContents {
+	if done.Status != state.Completed || done.Report.Contents.Verify != report.VerifyContents {
 		t.Errorf("%s: %s %+v", done.Status, done.Error, done.Report)
 	}
 	page = v.get(clonePath(done.ID))
@@ -126,7 +126,7 @@ func TestCleansOnlyWhatWasShown(t *testing.T) {
 
 // refusedFor waits until a job is refused for one reason, about one object, and wants the tables of the target as they
 // were made.
-func (c *clones) refusedFor(id string, code cloner.ReasonCode, object string) {
+func (c *clones) refusedFor(id string, code report.ReasonCode, object string) {
 	c.t.Helper()
 	before := dbtest.Query(c.t, c.targetURL, `SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1`)
 	task := c.awaitEnd(id)
@@ -158,7 +158,7 @@ func TestResumeOfCleanDropsNothingNew(t *testing.T) {
 	letGo()
 	dbtest.Exec(t, c.targetURL, `CREATE TABLE newdata AS SELECT 1 AS n`)
 	want(t, "resume", v.post(clonePath(id)+"/resume"), "303 "+clonePath(id))
-	c.refusedFor(id, cloner.ReasonNotShown, "table public.newdata")
+	c.refusedFor(id, report.ReasonNotShown, "table public.newdata")
 	says(t, v.get(clonePath(id)), `<a class="btn btn-primary" href="`+clonePath(id)+`/retry">Clean target and retry</a>`)
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"calco/cloner"
+	"calco/cloner/report"
 	"calco/db/state"
 	"calco/views"
 )
@@ -22,7 +23,7 @@ type Connections interface {
 	RemoveConnection(ctx context.Context, id int64) error
 	ConnectionURL(ctx context.Context, id int64) (cloner.URL, *cloner.Hosts, error)
 	HostsOf(state.User) *cloner.Hosts
-	KeepIdentity(context.Context, int64, cloner.Identity) error
+	KeepIdentity(context.Context, int64, report.Identity) error
 	OwnsDatabase(context.Context, cloner.URL, *cloner.Hosts) (bool, error)
 }
 

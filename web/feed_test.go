@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"calco/cloner"
+	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/dbtest"
 	"calco/db/state"
@@ -187,7 +187,7 @@ func TestFeed(t *testing.T) {
 			t.Errorf("%s is shown %s %.3000s", v.name, first.name, first.data)
 		}
 	}
-	f.beat(runner.Beat{Run: run, Progress: cloner.Progress{Done: .421, Rows: 777, Phases: []cloner.PhaseProgress{{Name: cloner.PhaseCopy, Running: true}}}})
+	f.beat(runner.Beat{Run: run, Progress: report.Progress{Done: .421, Rows: 777, Phases: []report.PhaseProgress{{Name: report.PhaseCopy, Running: true}}}})
 	f.server.hub.Kick(id)
 	for _, v := range viewers {
 		v.stream.until(`data-percent="42"`)
@@ -199,7 +199,7 @@ func TestFeed(t *testing.T) {
 	if frame := viewers[0].stream.until("Cancelling…"); strings.Contains(frame, cancel) {
 		t.Errorf("it can be cancelled twice: %s", frame)
 	}
-	err := f.store.Finish(t.Context(), runner.Beat{Run: run}, cloner.Report{Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error()})
+	err := f.store.Finish(t.Context(), runner.Beat{Run: run}, report.Report{Status: report.StatusCancelled, Error: report.ErrCancelled.Error()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,28 +221,28 @@ func TestFrameSize(t *testing.T) {
 	const many = 300
 	long := func(n int) string { return fmt.Sprint(`"`, n, strings.Repeat(`<"é`, 42), `"`) } // as long as names may be
 	text := strings.Repeat("<& long\r\n", 150)
-	progress := cloner.Progress{TablesTotal: 10_000, Ledger: many, Trouble: &cloner.Trouble{Text: text}}
+	progress := report.Progress{TablesTotal: 10_000, Ledger: many, Trouble: &report.Trouble{Text: text}}
 	for n := range 50 {
-		progress.Active = append(progress.Active, cloner.TableProgress{Relation: long(n) + "." + long(n), Rows: 1, Bytes: 1, Size: 1})
+		progress.Active = append(progress.Active, report.TableProgress{Relation: long(n) + "." + long(n), Rows: 1, Bytes: 1, Size: 1})
 	}
-	report := cloner.Report{Error: text, Hint: text, Relation: long(0)}
-	for _, phase := range cloner.Phases() {
-		progress.Phases = append(progress.Phases, cloner.PhaseProgress{Name: phase, Running: true, Done: 1 << 30, Total: 1 << 30})
-		report.Phases = append(report.Phases, cloner.PhaseReport{Name: phase})
+	result := report.Report{Error: text, Hint: text, Relation: long(0)}
+	for _, phase := range report.Phases() {
+		progress.Phases = append(progress.Phases, report.PhaseProgress{Name: phase, Running: true, Done: 1 << 30, Total: 1 << 30})
+		result.Phases = append(result.Phases, report.PhaseReport{Name: phase})
 	}
 	for n := range many {
-		report.Epochs = append(report.Epochs, cloner.Epoch{Number: n + 1, RedoneTables: []string{long(n), long(n)}})
-		report.Ledger = append(report.Ledger, cloner.LedgerEntry{Phase: cloner.PhaseIndexes, Object: long(n), SQLState: "23505", Error: text, Hint: text})
-		report.Differences = append(report.Differences, cloner.Difference{Kind: []string{"rows", "missing", "definition", "a new kind"}[n%4], Object: long(n), Source: text, Target: text, Harmless: []string{"", text}[n%2]})
-		report.Pulled = append(report.Pulled, long(n))
-		report.Warnings = append(report.Warnings, text)
+		result.Epochs = append(result.Epochs, report.Epoch{Number: n + 1, RedoneTables: []string{long(n), long(n)}})
+		result.Ledger = append(result.Ledger, report.LedgerEntry{Phase: report.PhaseIndexes, Object: long(n), SQLState: "23505", Error: text, Hint: text})
+		result.Differences = append(result.Differences, report.Difference{Kind: []string{"rows", "missing", "definition", "a new kind"}[n%4], Object: long(n), Source: text, Target: text, Harmless: []string{"", text}[n%2]})
+		result.Pulled = append(result.Pulled, long(n))
+		result.Warnings = append(result.Warnings, text)
 	}
 	for range 20 { // Clone itself bounds these
-		reason := cloner.Reason{Code: cloner.ReasonNotEmpty, Side: cloner.Target, Text: "The target is not empty.", Hint: "Choose clean."}
+		reason := report.Reason{Code: report.ReasonNotEmpty, Side: report.Target, Text: "The target is not empty.", Hint: "Choose clean."}
 		for n := range 50 {
 			reason.Objects = append(reason.Objects, fmt.Sprint("table app.t", n))
 		}
-		report.Reasons = append(report.Reasons, reason)
+		result.Reasons = append(result.Reasons, reason)
 	}
 	for _, status := range []string{"running", "completed", "differences", "failed", "cancelled", "refused"} {
 		t.Run(status, func(t *testing.T) {
@@ -259,15 +259,15 @@ func TestFrameSize(t *testing.T) {
 				SELECT '`+id+`', 'app."Table ' || n || repeat('<', 100) || '"', 'done', n, n, n, 0, 0 FROM generate_series(1, 10000) n`)
 			f.beat(beat)
 			if status != "running" {
-				report := report
-				report.Status = cloner.Status(status)
+				result := result
+				result.Status = report.Status(status)
 				if status != "failed" && status != "cancelled" {
-					report.Error = ""
+					result.Error = ""
 				}
 				if status != "refused" {
-					report.Reasons = nil
+					result.Reasons = nil
 				}
-				if err := f.store.Finish(t.Context(), beat, report); err != nil {
+				if err := f.store.Finish(t.Context(), beat, result); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"calco/cloner"
+	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/dbtest"
 	"calco/db/state"
@@ -224,9 +224,9 @@ func TestLog(t *testing.T) {
 	says(t, v.get("/clones/"+id+"/log"), "Nothing has happened yet.")
 	beat := runner.Beat{Run: f.claim(id), Event: 1}
 	for n := range 250 {
-		beat.Events = append(beat.Events, cloner.Event{Kind: cloner.EventWarning, Phase: cloner.PhaseCopy, Object: "TABLE <a>", Text: fmt.Sprintf("line %d.", n)})
+		beat.Events = append(beat.Events, report.Event{Kind: report.EventWarning, Phase: report.PhaseCopy, Object: "TABLE <a>", Text: fmt.Sprintf("line %d.", n)})
 	}
-	beat.Events = append(beat.Events, cloner.Event{Kind: cloner.EventPhaseBegun, Phase: cloner.PhaseIndexes})
+	beat.Events = append(beat.Events, report.Event{Kind: report.EventPhaseBegun, Phase: report.PhaseIndexes})
 	f.beat(beat)
 	for what, got := range map[string]answer{"part": v.get("/clones/" + id + "/log"), "page": v.get("/clones/" + id)} {
 		want(t, what, got, "200")

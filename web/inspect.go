@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"calco/cloner"
+	"calco/cloner/report"
 	"calco/db/state"
 	"calco/views"
 )
@@ -114,7 +115,7 @@ func (s *Server) inspect(c echo.Context, url cloner.URL, hosts *cloner.Hosts, id
 	defer cancel()
 
 	found, err := cloner.Inspect(ctx, url, hosts)
-	var refused *cloner.RefusedError
+	var refused *report.RefusedError
 	switch {
 	case errors.As(err, &refused):
 		return views.DatabaseTest{Refused: reasons(refused.Reasons)}, http.StatusOK, nil
@@ -145,7 +146,7 @@ func (s *Server) inspect(c echo.Context, url cloner.URL, hosts *cloner.Hosts, id
 }
 
 // inspected is what the page shows of what the engine found.
-func inspected(found cloner.Inspection) views.DatabaseFound {
+func inspected(found report.Inspection) views.DatabaseFound {
 	shown := views.DatabaseFound{
 		Address: found.Address, Database: found.Database, User: found.User, Version: number(found.Version), Provider: found.Provider,
 		Size: found.Size, AsSource: reasons(found.AsSource), AsTarget: reasons(found.AsTarget),
@@ -156,7 +157,7 @@ func inspected(found cloner.Inspection) views.DatabaseFound {
 	return shown
 }
 
-func reasons(found []cloner.Reason) []views.DatabaseReason {
+func reasons(found []report.Reason) []views.DatabaseReason {
 	shown := make([]views.DatabaseReason, len(found))
 	for i, r := range found {
 		shown[i] = views.DatabaseReason{Text: r.Text, Hint: r.Hint, Objects: r.Objects}

@@ -12,6 +12,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"calco/cloner"
+	"calco/cloner/report"
 	"calco/db/state"
 	"calco/views"
 )
@@ -82,7 +83,7 @@ func (s *Server) startClone(c echo.Context) error {
 func parseCloneForm(values url.Values) views.CloneForm {
 	form := views.CloneForm{
 		Source: parseID(values.Get("source")), Target: parseID(values.Get("target")), // 0: nothing chosen
-		Clean: values.Get("clean") == "yes", EveryRow: values.Get("verify") == string(cloner.VerifyContents), Errors: views.Errors{},
+		Clean: values.Get("clean") == "yes", EveryRow: values.Get("verify") == string(report.VerifyContents), Errors: views.Errors{},
 	}
 	form.Schemas.Chosen = values.Get("scope") == "chosen"
 	for _, name := range values["schema"] {
@@ -102,18 +103,18 @@ func formLike(t state.Task) url.Values {
 	if len(t.Schemas) > 0 {
 		values["scope"], values["schema"] = []string{"chosen"}, t.Schemas
 	}
-	if t.Verify == cloner.VerifyContents {
+	if t.Verify == report.VerifyContents {
 		values.Set("verify", string(t.Verify))
 	}
 	return values
 }
 
 // chosenVerify is how much of what rows hold is to be compared.
-func chosenVerify(form views.CloneForm) cloner.Verify {
+func chosenVerify(form views.CloneForm) report.Verify {
 	if form.EveryRow {
-		return cloner.VerifyContents
+		return report.VerifyContents
 	}
-	return cloner.VerifySample
+	return report.VerifySample
 }
 
 // chosenSchemas are none for the whole database.
@@ -136,7 +137,7 @@ func chosenNames(schemas []views.SchemaOption) []string {
 
 // checkCloneForm adds what is missing to the form's errors. With clean, it looks again at what that would drop, and returns
 // it once it was confirmed.
-func (s *Server) checkCloneForm(c echo.Context, form *views.CloneForm) (*cloner.Confirmation, error) {
+func (s *Server) checkCloneForm(c echo.Context, form *views.CloneForm) (*report.Confirmation, error) {
 	ctx, u := c.Request().Context(), currentUser(c)
 	chosen := func(field string, id int64) (c state.Connection, err error) {
 		if id == 0 {
@@ -279,7 +280,7 @@ func (s *Server) schemaChoice(c echo.Context, from int64, choice views.SchemaCho
 	if err != nil {
 		return choice, err
 	}
-	var found cloner.Inspection
+	var found report.Inspection
 	choice.Reasons, err = s.look(c, source.ID, "form.error.unread", func(ctx context.Context, u cloner.URL, hosts *cloner.Hosts) (err error) {
 		found, err = cloner.Inspect(ctx, u, hosts)
 		return err
@@ -315,9 +316,9 @@ func (s *Server) showClean(c echo.Context) error {
 
 // previewClean looks at what clean would drop from a target. Without reasons against it, it returns what its user can
 // confirm.
-func (s *Server) previewClean(c echo.Context, target state.Place, schemas []string, props *views.CleanPreviewProps) (*cloner.Confirmation, error) {
+func (s *Server) previewClean(c echo.Context, target state.Place, schemas []string, props *views.CleanPreviewProps) (*report.Confirmation, error) {
 	props.Place, props.Database, props.Schemas = viewPlace(target), target.Database, schemas
-	var p cloner.CleanPreview
+	var p report.CleanPreview
 	var err error
 	props.Reasons, err = s.look(c, target.ConnectionID, "drop.unread", func(ctx context.Context, u cloner.URL, hosts *cloner.Hosts) (err error) {
 		p, err = cloner.PreviewClean(ctx, cloner.Spec{Target: u, TargetHosts: hosts, Schemas: schemas, Clean: true})
@@ -355,7 +356,7 @@ func (s *Server) look(c echo.Context, id int64, fault string, ask func(context.C
 	ctx, cancel := context.WithTimeout(request, testPatience)
 	defer cancel()
 	err = ask(ctx, u, hosts)
-	var refused *cloner.RefusedError
+	var refused *report.RefusedError
 	switch {
 	case errors.As(err, &refused):
 		return viewReasons(refused.Reasons), nil

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"calco/cloner"
+	"calco/cloner/report"
 	"calco/db/dbtest"
 	"calco/db/state"
 )
@@ -88,7 +88,7 @@ func TestHomeOfSeveral(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.finish(again, cloner.Report{Status: cloner.StatusCompleted})
+	f.finish(again, report.Report{Status: report.StatusCompleted})
 	says(t, v.get("/"), `id="clone-form"`)
 
 	older := f.start()
@@ -229,13 +229,13 @@ func TestStart(t *testing.T) {
 	id := f.newest()
 	want(t, "start", got, "303 /clones/"+id)
 	task := f.task(id)
-	if task.UserID != f.owner.ID || task.Source != source.Place() || task.Target != target.Place() || !task.Clean || task.Verify != cloner.VerifyContents || fmt.Sprintf("%q", task.Schemas) != `["app" "odd 'one'"]` {
+	if task.UserID != f.owner.ID || task.Source != source.Place() || task.Target != target.Place() || !task.Clean || task.Verify != report.VerifyContents || fmt.Sprintf("%q", task.Schemas) != `["app" "odd 'one'"]` {
 		t.Errorf("started is %+v", task)
 	}
 	source, target = f.pair(f.owner)
 	got = v.post("/clones", "source", idOf(source), "target", idOf(target), "scope", "all", "schema", "app")
 	want(t, "all of it", got, "303 /clones/"+f.newest())
-	if task := f.task(f.newest()); task.Clean || task.Verify != cloner.VerifySample || len(task.Schemas) != 0 {
+	if task := f.task(f.newest()); task.Clean || task.Verify != report.VerifySample || len(task.Schemas) != 0 {
 		t.Errorf("started is %+v", task)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"calco/cloner"
+	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db"
 	"calco/db/dbtest"
@@ -16,7 +17,7 @@ import (
 type faulty struct {
 	*db.Store
 	owns   func()
-	finish func(runner.Beat, cloner.Report) error
+	finish func(runner.Beat, report.Report) error
 }
 
 func (f faulty) OwnsDatabase(ctx context.Context, u cloner.URL, hosts *cloner.Hosts) (bool, error) {
@@ -26,7 +27,7 @@ func (f faulty) OwnsDatabase(ctx context.Context, u cloner.URL, hosts *cloner.Ho
 	return f.Store.OwnsDatabase(ctx, u, hosts)
 }
 
-func (f faulty) Finish(ctx context.Context, b runner.Beat, r cloner.Report) error {
+func (f faulty) Finish(ctx context.Context, b runner.Beat, r report.Report) error {
 	if f.finish != nil {
 		if err := f.finish(b, r); err != nil {
 			return err
@@ -50,11 +51,11 @@ func TestPanicFailsTheJob(t *testing.T) {
 func TestOutcomeThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, library)
-	f.work(faulty{Store: f.store, finish: func(b runner.Beat, r cloner.Report) error {
+	f.work(faulty{Store: f.store, finish: func(b runner.Beat, r report.Report) error {
 		if r.Error == runner.ErrUnwritable.Error() {
 			return nil
 		}
-		b.Tables = []cloner.TableState{{Relation: "a", Status: "no such status"}}
+		b.Tables = []report.TableState{{Relation: "a", Status: "no such status"}}
 		return f.store.Finish(t.Context(), b, r)
 	}}, runner.Options{Jobs: 1})
 	if task := f.awaitEnd(f.create()); task.Status != state.Failed || task.Error != runner.ErrUnwritable.Error() {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"calco/cloner"
+	"calco/cloner/report"
 	"calco/db/state"
 )
 
@@ -20,12 +21,12 @@ const (
 
 // The reasons of refusals that only the keeper of the jobs knows.
 const (
-	ReasonProtected     cloner.ReasonCode = "protected"      // the target is protected by now
-	ReasonFork          cloner.ReasonCode = "fork"           // the target has the identity of a protected database
-	ReasonStateDatabase cloner.ReasonCode = "state_database" // the target is Calco's own
-	ReasonGone          cloner.ReasonCode = "gone"           // the saved database was removed
-	ReasonWithdrawn     cloner.ReasonCode = "withdrawn"      // the job's user may not use the saved database any more
-	ReasonMoved         cloner.ReasonCode = "moved"          // the saved database leads elsewhere by now
+	ReasonProtected     report.ReasonCode = "protected"      // the target is protected by now
+	ReasonFork          report.ReasonCode = "fork"           // the target has the identity of a protected database
+	ReasonStateDatabase report.ReasonCode = "state_database" // the target is Calco's own
+	ReasonGone          report.ReasonCode = "gone"           // the saved database was removed
+	ReasonWithdrawn     report.ReasonCode = "withdrawn"      // the job's user may not use the saved database any more
+	ReasonMoved         report.ReasonCode = "moved"          // the saved database leads elsewhere by now
 )
 
 // life is one job in this process, from its claim to its outcome.
@@ -42,7 +43,7 @@ type life struct {
 	speeds   []int64
 	sampled  time.Time
 	bytes    int64          // at that time
-	recorded *cloner.Report // the verdict, once it is on record
+	recorded *report.Report // the verdict, once it is on record
 	begun    bool           // the target is about to change, or has
 }
 
@@ -71,17 +72,17 @@ func (l *life) live(ctx, stopping context.Context) {
 	var beating sync.WaitGroup
 	ended := make(chan struct{})
 	beating.Go(func() { l.beatUntil(ctx, ended, cancel) })
-	var report cloner.Report
+	var result report.Report
 	func() {
 		defer beating.Wait()
 		defer close(ended)
 		defer func() {
 			if p := recover(); p != nil { // else the job would go on saying that it lives
 				l.runner.log.ErrorContext(ctx, "panic in a job", "job", l.run.Task, "panic", p, "stack", string(debug.Stack()))
-				report = cloner.Report{Status: cloner.StatusFailed, Error: "a fault in Calco, whose log has more", Resumable: l.job.Touched || l.begun}
+				result = report.Report{Status: report.StatusFailed, Error: "a fault in Calco, whose log has more", Resumable: l.job.Touched || l.begun}
 			}
 		}()
-		report = l.clone(working)
+		result = l.clone(working)
 	}()
 
 	writing, done := outlive(ctx, stopping, lastWrites)
@@ -92,14 +93,14 @@ func (l *life) live(ctx, stopping context.Context) {
 		l.runner.log.WarnContext(ctx, "the job was lost", "job", l.run.Task, "term", l.run.Term)
 		return
 	case l.recorded != nil:
-		report = l.epilogue(report)
-	case report.Status == cloner.StatusFailed && errors.Is(cause, errInterrupted):
+		result = l.epilogue(result)
+	case result.Status == report.StatusFailed && errors.Is(cause, errInterrupted):
 		if !l.requeue(writing) {
 			return
 		}
-		report.Status, report.Error = cloner.StatusCancelled, cloner.ErrCancelled.Error()
+		result.Status, result.Error = report.StatusCancelled, report.ErrCancelled.Error()
 	}
-	l.finish(writing, report)
+	l.finish(writing, result)
 }
 
 // outlive returns a context that ends a while after stopping.
@@ -119,15 +120,15 @@ func outlive(ctx, stopping context.Context, by time.Duration) (context.Context, 
 }
 
 // clone is the engine's part, unless the job must not begin.
-func (l *life) clone(ctx context.Context) cloner.Report {
+func (l *life) clone(ctx context.Context) report.Report {
 	reason, err := l.awaitRefusal(ctx, l.refusal)
 	switch {
-	case context.Cause(ctx) != nil && errors.Is(context.Cause(ctx), cloner.ErrCancelled):
-		return cloner.Report{Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error(), Resumable: l.job.Touched}
+	case context.Cause(ctx) != nil && errors.Is(context.Cause(ctx), report.ErrCancelled):
+		return report.Report{Status: report.StatusCancelled, Error: report.ErrCancelled.Error(), Resumable: l.job.Touched}
 	case err != nil:
-		return cloner.Report{Status: cloner.StatusFailed, Error: err.Error(), Resumable: l.job.Touched}
+		return report.Report{Status: report.StatusFailed, Error: err.Error(), Resumable: l.job.Touched}
 	case reason != nil:
-		return cloner.Report{Status: cloner.StatusRefused, Reasons: []cloner.Reason{*reason}, Schemas: l.job.Spec.Schemas}
+		return report.Report{Status: report.StatusRefused, Reasons: []report.Reason{*reason}, Schemas: l.job.Spec.Schemas}
 	}
 	report, _ := cloner.Clone(ctx, l.job.Spec, cloner.Options{ // the report has the error
 		Meter: l.meter, Past: l.job.Past, Begin: l.begin, Record: l.record, Patience: l.runner.options.Patience,
@@ -137,8 +138,8 @@ func (l *life) clone(ctx context.Context) cloner.Report {
 
 // begin asks whether the target, being what it is, may be written to, and notes that it is about to change: where that is not
 // noted and no marks are on the target, a later life may do with it what was asked for.
-func (l *life) begin(ctx context.Context, source, target cloner.Identity) error {
-	reason, err := l.awaitRefusal(ctx, func(ctx context.Context) (*cloner.Reason, error) {
+func (l *life) begin(ctx context.Context, source, target report.Identity) error {
+	reason, err := l.awaitRefusal(ctx, func(ctx context.Context) (*report.Reason, error) {
 		answer, err := l.runner.store.Admit(ctx, l.run, source, target)
 		return answer.reason(), err
 	})
@@ -146,7 +147,7 @@ func (l *life) begin(ctx context.Context, source, target cloner.Identity) error 
 		return err
 	}
 	if reason != nil {
-		return &cloner.RefusedError{Reasons: []cloner.Reason{*reason}}
+		return &report.RefusedError{Reasons: []report.Reason{*reason}}
 	}
 	l.mu.Lock()
 	l.begun = true
@@ -158,7 +159,7 @@ func (l *life) begin(ctx context.Context, source, target cloner.Identity) error 
 }
 
 // awaitRefusal asks whether there is something against the job, with patience while the state database is away.
-func (l *life) awaitRefusal(ctx context.Context, ask func(context.Context) (*cloner.Reason, error)) (*cloner.Reason, error) {
+func (l *life) awaitRefusal(ctx context.Context, ask func(context.Context) (*report.Reason, error)) (*report.Reason, error) {
 	enough := time.After(cmp.Or(l.runner.options.Patience, cloner.DefaultPatience))
 	for {
 		reason, err := ask(ctx)
@@ -176,19 +177,19 @@ func (l *life) awaitRefusal(ctx context.Context, ask func(context.Context) (*clo
 }
 
 // refusal looks at what may have changed since the job was started.
-func (l *life) refusal(ctx context.Context) (*cloner.Reason, error) {
+func (l *life) refusal(ctx context.Context) (*report.Reason, error) {
 	spec := l.job.Spec
-	if reason := cmp.Or(l.job.SourceStands.reason(cloner.Source), l.job.TargetStands.reason(cloner.Target)); reason != nil {
+	if reason := cmp.Or(l.job.SourceStands.reason(report.Source), l.job.TargetStands.reason(report.Target)); reason != nil {
 		return reason, nil
 	}
 	for _, end := range []struct {
-		side  cloner.Side
+		side  report.Side
 		url   cloner.URL
 		hosts *cloner.Hosts
-	}{{cloner.Source, spec.Source, spec.SourceHosts}, {cloner.Target, spec.Target, spec.TargetHosts}} {
+	}{{report.Source, spec.Source, spec.SourceHosts}, {report.Target, spec.Target, spec.TargetHosts}} {
 		if err := end.url.CheckRemote(end.hosts); err != nil { // it was saved before such URLs were refused
-			return &cloner.Reason{
-				Code: cloner.ReasonURL, Side: end.side, Text: fmt.Sprintf("The URL of the %s cannot be used: %v.", end.side, err),
+			return &report.Reason{
+				Code: report.ReasonURL, Side: end.side, Text: fmt.Sprintf("The URL of the %s cannot be used: %v.", end.side, err),
 				Hint: "Change the saved database, then start a new clone.",
 			}, nil
 		}
@@ -204,30 +205,30 @@ func (l *life) refusal(ctx context.Context) (*cloner.Reason, error) {
 }
 
 // reason is why a job is not admitted to its target, or nil. It names no saved database: its user may not see that.
-func (a Admission) reason() *cloner.Reason {
+func (a Admission) reason() *report.Reason {
 	const another = "Choose another target."
 	switch a {
 	case IsState:
-		return &cloner.Reason{Code: ReasonStateDatabase, Side: cloner.Target, Text: "This is Calco's own state database.", Hint: another}
+		return &report.Reason{Code: ReasonStateDatabase, Side: report.Target, Text: "This is Calco's own state database.", Hint: another}
 	case MayBeState:
-		return &cloner.Reason{
-			Code: ReasonStateDatabase, Side: cloner.Target,
+		return &report.Reason{
+			Code: ReasonStateDatabase, Side: report.Target,
 			Text: "This may be Calco's own state database: it has the same identity, and could not be told apart.", Hint: another,
 		}
 	case IsProtected:
-		return &cloner.Reason{
-			Code: ReasonProtected, Side: cloner.Target, Text: "The target is protected: nothing may be cloned into it.",
+		return &report.Reason{
+			Code: ReasonProtected, Side: report.Target, Text: "The target is protected: nothing may be cloned into it.",
 			Hint: "Choose another target, or ask an admin to unprotect this one.",
 		}
 	case MayBeProtected:
-		return &cloner.Reason{
-			Code: ReasonProtected, Side: cloner.Target,
+		return &report.Reason{
+			Code: ReasonProtected, Side: report.Target,
 			Text: "The target has the identity of a protected database, which could not be asked whether it is the same one.",
 			Hint: "Start the clone again when the protected database can be reached, or choose another target.",
 		}
 	case IsFork:
-		return &cloner.Reason{
-			Code: ReasonFork, Side: cloner.Target,
+		return &report.Reason{
+			Code: ReasonFork, Side: report.Target,
 			Text: "The target is a fork of a protected database, such as a branch or a restored snapshot: both have the same identity.",
 			Hint: "If it may be changed, start the clone again and confirm that it is a fork; or choose another target.",
 		}
@@ -237,21 +238,21 @@ func (a Admission) reason() *cloner.Reason {
 }
 
 // reason is why a job must not use a database that stands so, or nil.
-func (s Standing) reason(side cloner.Side) *cloner.Reason {
+func (s Standing) reason(side report.Side) *report.Reason {
 	the := "The saved database of the " + string(side)
 	switch s {
 	case Gone:
-		return &cloner.Reason{
+		return &report.Reason{
 			Code: ReasonGone, Side: side, Text: the + " was removed.",
 			Hint: "Save it again, then start a new clone.",
 		}
 	case Withdrawn:
-		return &cloner.Reason{
+		return &report.Reason{
 			Code: ReasonWithdrawn, Side: side, Text: the + " is not shared any more with the one who started the clone, or that account was removed.",
 			Hint: "Have it shared again, or start a new clone with a database that you can see.",
 		}
 	case Moved:
-		return &cloner.Reason{
+		return &report.Reason{
 			Code: ReasonMoved, Side: side, Text: the + " leads to another database than when the clone was started.",
 			Hint: "Start a new clone.",
 		}
@@ -282,7 +283,7 @@ func (l *life) beatUntil(ctx context.Context, ended <-chan struct{}, cancel cont
 		case err != nil && !silent:
 			l.runner.log.WarnContext(ctx, "the state database does not answer; the clone goes on", "job", l.run.Task, "error", err)
 		case asked:
-			cancel(cloner.ErrCancelled)
+			cancel(report.ErrCancelled)
 		}
 		silent = err != nil
 		select {
@@ -330,7 +331,7 @@ func (l *life) sample(bytes int64) {
 }
 
 // record puts the verdict on record, before the marks on the target go.
-func (l *life) record(ctx context.Context, report cloner.Report) error {
+func (l *life) record(ctx context.Context, report report.Report) error {
 	return l.persist(ctx, func(ctx context.Context, b Beat) error {
 		err := l.runner.store.Finish(ctx, b, report)
 		if err == nil {
@@ -357,7 +358,7 @@ func (l *life) persist(ctx context.Context, to func(context.Context, Beat) error
 }
 
 // epilogue is the recorded verdict, with what came after it. That cannot change it any more: the copy is there, and true.
-func (l *life) epilogue(last cloner.Report) cloner.Report {
+func (l *life) epilogue(last report.Report) report.Report {
 	if last.Status == l.recorded.Status {
 		return last
 	}
@@ -368,16 +369,16 @@ func (l *life) epilogue(last cloner.Report) cloner.Report {
 }
 
 // finish writes the outcome, or that it cannot be written.
-func (l *life) finish(ctx context.Context, report cloner.Report) {
+func (l *life) finish(ctx context.Context, result report.Report) {
 	l.insist(ctx, "write the outcome", func(ctx context.Context, b Beat) error {
-		if report.Status == cloner.StatusRefused { // nothing was left on the target
+		if result.Status == report.StatusRefused { // nothing was left on the target
 			b.Touched = l.job.Touched
 		}
-		err := l.runner.store.Finish(ctx, b, report)
+		err := l.runner.store.Finish(ctx, b, result)
 		if errors.Is(err, ErrUnwritable) {
 			l.runner.log.ErrorContext(ctx, "write the outcome", "job", l.run.Task, "term", l.run.Term, "error", err)
 			b = Beat{Run: b.Run, Touched: b.Touched, Event: b.Event}
-			err = l.runner.store.Finish(ctx, b, cloner.Report{Status: cloner.StatusFailed, Error: ErrUnwritable.Error()})
+			err = l.runner.store.Finish(ctx, b, report.Report{Status: report.StatusFailed, Error: ErrUnwritable.Error()})
 		}
 		return err
 	})

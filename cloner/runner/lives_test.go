@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"calco/cloner"
+	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/dbtest"
 	"calco/db/state"
@@ -117,13 +118,13 @@ func TestStop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	count := map[cloner.EventKind]int{}
+	count := map[report.EventKind]int{}
 	for _, e := range events {
-		if e.Phase == cloner.PhasePreflight || e.Phase == "" {
+		if e.Phase == report.PhasePreflight || e.Phase == "" {
 			count[e.Kind]++
 		}
 	}
-	if count[cloner.EventPhaseBegun] != 2 || count[cloner.EventRetry] != 1 { // one in each life, and what was between
+	if count[report.EventPhaseBegun] != 2 || count[report.EventRetry] != 1 { // one in each life, and what was between
 		t.Errorf("the log has %v: %+v", count, events)
 	}
 }
@@ -221,7 +222,7 @@ func (g *gate) Beat(ctx context.Context, b runner.Beat) (cancel bool, err error)
 	return cancel, err
 }
 
-func (g *gate) Finish(ctx context.Context, b runner.Beat, report cloner.Report) error {
+func (g *gate) Finish(ctx context.Context, b runner.Beat, report report.Report) error {
 	return g.pass(false, func() error { return g.Store.Finish(ctx, b, report) })
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"calco/cloner"
+	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/dbtest"
 	"calco/db/state"
@@ -24,12 +25,12 @@ func TestOutcomes(t *testing.T) {
 		before func(*fixture) // of the start of the job
 		after  func(*fixture) // while it is queued
 		want   state.Status
-		reason cloner.ReasonCode
+		reason report.ReasonCode
 	}{
 		{name: "completed", source: library, want: state.Completed},
 		{name: "differences", source: library + broken, want: state.Differences},
 		{
-			name: "the target is the source", source: library, want: state.Refused, reason: cloner.ReasonSameDatabase,
+			name: "the target is the source", source: library, want: state.Refused, reason: report.ReasonSameDatabase,
 			before: func(f *fixture) {
 				f.target = f.save("alias", strings.Replace(f.sourceURL, "127.0.0.1", "localhost", 1))
 			},
@@ -79,19 +80,19 @@ func TestOutcomes(t *testing.T) {
 			},
 		},
 		{
-			name: "the target's owner is no admin any more, and it is on this machine", source: library, want: state.Refused, reason: cloner.ReasonHostForbidden,
+			name: "the target's owner is no admin any more, and it is on this machine", source: library, want: state.Refused, reason: report.ReasonHostForbidden,
 			after: func(f *fixture) {
 				dbtest.Exec(f, f.url, `UPDATE users SET role = 'member'`)
 			},
 		},
 		{
-			name: "the target was saved with a file", source: library, want: state.Refused, reason: cloner.ReasonURL,
+			name: "the target was saved with a file", source: library, want: state.Refused, reason: report.ReasonURL,
 			before: func(f *fixture) {
 				f.target = f.save("file", "postgres://u:pw@127.0.0.1:1/d?sslrootcert=/dev/zero")
 			},
 		},
 		{
-			name: "nobody answers", source: library, want: state.Refused, reason: cloner.ReasonHost,
+			name: "nobody answers", source: library, want: state.Refused, reason: report.ReasonHost,
 			before: func(f *fixture) { f.target = f.save("nowhere", "postgres://u:pw@127.0.0.1:1/d") },
 		},
 	}

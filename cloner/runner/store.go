@@ -8,6 +8,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"calco/cloner"
+	"calco/cloner/report"
 )
 
 // Interrupted is the cause that a clone ends with because its process stops. The job goes on in the next one.
@@ -41,7 +42,7 @@ type Job struct {
 
 	SourceStands, TargetStands Standing
 
-	Past    *cloner.Report // of the last clone of the same schemas from the one into the other, if there was one
+	Past    *report.Report // of the last clone of the same schemas from the one into the other, if there was one
 	Touched bool           // an earlier life has begun to change the target
 	Events  int64          // the number of the last event of its log, which goes on over all its lives
 }
@@ -63,11 +64,11 @@ const (
 type Beat struct {
 	Run
 
-	Progress cloner.Progress
+	Progress report.Progress
 	Touched  bool                // this life or an earlier one has begun to change the target
 	Speeds   []int64             // of the last seconds, the newest last
-	Tables   []cloner.TableState // that have changed
-	Events   []cloner.Event      // that are new
+	Tables   []report.TableState // that have changed
+	Events   []report.Event      // that are new
 	Event    int64               // the number of the first of Events; the first of a job is 1
 }
 
@@ -86,7 +87,7 @@ type Store interface {
 	Beat(ctx context.Context, b Beat) (cancel bool, err error)
 
 	// Finish ends a job as its report says. It may be called again with the same outcome.
-	Finish(ctx context.Context, b Beat, report cloner.Report) error
+	Finish(ctx context.Context, b Beat, report report.Report) error
 
 	// Requeue puts a job back into the queue, with a higher term, for another life to go on with. One that somebody has
 	// asked to cancel it leaves as it is, and tells so: that is to be finished.
@@ -101,7 +102,7 @@ type Store interface {
 	ListenCancel(ctx context.Context, wake func(task string)) error
 
 	// Admit is asked right before the first write of a run, with what its databases really are. It keeps that.
-	Admit(ctx context.Context, r Run, source, target cloner.Identity) (Admission, error)
+	Admit(ctx context.Context, r Run, source, target report.Identity) (Admission, error)
 
 	// OwnsDatabase tells whether a URL, which may lead to hosts, is known to lead to the state database.
 	OwnsDatabase(ctx context.Context, url cloner.URL, hosts *cloner.Hosts) (bool, error)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"calco/cloner"
+	"calco/cloner/report"
 )
 
 type cloneCommand struct {
@@ -53,7 +54,7 @@ func (c *cloneCommand) Run(ctx context.Context, tty terminal) error {
 // spec is what the flags ask for. To go on with a job, it is the target that says which.
 func (c *cloneCommand) spec() (cloner.Spec, error) {
 	spec := cloner.Spec{
-		Job: cloner.NewJob(), Source: c.Source, Target: c.Target, Schemas: c.Schema, Clean: c.Clean, EndBlockers: c.End, Lanes: c.Lanes, PartSize: int64(c.PartSize), Verify: cloner.Verify(c.Verify),
+		Job: cloner.NewJob(), Source: c.Source, Target: c.Target, Schemas: c.Schema, Clean: c.Clean, EndBlockers: c.End, Lanes: c.Lanes, PartSize: int64(c.PartSize), Verify: report.Verify(c.Verify),
 	}
 	if c.Resume {
 		spec.Job, spec.Resume = "", true
@@ -73,7 +74,7 @@ func (c *cloneCommand) spec() (cloner.Spec, error) {
 }
 
 // conclude prints the report and turns its status into the exit code.
-func (c *cloneCommand) conclude(report cloner.Report, tty terminal) error {
+func (c *cloneCommand) conclude(report report.Report, tty terminal) error {
 	var err error
 	if c.JSON {
 		enc := json.NewEncoder(tty.out)
@@ -89,7 +90,7 @@ func (c *cloneCommand) conclude(report cloner.Report, tty terminal) error {
 }
 
 // cloneInTerminal clones, shows how far it is, and cancels at a Ctrl-C.
-func cloneInTerminal(ctx context.Context, spec cloner.Spec, o cloner.Options, tty terminal) cloner.Report {
+func cloneInTerminal(ctx context.Context, spec cloner.Spec, o cloner.Options, tty terminal) report.Report {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	signals := make(chan os.Signal, 2)
@@ -97,7 +98,7 @@ func cloneInTerminal(ctx context.Context, spec cloner.Spec, o cloner.Options, tt
 	defer signal.Stop(signals)
 
 	o.Meter = &cloner.Meter{}
-	done := make(chan cloner.Report, 1)
+	done := make(chan report.Report, 1)
 	go func() {
 		report, _ := cloner.Clone(ctx, spec, o) // the report has the error
 		done <- report
@@ -118,30 +119,30 @@ func cloneInTerminal(ctx context.Context, spec cloner.Spec, o cloner.Options, tt
 			}
 			watch.clear()
 			fmt.Fprintln(tty.err, "Cancelling. Press Ctrl-C again to stop waiting.")
-			cancel(cloner.ErrCancelled)
+			cancel(report.ErrCancelled)
 		}
 	}
 }
 
 // abandoned is the report of a cancel that nobody waited for.
-func abandoned(spec cloner.Spec) cloner.Report {
+func abandoned(spec cloner.Spec) report.Report {
 	name := "calco/"
 	if spec.Job != "" { // a clone that goes on has the name of the one before
 		name += spec.Job + "/"
 	}
-	return cloner.Report{
-		Status: cloner.StatusCancelled, Error: cloner.ErrCancelled.Error(),
+	return report.Report{
+		Status: report.StatusCancelled, Error: report.ErrCancelled.Error(),
 		Warnings: []string{"Not waited for the end: statements of this clone may still run on both servers for a while. In pg_stat_activity their application_name begins with " + name + "."},
 	}
 }
 
 // confirm shows what would be dropped, and wants the database's name typed unless --yes was given or there is nothing. What
 // it has shown is what may be dropped. A report is the outcome of a clone that must not begin.
-func (c *cloneCommand) confirm(ctx context.Context, spec cloner.Spec, tty terminal) (*cloner.Confirmation, *cloner.Report, error) {
+func (c *cloneCommand) confirm(ctx context.Context, spec cloner.Spec, tty terminal) (*report.Confirmation, *report.Report, error) {
 	preview, err := cloner.PreviewClean(ctx, spec)
-	var refused *cloner.RefusedError
+	var refused *report.RefusedError
 	if errors.As(err, &refused) {
-		return nil, &cloner.Report{Status: cloner.StatusRefused, Reasons: refused.Reasons}, nil
+		return nil, &report.Report{Status: report.StatusRefused, Reasons: refused.Reasons}, nil
 	}
 	if err != nil {
 		return nil, nil, err
@@ -162,15 +163,15 @@ func (c *cloneCommand) confirm(ctx context.Context, spec cloner.Spec, tty termin
 	if err == nil && strings.TrimRight(typed, "\r\n") == preview.Database {
 		return &preview.Confirmation, nil, nil
 	}
-	return nil, &cloner.Report{Status: cloner.StatusRefused, Reasons: []cloner.Reason{{
-		Code: cloner.ReasonNotConfirmed, Side: cloner.Target,
+	return nil, &report.Report{Status: report.StatusRefused, Reasons: []report.Reason{{
+		Code: report.ReasonNotConfirmed, Side: report.Target,
 		Text: "The target's name was not typed, so nothing was dropped and nothing was copied.",
 		Hint: "Type it exactly as it is shown, or add --yes.",
 	}}}, nil
 }
 
 // showPreview prints what clean drops.
-func showPreview(w io.Writer, spec cloner.Spec, preview cloner.CleanPreview) {
+func showPreview(w io.Writer, spec cloner.Spec, preview report.CleanPreview) {
 	fmt.Fprintf(w, "This drops %d objects from %s: %d tables with about %s rows, %s in all.\n",
 		preview.Objects, plain(spec.Target.String()), preview.Tables, grouped(preview.Rows), bytesText(preview.Bytes))
 	for _, name := range preview.Names[:min(len(preview.Names), 10)] {

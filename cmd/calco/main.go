@@ -12,7 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"calco/cloner"
+	"calco/cloner/report"
 )
 
 // version is set when a release is built.
@@ -100,15 +100,15 @@ func run(ctx context.Context, args []string, tty terminal) int {
 }
 
 // exitCode is the outcome of a clone as a script sees it.
-func exitCode(s cloner.Status) int {
+func exitCode(s report.Status) int {
 	switch s {
-	case cloner.StatusCompleted:
+	case report.StatusCompleted:
 		return exitCompleted
-	case cloner.StatusDifferences:
+	case report.StatusDifferences:
 		return exitDifferences
-	case cloner.StatusRefused:
+	case report.StatusRefused:
 		return exitRefused
-	case cloner.StatusCancelled:
+	case report.StatusCancelled:
 		return exitCancelled
 	}
 	return exitFailed

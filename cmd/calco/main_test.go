@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner"
+	"calco/cloner/report"
 	"calco/db/dbtest"
 )
 
@@ -91,16 +92,16 @@ func TestCloneExitCodes(t *testing.T) {
 		source, target string // SQL
 		args           []string
 		code           int
-		status         cloner.Status
+		status         report.Status
 		says           string
 	}{
-		{"completed", library, "", nil, exitCompleted, cloner.StatusCompleted, ""},
-		{"differences", library + broken, "", nil, exitDifferences, cloner.StatusDifferences, "loan_book_id_fkey"},
-		{"refused", library, "CREATE TABLE mine (a int)", nil, exitRefused, cloner.StatusRefused, "mine"},
-		{"cleaned", library, "CREATE TABLE mine (a int)", []string{"--clean", "--yes"}, exitCompleted, cloner.StatusCompleted, ""},
-		{"nothing to go on with", library, "", []string{"--resume"}, exitCompleted, cloner.StatusCompleted, ""},
-		{"one schema", library + "CREATE SCHEMA other; CREATE TABLE other.t (a int)", "", []string{"--schema", "other"}, exitCompleted, cloner.StatusCompleted, ""},
-		{"no such schema", library, "", []string{"--schema", "nowhere"}, exitRefused, cloner.StatusRefused, "nowhere"},
+		{"completed", library, "", nil, exitCompleted, report.StatusCompleted, ""},
+		{"differences", library + broken, "", nil, exitDifferences, report.StatusDifferences, "loan_book_id_fkey"},
+		{"refused", library, "CREATE TABLE mine (a int)", nil, exitRefused, report.StatusRefused, "mine"},
+		{"cleaned", library, "CREATE TABLE mine (a int)", []string{"--clean", "--yes"}, exitCompleted, report.StatusCompleted, ""},
+		{"nothing to go on with", library, "", []string{"--resume"}, exitCompleted, report.StatusCompleted, ""},
+		{"one schema", library + "CREATE SCHEMA other; CREATE TABLE other.t (a int)", "", []string{"--schema", "other"}, exitCompleted, report.StatusCompleted, ""},
+		{"no such schema", library, "", []string{"--schema", "nowhere"}, exitRefused, report.StatusRefused, "nowhere"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -421,7 +422,7 @@ func TestNothingToDropIsConfirmed(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := <-ended
-			if got.code != exitRefused || !strings.Contains(got.stdout, string(cloner.ReasonNotShown)) || !strings.Contains(got.stdout, "table public.payments") {
+			if got.code != exitRefused || !strings.Contains(got.stdout, string(report.ReasonNotShown)) || !strings.Contains(got.stdout, "table public.payments") {
 				t.Errorf("exit code %d: %s%s", got.code, got.stdout, got.stderr)
 			}
 			if shown := strings.Contains(got.stderr, "table public.mine"); shown != (c.yes != "") {

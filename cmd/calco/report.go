@@ -6,14 +6,14 @@ import (
 	"io"
 	"strings"
 
-	"calco/cloner"
+	"calco/cloner/report"
 )
 
 // listed bounds how many lines of a kind are printed; --json has them all.
 const listed = 40
 
 // printReport writes a report for people.
-func printReport(out io.Writer, r cloner.Report) error {
+func printReport(out io.Writer, r report.Report) error {
 	w := bufio.NewWriter(out)
 	fmt.Fprintln(w, headline(r))
 	for _, reason := range r.Reasons {
@@ -22,10 +22,10 @@ func printReport(out io.Writer, r cloner.Report) error {
 	if r.Hint != "" {
 		fmt.Fprintf(w, "  → %s\n", plain(r.Hint))
 	}
-	if r.Status == cloner.StatusFailed || r.Status == cloner.StatusCancelled {
+	if r.Status == report.StatusFailed || r.Status == report.StatusCancelled {
 		fmt.Fprintln(w, onTarget(r))
 	}
-	if len(r.Phases) > 0 && r.Status != cloner.StatusRefused {
+	if len(r.Phases) > 0 && r.Status != report.StatusRefused {
 		var phases []string
 		for _, p := range r.Phases {
 			phases = append(phases, fmt.Sprintf("%s %.1f s", p.Name, p.Seconds))
@@ -63,29 +63,29 @@ func printReport(out io.Writer, r cloner.Report) error {
 	return w.Flush()
 }
 
-func headline(r cloner.Report) string {
+func headline(r report.Report) string {
 	done := fmt.Sprintf("%s tables, %s rows, %s in %.1f s", grouped(int64(r.Tables)), grouped(r.Rows), bytesText(r.Bytes), r.Seconds)
 	switch r.Status {
-	case cloner.StatusCompleted:
+	case report.StatusCompleted:
 		return fmt.Sprintf("Completed: %s.\nThe target was compared with the source as of %s: they agree.", done, r.SnapshotAt.Format("2006-01-02 15:04:05 MST"))
-	case cloner.StatusDifferences:
+	case report.StatusDifferences:
 		return fmt.Sprintf("Copied with differences: %s.\nThe target is not the same as the source as of %s.", done, r.SnapshotAt.Format("2006-01-02 15:04:05 MST"))
-	case cloner.StatusRefused:
+	case report.StatusRefused:
 		return "Refused before anything was copied or dropped:"
-	case cloner.StatusCancelled:
+	case report.StatusCancelled:
 		return fmt.Sprintf("Cancelled after %.1f s.", r.Seconds)
 	}
 	return "Failed: " + plain(r.Error)
 }
 
 // contents says how much of what rows hold was compared.
-func contents(c cloner.Contents) string {
+func contents(c report.Contents) string {
 	tables := grouped(int64(c.Tables)) + " tables"
 	if c.Tables == 1 {
 		tables = "1 table"
 	}
 	text := fmt.Sprintf("Compared by contents: a sample of %s rows, of %s.", grouped(c.Rows), tables)
-	if c.Verify == cloner.VerifyContents {
+	if c.Verify == report.VerifyContents {
 		text = fmt.Sprintf("Compared by contents: every row, of %s.", tables)
 	}
 	if len(c.Left) > 0 {
@@ -95,7 +95,7 @@ func contents(c cloner.Contents) string {
 }
 
 // onTarget says what a clone that did not come to its end has left behind, and how to go on.
-func onTarget(r cloner.Report) string {
+func onTarget(r report.Report) string {
 	text := "No table was filled on the target."
 	if r.Tables > 0 {
 		text = fmt.Sprintf("The target holds %s tables, whole; it is not a copy.", grouped(int64(r.Tables)))
@@ -110,7 +110,7 @@ func onTarget(r cloner.Report) string {
 }
 
 // epochs are the snapshots that a clone has read, when that is more than one.
-func epochs(r cloner.Report) []string {
+func epochs(r report.Report) []string {
 	var lines []string
 	for _, e := range r.Epochs {
 		lines = append(lines, fmt.Sprintf("%s: %s parts copied, %s of them again; %s kept from before", e.SnapshotAt.Format("2006-01-02 15:04:05 MST"),

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"calco/cloner"
+	"calco/cloner/report"
 )
 
 func TestPlain(t *testing.T) {
@@ -48,11 +48,11 @@ func TestNumbers(t *testing.T) {
 
 func TestLine(t *testing.T) {
 	t.Parallel()
-	p := cloner.Progress{
-		Phases: []cloner.PhaseProgress{
-			{Name: cloner.PhasePreData, Done: 9, Total: 9},
-			{Name: cloner.PhaseCopy, Done: 3, Total: 10, Running: true},
-			{Name: cloner.PhaseIndexes, Done: 1, Total: 4, Running: true},
+	p := report.Progress{
+		Phases: []report.PhaseProgress{
+			{Name: report.PhasePreData, Done: 9, Total: 9},
+			{Name: report.PhaseCopy, Done: 3, Total: 10, Running: true},
+			{Name: report.PhaseIndexes, Done: 1, Total: 4, Running: true},
 		},
 		Rows: 1500, Bytes: 2_000_000, Ledger: 2, Left: 65 * time.Second,
 	}
@@ -65,10 +65,10 @@ func TestLine(t *testing.T) {
 // What a clone waits for comes before what it does.
 func TestLineInTrouble(t *testing.T) {
 	t.Parallel()
-	p := cloner.Progress{
-		Phases:  []cloner.PhaseProgress{{Name: cloner.PhaseCopy, Done: 3, Total: 10, Running: true}},
+	p := report.Progress{
+		Phases:  []report.PhaseProgress{{Name: report.PhaseCopy, Done: 3, Total: 10, Running: true}},
 		Rows:    1500,
-		Trouble: &cloner.Trouble{Text: "the target does not answer\n", Until: time.Date(2026, 7, 4, 12, 30, 0, 0, time.UTC)},
+		Trouble: &report.Trouble{Text: "the target does not answer\n", Until: time.Date(2026, 7, 4, 12, 30, 0, 0, time.UTC)},
 	}
 	want := `waiting until 12:30:00 for an end of: the target does not answer\n · 1,500 rows · 0 B`
 	if got := line(p, 0); got != want {
@@ -98,14 +98,14 @@ func TestByteSize(t *testing.T) {
 func TestReportSaysHowToGoOn(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		report    cloner.Report
+		report    report.Report
 		want, not string
 	}{
-		"resumable": {cloner.Report{Status: cloner.StatusFailed, Tables: 2, Resumable: true}, "calco clone … --resume goes on from here", "again with --clean"},
-		"cancelled": {cloner.Report{Status: cloner.StatusCancelled, Resumable: true}, "calco clone … --resume goes on from here", "it is not a copy"},
-		"for good":  {cloner.Report{Status: cloner.StatusFailed, Tables: 2}, "again with --clean", "--resume"},
+		"resumable": {report.Report{Status: report.StatusFailed, Tables: 2, Resumable: true}, "calco clone … --resume goes on from here", "again with --clean"},
+		"cancelled": {report.Report{Status: report.StatusCancelled, Resumable: true}, "calco clone … --resume goes on from here", "it is not a copy"},
+		"for good":  {report.Report{Status: report.StatusFailed, Tables: 2}, "again with --clean", "--resume"},
 		"completed": {
-			cloner.Report{Status: cloner.StatusCompleted, Epochs: []cloner.Epoch{{Number: 1, Copied: 10}, {Number: 2, Kept: 8, Redone: 2, Copied: 1200}}},
+			report.Report{Status: report.StatusCompleted, Epochs: []report.Epoch{{Number: 1, Copied: 10}, {Number: 2, Kept: 8, Redone: 2, Copied: 1200}}},
 			"1,200 parts copied, 2 of them again; 8 kept from before", "--resume",
 		},
 	} {
@@ -124,7 +124,7 @@ func TestSpeed(t *testing.T) {
 	var s speed
 	got := []float64{}
 	for i := range 10 { // ten seconds at a megabyte a second, then nothing for a while
-		got = append(got, s.of(cloner.Progress{Elapsed: time.Duration(i) * time.Second, Bytes: int64(min(i, 5)) * 1_000_000}))
+		got = append(got, s.of(report.Progress{Elapsed: time.Duration(i) * time.Second, Bytes: int64(min(i, 5)) * 1_000_000}))
 	}
 	if got[0] != 0 || got[5] != 1_000_000 || got[9] >= got[5] {
 		t.Errorf("speeds %v", got)
@@ -135,13 +135,13 @@ func TestSpeed(t *testing.T) {
 func TestReportShowsAll(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
-	err := printReport(&out, cloner.Report{
-		Status: cloner.StatusDifferences, Tables: 2, Rows: 10,
-		Differences: []cloner.Difference{
+	err := printReport(&out, report.Report{
+		Status: report.StatusDifferences, Tables: 2, Rows: 10,
+		Differences: []report.Difference{
 			{Kind: "rows", Object: "TABLE app.\x1b[31mred", Source: "10", Target: "9"},
 			{Kind: "definition", Object: "TABLE app.child", Harmless: "Only the order."},
 		},
-		Ledger:   []cloner.LedgerEntry{{Object: "INDEX app.i", Error: "no function f", SQLState: "42883", Hint: "Name its schema."}},
+		Ledger:   []report.LedgerEntry{{Object: "INDEX app.i", Error: "no function f", SQLState: "42883", Hint: "Name its schema."}},
 		Pulled:   []string{"TABLE public.lookup"},
 		Warnings: []string{"No statistics of app.t"},
 	})

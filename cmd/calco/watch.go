@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"calco/cloner"
+	"calco/cloner/report"
 )
 
 // How often progress is shown: as a bar on a terminal, as a line elsewhere.
@@ -74,7 +75,7 @@ func barText(done float64) string {
 }
 
 // line says what is going on in one line.
-func line(p cloner.Progress, rate float64) string {
+func line(p report.Progress, rate float64) string {
 	var running []string
 	for _, ph := range p.Phases {
 		if !ph.Running {
@@ -113,7 +114,7 @@ type sample struct {
 	bytes int64
 }
 
-func (s *speed) of(p cloner.Progress) float64 {
+func (s *speed) of(p report.Progress) float64 {
 	const window = 5 * time.Second
 	s.samples = append(s.samples, sample{p.Elapsed, p.Bytes})
 	for len(s.samples) > 2 && p.Elapsed-s.samples[0].at > window {

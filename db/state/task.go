@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"calco/cloner"
+	"calco/cloner/report"
 )
 
 // Status is where a job stands.
@@ -19,11 +19,11 @@ type Status string
 const (
 	Queued      Status = "queued"
 	Running     Status = "running"
-	Completed   Status = Status(cloner.StatusCompleted)
-	Differences Status = Status(cloner.StatusDifferences)
-	Failed      Status = Status(cloner.StatusFailed)
-	Cancelled   Status = Status(cloner.StatusCancelled)
-	Refused     Status = Status(cloner.StatusRefused)
+	Completed   Status = Status(report.StatusCompleted)
+	Differences Status = Status(report.StatusDifferences)
+	Failed      Status = Status(report.StatusFailed)
+	Cancelled   Status = Status(report.StatusCancelled)
+	Refused     Status = Status(report.StatusRefused)
 )
 
 // Ended tells whether nothing more will happen to a job in this state.
@@ -91,7 +91,7 @@ type Task struct {
 	Target  Place
 	Schemas []string // none: the whole database
 	Clean   bool
-	Verify  cloner.Verify
+	Verify  report.Verify
 	Fork    bool // as NewTask has it; only what queues the job again tells
 
 	RetryOf string // the job that this one tries again
@@ -102,9 +102,9 @@ type Task struct {
 	FinishedAt time.Time     // zero before
 	Silence    time.Duration // since the last heartbeat, when this was read: the database's clock counts
 
-	Progress    cloner.Progress
+	Progress    report.Progress
 	Speeds      []int64        // bytes a second, one for each of the last seconds, at most MaxSpeeds; the newest last
-	Report      *cloner.Report // when it ended and there is one
+	Report      *report.Report // when it ended and there is one
 	Error       string         // of a job that ended without a report
 	Interrupted bool           // the server stopped, or died, while it ran, and the job could not go on
 	Cancelling  bool           // somebody has asked for it
@@ -141,8 +141,8 @@ type NewTask struct {
 	SourceID    int64 // of saved databases
 	TargetID    int64
 	Schemas     []string
-	Verify      cloner.Verify        // "" is VerifySample
-	Clean       *cloner.Confirmation // what the user has agreed to have dropped first; nil is that nothing is cleaned
+	Verify      report.Verify        // "" is VerifySample
+	Clean       *report.Confirmation // what the user has agreed to have dropped first; nil is that nothing is cleaned
 	EndBlockers bool                 // end who holds locks on what is dropped; see cloner.Spec
 	Fork        bool                 // the user says that the target is a fork of a protected database
 	RetryOf     string               // whoever may act on that job may use its databases; empty for a new one
@@ -151,7 +151,7 @@ type NewTask struct {
 // TableFilter chooses rows of a job's table list.
 type TableFilter struct {
 	Name   string // a part of the relation's name, whatever its case
-	Status cloner.TableStatus
+	Status report.TableStatus
 	Offset int
 	Limit  int
 }

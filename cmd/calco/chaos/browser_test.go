@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"calco/cloner"
+	"calco/cloner/report"
 )
 
 // What a page says, and where.
@@ -154,7 +154,7 @@ func (b *browser) press(path string, form url.Values) (location string, err erro
 }
 
 // report downloads the report of a job.
-func (b *browser) report(job string) (r cloner.Report, err error) {
+func (b *browser) report(job string) (r report.Report, err error) {
 	status, _, body, err := b.do(http.MethodGet, "/clones/"+job+"/report.json", nil)
 	if err == nil && status != http.StatusOK {
 		err = errors.New(words(body))

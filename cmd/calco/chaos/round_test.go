@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"calco/cloner"
+	"calco/cloner/report"
 	"calco/db/state"
 )
 
@@ -148,7 +149,7 @@ func (w *world) run(p plan, tally *tally) {
 func (w *world) create(clean bool) (id string) {
 	w.Helper()
 	eventually(w, promised, "the clone is started", func() bool {
-		n := state.NewTask{User: w.user, SourceID: w.sourceID, TargetID: w.targetID, Verify: cloner.VerifyContents}
+		n := state.NewTask{User: w.user, SourceID: w.sourceID, TargetID: w.targetID, Verify: report.VerifyContents}
 		if clean {
 			p, err := cloner.PreviewClean(w.Context(), cloner.Spec{Target: w.targetURL, Clean: true})
 			if err != nil {
@@ -396,26 +397,26 @@ func (w *world) restore() {
 
 // judge looks at what a completed clone has left on the target.
 func (r *round) judge() {
-	report, err := r.browser.report(r.job())
+	result, err := r.browser.report(r.job())
 	if err != nil {
 		r.Error(err)
 		return
 	}
-	if report.Status != cloner.StatusCompleted {
-		r.Errorf("the page says completed, and the report %s", report.Status)
+	if result.Status != report.StatusCompleted {
+		r.Errorf("the page says completed, and the report %s", result.Status)
 	}
 	for _, s := range []*server{r.source, r.target} {
 		r.awaitQuiet(s)
 	}
-	exact, lost := !report.SnapshotAt.Before(r.quietFrom), ""
-	if r.sourceLost.After(report.SnapshotAt) {
+	exact, lost := !result.SnapshotAt.Before(r.quietFrom), ""
+	if r.sourceLost.After(result.SnapshotAt) {
 		lost = "bank.cache" // an unlogged table is empty after a crash
 	}
 	for _, found := range examine(r, r.source.at(sourceDatabase), r.target.at(targetDatabase), exact, lost) {
 		r.Errorf("the copy of %s: %s", r.job(), found)
 	}
-	r.tally.parts(report, exact)
-	r.Logf("job %s: completed, exact comparison %v, %d transactions meanwhile, epochs %+v", r.job(), exact, r.load.made.Load(), report.Epochs)
+	r.tally.parts(result, exact)
+	r.Logf("job %s: completed, exact comparison %v, %d transactions meanwhile, epochs %+v", r.job(), exact, r.load.made.Load(), result.Epochs)
 }
 
 // awaitQuiet waits until no session of a clone is left on a server.

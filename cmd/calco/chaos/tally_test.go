@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"calco/cloner"
+	"calco/cloner/report"
 )
 
 // tally counts what happened. It is safe for concurrent use.
@@ -67,7 +67,7 @@ func (t *tally) resumed(ok bool) {
 }
 
 // parts counts what became of the parts of a clone.
-func (t *tally) parts(r cloner.Report, exact bool) {
+func (t *tally) parts(r report.Report, exact bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if exact {

@@ -1,7 +1,15 @@
-package cloner
+package report
 
-import (
-	"time"
+import "time"
+
+// Verify says how much of what rows hold is compared, beside their number.
+type Verify string
+
+// VerifySample compares a sample of each large table and some of the small ones whole, which costs a few hundredths of the
+// clone: see plan.sample. VerifyContents compares every row, which reads each of them twice on both sides.
+const (
+	VerifySample   Verify = "sample"
+	VerifyContents Verify = "contents"
 )
 
 // Status is the outcome of a clone.
@@ -114,8 +122,8 @@ type LedgerEntry struct {
 	Hint     string `json:"hint,omitempty"`
 }
 
-// decide sets the status from the comparison alone.
-func (r *Report) decide() {
+// Decide sets the status from the comparison alone.
+func (r *Report) Decide() {
 	r.Status = StatusCompleted
 	if len(r.Ledger) > 0 {
 		r.Status = StatusDifferences
