@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -37,7 +38,7 @@ func TestServerThatLies(t *testing.T) {
 				}
 				return lie.rows(body)
 			})
-			result, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(lying), Verify: report.VerifyContents}, Options{})
+			result, err := Clone(t.Context(), Spec{Source: dsn.URL(source), Target: dsn.URL(lying), Verify: report.VerifyContents}, Options{})
 			if result.Status != report.StatusFailed || !strings.Contains(fmt.Sprint(err), lie.want) {
 				t.Errorf("%s, %v, want %q", result.Status, err, lie.want)
 			}
@@ -59,17 +60,17 @@ func TestEndlessAnswer(t *testing.T) {
 		}
 		return rows
 	})
-	_, err := Inspect(t.Context(), URL(endless), nil)
+	_, err := Inspect(t.Context(), dsn.URL(endless), nil)
 	if refused, ok := errors.AsType[*report.RefusedError](err); !ok || !strings.Contains(refused.Reasons[0].Text, errAnswerSize.Error()) {
 		t.Errorf("Inspect: %v", err)
 	}
 	large := dbtest.Distort(t, dbtest.Database(t), func(_ string, kind byte, body []byte) [][]byte {
 		if kind == dbtest.Row {
-			body = make([]byte, messageBytes+1)
+			body = make([]byte, dsn.MessageBytes+1)
 		}
 		return [][]byte{body}
 	})
-	if _, err := Inspect(t.Context(), URL(large), nil); err == nil {
+	if _, err := Inspect(t.Context(), dsn.URL(large), nil); err == nil {
 		t.Error("a row that is too large was taken")
 	}
 }
@@ -86,7 +87,7 @@ func TestErrorsAreShort(t *testing.T) {
 		CREATE OR REPLACE FUNCTION f(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RAISE '%', repeat('x', 20000000); END $$;
 		CREATE OR REPLACE FUNCTION ok(t text) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT false'`)
 	m := &Meter{}
-	report := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{Meter: m}, report.StatusDifferences)
+	report := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{Meter: m}, report.StatusDifferences)
 	if len(report.Ledger) != 2 {
 		t.Errorf("ledger %.1000v", report.Ledger)
 	}
@@ -98,7 +99,7 @@ func TestErrorsAreShort(t *testing.T) {
 		texts = append(texts, e.Text)
 	}
 	for _, text := range texts {
-		if len(text) > 2*errorBytes || strings.Contains(text, "hash of") {
+		if len(text) > 2*dsn.ErrorBytes || strings.Contains(text, "hash of") {
 			t.Errorf("%d bytes: %.200s", len(text), text)
 		}
 	}

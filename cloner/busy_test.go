@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -17,44 +18,44 @@ func TestBusy(t *testing.T) {
 	t.Parallel()
 	source, target, third := dbtest.Database(t), dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
-	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 1, Job: NewJob()}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 1, Job: NewJob()}
 	st := stages[slices.IndexFunc(stages, func(st stage) bool { return st.name == "a slow index" })]
-	alias := URL(changed(t, source, func(u *url.URL) { u.Host = "localhost:" + u.Port() }))
+	alias := dsn.URL(changed(t, source, func(u *url.URL) { u.Host = "localhost:" + u.Port() }))
 	_, other := role(t, source, "SUPERUSER")
-	isSource := func(u URL) want {
+	isSource := func(u dsn.URL) want {
 		return want{code: report.ReasonBusy, side: report.Target, text: fmt.Sprintf("The target %s is the source of a clone that is under way.", u)}
 	}
-	isTarget := want{code: report.ReasonBusy, side: report.Source, text: fmt.Sprintf("The source %s is the target of a clone that is under way.", URL(target))}
+	isTarget := want{code: report.ReasonBusy, side: report.Source, text: fmt.Sprintf("The source %s is the target of a clone that is under way.", dsn.URL(target))}
 	result, err := st.play(t, spec, func(_ context.CancelCauseFunc, release func()) {
-		for _, u := range []URL{URL(source), alias, URL(other)} {
-			refusesUntouched(t, Spec{Source: URL(third), Target: u, Clean: true}, source, isSource(u))
+		for _, u := range []dsn.URL{dsn.URL(source), alias, dsn.URL(other)} {
+			refusesUntouched(t, Spec{Source: dsn.URL(third), Target: u, Clean: true}, source, isSource(u))
 		}
-		mustRefuse(t, Spec{Source: URL(target), Target: URL(third)}, isTarget)
-		mustRefuse(t, Spec{Source: URL(target), Target: URL(source), Clean: true}, isTarget, isSource(URL(source)))
+		mustRefuse(t, Spec{Source: dsn.URL(target), Target: dsn.URL(third)}, isTarget)
+		mustRefuse(t, Spec{Source: dsn.URL(target), Target: dsn.URL(source), Clean: true}, isTarget, isSource(dsn.URL(source)))
 		// What is wrong with both is not said instead of what is wrong with their choice.
 		for _, u := range []string{source, target} {
-			mustRefuse(t, Spec{Source: URL(u), Target: URL(u), Clean: true}, want{
-				code: report.ReasonSameDatabase, side: report.Target, text: fmt.Sprintf("Source and target are the same database, %s.", URL(u)),
+			mustRefuse(t, Spec{Source: dsn.URL(u), Target: dsn.URL(u), Clean: true}, want{
+				code: report.ReasonSameDatabase, side: report.Target, text: fmt.Sprintf("Source and target are the same database, %s.", dsn.URL(u)),
 			})
 		}
 		for u, text := range map[string]string{
-			source: isSource(URL(source)).text,
-			target: fmt.Sprintf("Another clone into %s is under way.", URL(target)),
+			source: isSource(dsn.URL(source)).text,
+			target: fmt.Sprintf("Another clone into %s is under way.", dsn.URL(target)),
 		} {
-			_, err := PreviewClean(t.Context(), Spec{Target: URL(u)})
+			_, err := PreviewClean(t.Context(), Spec{Target: dsn.URL(u)})
 			var refused *report.RefusedError
 			if !errors.As(err, &refused) || len(refused.Reasons) != 1 || refused.Reasons[0].Code != report.ReasonBusy || refused.Reasons[0].Text != text {
-				t.Errorf("preview of %s: %v, want %q", URL(u), err, text)
+				t.Errorf("preview of %s: %v, want %q", dsn.URL(u), err, text)
 			}
 		}
-		mustComplete(t, Spec{Source: URL(source), Target: URL(third)}) // two may read one source
+		mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(third)}) // two may read one source
 		release()
 	})
 	if err != nil || result.Status != report.StatusCompleted {
 		t.Fatalf("the first clone: %s, %v", result.Status, err)
 	}
 	// When it is over, each is free for either.
-	mustComplete(t, Spec{Source: URL(target), Target: URL(source), Clean: true})
+	mustComplete(t, Spec{Source: dsn.URL(target), Target: dsn.URL(source), Clean: true})
 }
 
 // TestBusySourceOfCancelled frees the source of a clone that was cancelled.
@@ -62,9 +63,9 @@ func TestBusySourceOfCancelled(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
-	spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Job: NewJob()}
 	st := stages[slices.IndexFunc(stages, func(st stage) bool { return st.name == "a slow index" })]
 	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(report.ErrCancelled) })
 	isCancelled(t, spec, report, err)
-	mustComplete(t, Spec{Source: URL(dbtest.Database(t)), Target: URL(source), Clean: true})
+	mustComplete(t, Spec{Source: dsn.URL(dbtest.Database(t)), Target: dsn.URL(source), Clean: true})
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -156,7 +157,7 @@ func isCancelled(t *testing.T, spec Spec, result report.Report, err error) {
 // nothingRuns wants no backend of the job on either side, now and not later, and no pg_dump.
 func nothingRuns(t *testing.T, spec Spec) {
 	t.Helper()
-	for _, u := range []URL{spec.Source, spec.Target} {
+	for _, u := range []dsn.URL{spec.Source, spec.Target} {
 		left := dbtest.Query(t, string(u), fmt.Sprintf(
 			"SELECT application_name, state, wait_event, query FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'calco/%s/%%'", spec.Job))
 		if len(left) > 0 {
@@ -207,7 +208,7 @@ func TestCancelAtBeginning(t *testing.T) {
 	dbtest.Exec(t, source, stageSQL)
 	for _, phase := range report.Phases() {
 		t.Run(string(phase), func(t *testing.T) {
-			spec := confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 2, Job: NewJob()})
+			spec := confirmed(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, Lanes: 2, Job: NewJob()})
 			noGoroutines(t, func() {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
@@ -221,7 +222,7 @@ func TestCancelAtBeginning(t *testing.T) {
 			isAllOrNothing(t, target)
 		})
 	}
-	mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true})
 }
 
 // TestCancelInMiddle cancels while a statement of the phase waits on a server, for a lock that is there until the clone has
@@ -233,7 +234,7 @@ func TestCancelInMiddle(t *testing.T) {
 	dbtest.Exec(t, target, "CREATE TABLE child (n int)")
 	for _, st := range stages {
 		t.Run(st.name, func(t *testing.T) {
-			spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 2, Job: NewJob()}
+			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, Lanes: 2, Job: NewJob()}
 			if st.phase == report.PhaseClean {
 				mustComplete(t, spec)
 				spec.Job = NewJob()
@@ -247,7 +248,7 @@ func TestCancelInMiddle(t *testing.T) {
 			}
 		})
 	}
-	mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true})
 }
 
 // TestCancelBeforeAnswer cancels while a server is silent.
@@ -267,7 +268,7 @@ func TestCancelBeforeAnswer(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	silent := URL("postgres://u:p@" + l.Addr().String() + "/d?sslmode=disable")
+	silent := dsn.URL("postgres://u:p@" + l.Addr().String() + "/d?sslmode=disable")
 	result, err := Clone(ctx, Spec{Source: silent, Target: silent}, Options{})
 	if result.Status != report.StatusCancelled || !errors.Is(err, report.ErrCancelled) {
 		t.Errorf("status %s, error %v, want cancelled", result.Status, err)
@@ -293,7 +294,7 @@ func TestEndWithContext(t *testing.T) {
 			source, target := dbtest.Database(t), dbtest.Database(t)
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
-			report, err := Clone(ctx, Spec{Source: URL(source), Target: URL(target)}, Options{notify: func(p report.Phase) {
+			report, err := Clone(ctx, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{notify: func(p report.Phase) {
 				if p == report.PhasePreData {
 					cancel(tt.cause)
 				}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -66,7 +67,7 @@ func TestCleanRefusesWithDependents(t *testing.T) {
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, inside+";"+test.sql)
 			before := dbtest.Query(t, target, relationNames)
-			r := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Schemas: []string{"a"}, Clean: true}, Options{}, report.StatusRefused)
+			r := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Schemas: []string{"a"}, Clean: true}, Options{}, report.StatusRefused)
 			if len(r.Reasons) != 1 || r.Reasons[0].Code != report.ReasonDependents ||
 				!slices.ContainsFunc(r.Reasons[0].Objects, func(o string) bool { return strings.Contains(o, test.found) }) {
 				t.Errorf("reasons %+v, want %s", r.Reasons, test.found)
@@ -145,7 +146,7 @@ func TestClean(t *testing.T) {
 			if test.query != "" {
 				before = dbtest.Query(t, target, test.query)
 			}
-			spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Schemas: test.schemas}
+			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, Schemas: test.schemas}
 			if test.want == "" {
 				test.want = report.StatusCompleted
 			}
@@ -173,7 +174,7 @@ func TestCleanKeepsExtensionConfiguration(t *testing.T) {
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, extension+"INSERT INTO config VALUES ('a', 'source'), ('b', 'source'); SELECT setval('config_seq', 9)")
 	dbtest.Exec(t, target, extension+"UPDATE config SET v = 'of the target''s'; INSERT INTO config VALUES ('a', 'target'), ('c', 'target')")
-	spec := Spec{Source: URL(source), Target: URL(target), Clean: true}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true}
 	for range 2 {
 		mustComplete(t, spec)
 		if got := dbtest.Query(t, target, "SELECT k, v FROM config WHERE NOT builtin ORDER BY k"); !reflect.DeepEqual(got, [][]string{{"a", "target"}, {"c", "target"}}) {
@@ -217,7 +218,7 @@ func TestCleanManyObjects(t *testing.T) {
 		dbtest.Exec(t, target, fmt.Sprintf(`DO $$ BEGIN
 			FOR i IN %d..%d LOOP EXECUTE format('CREATE TABLE p%%s PARTITION OF p FOR VALUES IN (%%s)', i, i); END LOOP; END $$`, i*100, i*100+99))
 	}
-	spec := Spec{Source: URL(source), Target: URL(target), Clean: true}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true}
 	preview, err := PreviewClean(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
@@ -258,7 +259,7 @@ func TestCleanWithoutPermission(t *testing.T) {
 			target := newDatabase(t, server, fmt.Sprintf("t%d", i), "OWNER boss")
 			dbtest.Exec(t, as(t, target, "boss", "x"), "CREATE TABLE mine (id int)")
 			dbtest.Exec(t, target, "CREATE SCHEMA s; GRANT ALL ON SCHEMA s TO PUBLIC; ALTER SCHEMA s OWNER TO other; SET search_path = s; "+test.sql)
-			spec := Spec{Source: URL(source), Target: URL(as(t, target, "boss", "x")), Clean: true}
+			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(as(t, target, "boss", "x")), Clean: true}
 			r := mustEnd(t, spec, Options{}, report.StatusRefused)
 			if len(r.Reasons) != 1 || r.Reasons[0].Code != report.ReasonPermission {
 				t.Errorf("reasons %+v, want %s", r.Reasons, report.ReasonPermission)
@@ -273,7 +274,7 @@ func TestCleanWithoutPermission(t *testing.T) {
 	dbtest.Exec(t, target, `CREATE SCHEMA a AUTHORIZATION boss; CREATE TABLE a.p (id int PRIMARY KEY); CREATE TABLE a.c (id int REFERENCES a.p);
 		ALTER TABLE a.p OWNER TO other; ALTER TABLE a.c OWNER TO other`)
 	dbtest.Exec(t, source, "CREATE SCHEMA a; CREATE TABLE a.new (id int)")
-	spec := Spec{Source: URL(source), Target: URL(as(t, target, "boss", "x")), Clean: true, Schemas: []string{"a"}}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(as(t, target, "boss", "x")), Clean: true, Schemas: []string{"a"}}
 	r, err := Clone(t.Context(), confirmed(t, spec), Options{})
 	if err != nil || r.Status != report.StatusDifferences { // its owner on the source is postgres
 		t.Errorf("a schema of one's own: %v %+v", err, r)

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/archive"
+	"calco/cloner/dsn"
 	"calco/cloner/pgtools"
 	"calco/cloner/report"
 )
@@ -99,10 +100,10 @@ type run struct {
 	source                   *session // for questions, outside the snapshot; holds the lock that keeps clones from filling it
 	control                  *session // on the target: holds the lock of the job, and makes what lanes do not
 	sourceFacts, targetFacts facts
-	reached                  map[report.Side]reached // by the first session of a side; its host stays over the attempts
-	timeline                 int                     // of the source; 0 where it cannot be told, or could be another than it seems
-	searchPath               string                  // the source's, as its ordinary sessions have it; quoted
-	dumpOptions              map[report.Side]string  // see dumpOptionsSQL
+	reached                  map[report.Side]dsn.Reached // by the first session of a side; its host stays over the attempts
+	timeline                 int                         // of the source; 0 where it cannot be told, or could be another than it seems
+	searchPath               string                      // the source's, as its ordinary sessions have it; quoted
+	dumpOptions              map[report.Side]string      // see dumpOptionsSQL
 	left                     *leftover
 	there                    inventory // what was on the target when the attempt began
 	largeHere                map[int]bool
@@ -246,7 +247,7 @@ func (r *run) sweep(ctx context.Context) {
 	both.Wait()
 }
 
-func (r *run) sweepSide(ctx context.Context, side report.Side, u URL, hosts *Hosts) error {
+func (r *run) sweepSide(ctx context.Context, side report.Side, u dsn.URL, hosts *dsn.Hosts) error {
 	s, err := sweeper(ctx, side, u, hosts)
 	if err != nil {
 		return err
@@ -261,7 +262,7 @@ func (r *run) sweepSide(ctx context.Context, side report.Side, u URL, hosts *Hos
 	return err
 }
 
-func sweeper(ctx context.Context, side report.Side, u URL, hosts *Hosts) (*session, error) {
+func sweeper(ctx context.Context, side report.Side, u dsn.URL, hosts *dsn.Hosts) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, sweepReach)
 	defer cancel()
 	return dial(ctx, side, u, hosts, "calco sweep")

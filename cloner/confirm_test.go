@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -26,7 +27,7 @@ func preview(t testing.TB, spec Spec) report.CleanPreview {
 func TestConfirmationIsStored(t *testing.T) {
 	t.Parallel()
 	target := dbtest.Database(t)
-	spec := Spec{Target: URL(target)}
+	spec := Spec{Target: dsn.URL(target)}
 	empty := preview(t, spec).Confirmation
 	dbtest.Exec(t, target, `CREATE TABLE a (id serial); CREATE FUNCTION f(a) RETURNS int LANGUAGE sql AS 'SELECT 1';
 		SELECT lo_create(0) FROM generate_series(1, 1234)`)
@@ -71,12 +72,12 @@ func TestBeginRefuses(t *testing.T) {
 	dbtest.Exec(t, source, stageSQL)
 	refusal := report.Reason{Code: "protected", Side: report.Target, Text: "The target is protected.", Hint: "Choose another target."}
 	refusing := Options{Begin: func(_ context.Context, s, into report.Identity) error {
-		if s.Address != URL(source).Endpoint().Address+"/"+URL(source).Database() || s.Database == into.Database || s.System != into.System {
+		if s.Address != dsn.URL(source).Endpoint().Address+"/"+dsn.URL(source).Database() || s.Database == into.Database || s.System != into.System {
 			t.Errorf("from %+v into %+v", s, into)
 		}
 		return report.Refuse(refusal)
 	}}
-	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob()}
 	before := dbtest.Query(t, target, everything)
 	for range 2 {
 		result := mustEnd(t, spec, refusing, report.StatusRefused)
@@ -127,7 +128,7 @@ func TestCleanDropsWhatWasShown(t *testing.T) {
 				if test.before != "" {
 					dbtest.Exec(t, target, test.before)
 				}
-				spec := confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+				spec := confirmed(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true})
 				var o Options
 				if when == "before the clone" {
 					dbtest.Exec(t, target, test.then)
@@ -149,7 +150,7 @@ func TestCleanDropsWhatWasShown(t *testing.T) {
 					t.Errorf("after the refusal: %q", got)
 				}
 				if i == 0 { // what is there was seen by now, and may go
-					mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+					mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true})
 					mustEqual(t, source, target, relationNames)
 				}
 			})
@@ -164,7 +165,7 @@ func TestCleanAnotherDatabase(t *testing.T) {
 	source := dbtest.Database(t)
 	dbtest.Exec(t, source, "CREATE TABLE new (id int)")
 	target := newDatabase(t, server, "target", "")
-	spec := confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+	spec := confirmed(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true})
 	dbtest.Exec(t, server.URL(""), "DROP DATABASE target")
 	newDatabase(t, server, "target", "")
 	other := *spec.Confirmed
@@ -191,7 +192,7 @@ func TestCleanGoesOn(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		target := dbtest.Database(t)
 		dbtest.Exec(t, target, "CREATE TABLE child (n int); CREATE TABLE gone (n int)")
-		spec := confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 2, Job: NewJob()})
+		spec := confirmed(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, Lanes: 2, Job: NewJob()})
 		result, err := stages[len(stages)-1].play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
 			dbtest.Await(t, target, "SELECT to_regclass('gone') IS NULL")
 			cancel(report.ErrCancelled)
@@ -248,7 +249,7 @@ func TestDropIsGuarded(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, test.sql)
-			s, err := open(t.Context(), report.Target, URL(target), nil, "calco test")
+			s, err := open(t.Context(), report.Target, dsn.URL(target), nil, "calco test")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -293,7 +294,7 @@ func TestDropTakesNoMoreThanIsNoted(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, test.sql)
-			s, err := open(t.Context(), report.Target, URL(target), nil, "calco test")
+			s, err := open(t.Context(), report.Target, dsn.URL(target), nil, "calco test")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -341,12 +342,12 @@ func TestForeignMarks(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, test.sql)
-			_, err := PreviewClean(t.Context(), Spec{Target: URL(target)})
+			_, err := PreviewClean(t.Context(), Spec{Target: dsn.URL(target)})
 			if refused, ok := errors.AsType[*report.RefusedError](err); !ok || refused.Reasons[0].Code != report.ReasonForeignMarks {
 				t.Errorf("the preview: %v", err)
 			}
 			for _, spec := range []Spec{{Clean: true}, {Resume: true}, {Schemas: []string{"public"}}} {
-				spec.Source, spec.Target = URL(source), URL(target)
+				spec.Source, spec.Target = dsn.URL(source), dsn.URL(target)
 				before := dbtest.Query(t, target, everything)
 				result := mustEnd(t, spec, Options{}, report.StatusRefused)
 				if r := result.Reasons[0]; r.Code != report.ReasonForeignMarks || !slices.Equal(r.Objects, test.objects) {
@@ -361,7 +362,7 @@ func TestForeignMarks(t *testing.T) {
 	// What an earlier clone has left is Calco's.
 	target := dbtest.Database(t)
 	dbtest.Exec(t, target, createMarks)
-	mustComplete(t, Spec{Source: URL(source), Target: URL(target)})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)})
 }
 
 // TestDropOfLargeObjectsIsGuarded: those that were made, or made again, after the comparison stay.
@@ -376,12 +377,12 @@ func TestDropOfLargeObjectsIsGuarded(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, "SELECT lo_create((100000 + 2 * n)::oid) FROM generate_series(1, 700) n")
-			s, err := open(t.Context(), report.Target, URL(target), nil, "calco test")
+			s, err := open(t.Context(), report.Target, dsn.URL(target), nil, "calco test")
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer s.close()
-			r := &run{spec: confirmed(t, Spec{Target: URL(target), Clean: true}), control: s, meter: &Meter{}}
+			r := &run{spec: confirmed(t, Spec{Target: dsn.URL(target), Clean: true}), control: s, meter: &Meter{}}
 			found, err := collect[facts](t.Context(), s, factsSQL)
 			if err != nil {
 				t.Fatal(err)

@@ -12,21 +12,22 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 )
 
 // connectReason turns a failed connection into a sentence. The second result is the
 // error to return when the clone itself was told to stop.
-func connectReason(ctx context.Context, side report.Side, u URL, err error) (*report.Reason, error) {
+func connectReason(ctx context.Context, side report.Side, u dsn.URL, err error) (*report.Reason, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	r := report.Reason{Side: side}
-	info, perr := parseConninfo(string(u))
+	info, perr := dsn.Parse(string(u))
 	if perr != nil {
 		return nil, perr
 	}
-	at := info.address()
+	at := info.Address()
 	if mode := info["sslmode"]; mode == "" || mode == "prefer" || mode == "allow" {
 		err = withoutRefusedTLS(err)
 	}
@@ -34,14 +35,14 @@ func connectReason(ctx context.Context, side report.Side, u URL, err error) (*re
 		return serverReason(r, u, info, pg), nil
 	}
 	// Errors are looked for by what the reader can do about them; the first that fits.
-	var forbidden *forbiddenError
+	var forbidden *dsn.ForbiddenError
 	var dns *net.DNSError
 	var timeout net.Error
 	switch {
-	case errors.Is(err, errSettings):
+	case errors.Is(err, dsn.ErrSettings):
 		return urlReason(side, err), nil
 	case errors.As(err, &forbidden):
-		return forbiddenReason(side, forbidden.host), nil
+		return forbiddenReason(side, forbidden.Host), nil
 	case isTLSError(err):
 		r.Code = report.ReasonTLS
 		r.Text = fmt.Sprintf("No encrypted connection to the %s at %s can be made: %v.", side, at, tlsCause(err))
@@ -86,7 +87,7 @@ func urlReason(side report.Side, err error) *report.Reason {
 }
 
 // serverReason is for a server that answered, and said no.
-func serverReason(r report.Reason, u URL, info conninfo, pg *pgconn.PgError) *report.Reason {
+func serverReason(r report.Reason, u dsn.URL, info dsn.Conninfo, pg *pgconn.PgError) *report.Reason {
 	switch {
 	case pg.Code == "28P01":
 		r.Code = report.ReasonCredentials
@@ -104,12 +105,12 @@ func serverReason(r report.Reason, u URL, info conninfo, pg *pgconn.PgError) *re
 		r.Code = report.ReasonNoDatabase
 		r.Text = fmt.Sprintf("The %s has no database %s.", r.Side, info["dbname"])
 		if r.Side == report.EitherSide {
-			r.Text = fmt.Sprintf("The server at %s has no database %s.", info.address(), info["dbname"])
+			r.Text = fmt.Sprintf("The server at %s has no database %s.", info.Address(), info["dbname"])
 		}
 		r.Hint = "Create it, or correct the connection URL. Calco fills a database, it does not create one."
 	default: // starting up, shutting down, too many connections
 		r.Code = report.ReasonNoConnection
-		r.Text = fmt.Sprintf("The %s at %s takes no connection now: %s.", r.Side, info.address(), pg.Message)
+		r.Text = fmt.Sprintf("The %s at %s takes no connection now: %s.", r.Side, info.Address(), pg.Message)
 		r.Hint = "Try again in a moment."
 		if pg.Code == "53300" {
 			r.Hint = "Close other connections or raise max_connections."

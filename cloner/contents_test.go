@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -40,7 +41,7 @@ func TestContents(t *testing.T) {
 		CREATE MATERIALIZED VIEW fresh AS SELECT n AS v FROM counter; CREATE MATERIALIZED VIEW stale AS SELECT n FROM counter;
 		UPDATE counter SET n = 2; REFRESH MATERIALIZED VIEW fresh;
 		SELECT lo_from_bytea(0, 'one'), lo_from_bytea(0, ''), lo_from_bytea(0, decode(repeat('ab', 3000000), 'hex'))`)
-	spec := Spec{Source: URL(source), Target: URL(target), PartSize: MinPartSize, Verify: report.VerifyContents}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), PartSize: MinPartSize, Verify: report.VerifyContents}
 	// The source has the rows that its function made once.
 	kinds := []string{"contents TABLE public.generated", "materialized view MATERIALIZED VIEW public.stale"}
 	r := mustEnd(t, spec, Options{}, report.StatusDifferences)
@@ -82,7 +83,7 @@ func TestContentsOfSample(t *testing.T) {
 		CREATE TABLE large (n int, s text); ALTER TABLE large ALTER s SET STORAGE PLAIN;
 		INSERT INTO large SELECT n, repeat('x', 7000) FROM generate_series(1, 2400) n;
 		CREATE TABLE small AS SELECT generate_series(1, 5) AS n; CREATE TABLE nothing ()`)
-	spec := Spec{Source: URL(source), Target: URL(target)}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target)}
 	r := mustComplete(t, spec)
 	// 2,400 pages have 37 as their sample.
 	if c := r.Contents; c.Verify != report.VerifySample || c.Tables != 3 || c.Rows != 37+5 || c.Bytes < 37*7000 || c.Bytes > 39*7000 || len(c.Left) > 0 {

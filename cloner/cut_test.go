@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -119,7 +120,7 @@ func TestCutAtEachStatement(t *testing.T) {
 	cut := func(t *testing.T, at func(string) dbtest.Cut) {
 		t.Helper()
 		target := dbtest.Database(t)
-		spec := Spec{Source: URL(source), Target: URL(dbtest.Tap(t, target, at)), Lanes: 1}
+		spec := Spec{Source: dsn.URL(source), Target: dsn.URL(dbtest.Tap(t, target, at)), Lanes: 1}
 		hasGoneOnOver(t, spec, target, 0)
 	}
 	var all statements
@@ -140,7 +141,7 @@ func TestCutAtEachMarkOfResume(t *testing.T) {
 		dbtest.Exec(t, source, cutSQL)
 		spec := stopped(t, source, target, first.note)
 		dbtest.Exec(t, source, "UPDATE child SET parent = 1 WHERE id = 7")
-		spec.Target = URL(dbtest.Tap(t, target, at))
+		spec.Target = dsn.URL(dbtest.Tap(t, target, at))
 		hasGoneOnOver(t, spec, target, 2)
 	}
 	var all statements

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"calco/cloner/archive"
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 )
 
@@ -21,11 +22,11 @@ import (
 // results can be compared.
 func (r *run) dump(ctx context.Context, side report.Side, snapshot string) (*archive.Archive, error) {
 	u, hosts := r.way(side, false)
-	info, err := parseConninfo(string(u))
+	info, err := dsn.Parse(string(u))
 	if err != nil {
 		return nil, err
 	}
-	if info, err = hosts.pin(ctx, info); err != nil {
+	if info, err = hosts.Pin(ctx, info); err != nil {
 		err = fmt.Errorf("connect pg_dump to the %s: %w", side, err)
 		if ctx.Err() == nil && isLoss(err) {
 			err = &lostError{side: side, err: err}
@@ -33,11 +34,11 @@ func (r *run) dump(ctx context.Context, side report.Side, snapshot string) (*arc
 		return nil, err
 	}
 	const firstExtraFile = 3 // see exec.Cmd
-	info, files, err := info.inFiles(func(i int, _ *os.File) string { return descriptor(uintptr(firstExtraFile + i)) })
+	info, files, err := info.InFiles(func(i int, _ *os.File) string { return dsn.Descriptor(uintptr(firstExtraFile + i)) })
 	if err != nil {
 		return nil, err
 	}
-	defer closeFiles(files)
+	defer dsn.CloseFiles(files)
 	// --schema-only rather than --section: the latter reads every sequence and runs out
 	// of locks where there are many tables.
 	args := []string{
@@ -54,9 +55,9 @@ func (r *run) dump(ctx context.Context, side report.Side, snapshot string) (*arc
 		args = append(args, "--snapshot="+snapshot)
 	}
 	if options := r.dumpOptions[side]; options != "" {
-		info = info.with(conninfo{"options": strings.TrimSpace(info["options"] + " " + options)})
+		info = info.With(dsn.Conninfo{"options": strings.TrimSpace(info["options"] + " " + options)})
 	}
-	args = append(args, "--dbname="+info.forLibpq(r.spec.applicationName(), r.pgDumpVersion))
+	args = append(args, "--dbname="+info.ForLibpq(r.spec.applicationName(), r.pgDumpVersion.Major()))
 
 	cmd := exec.CommandContext(ctx, r.pgDump, args...)
 	// Constants in definitions, such as the bounds of partitions, are written in the session's time zone.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 )
 
@@ -77,7 +78,7 @@ func hintFor(err error) string {
 	if errors.Is(err, errTermLost) {
 		return "Open the newer run of this clone; this one has stopped."
 	}
-	if _, ok := errors.AsType[*forbiddenError](err); ok {
+	if _, ok := errors.AsType[*dsn.ForbiddenError](err); ok {
 		return forbiddenHint
 	}
 	if errors.Is(err, errRewritten) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 	"calco/db/embedded"
@@ -69,7 +70,7 @@ func TestBackendsEnded(t *testing.T) {
 			dbtest.Exec(t, source, stageSQL)
 			for _, st := range stages {
 				t.Run(st.name, func(t *testing.T) {
-					spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 2, Job: NewJob()}
+					spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, Lanes: 2, Job: NewJob()}
 					if st.phase == report.PhaseClean {
 						mustComplete(t, spec)
 						spec.Job = NewJob()
@@ -92,9 +93,9 @@ func TestBackendsEnded(t *testing.T) {
 func TestBackendsGoneAtEnd(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
-	spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Job: NewJob()}
 	result, err := Clone(t.Context(), spec, Options{Record: func(ctx context.Context, _ report.Report) error {
-		for _, u := range []URL{spec.Source, spec.Target} {
+		for _, u := range []dsn.URL{spec.Source, spec.Target} {
 			s, err := dial(ctx, report.Source, u, nil, fmt.Sprintf("calco/%s/1", spec.Job))
 			if err != nil {
 				return err
@@ -117,7 +118,7 @@ func TestReportIsTheOneRecorded(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	var recorded report.Report
-	report := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{Record: func(_ context.Context, r report.Report) error {
+	report := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{Record: func(_ context.Context, r report.Report) error {
 		recorded = r
 		return nil
 	}}, report.StatusCompleted)
@@ -133,7 +134,7 @@ func TestBackendsEndedAtBeginning(t *testing.T) {
 	dbtest.Exec(t, source, stageSQL)
 	for _, phase := range report.Phases()[1:] { // before preflight there are none
 		t.Run(string(phase), func(t *testing.T) {
-			spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 2, Job: NewJob()}
+			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, Lanes: 2, Job: NewJob()}
 			report, err := Clone(t.Context(), confirmed(t, spec), Options{notify: func(p report.Phase) {
 				if p == phase {
 					dbtest.Exec(t, source, endOf(spec.Job))
@@ -157,7 +158,7 @@ func TestCrash(t *testing.T) {
 			dbtest.Exec(t, sides[report.Source], stageSQL)
 			for _, st := range stages {
 				t.Run(st.name, func(t *testing.T) {
-					spec := Spec{Source: URL(sides[report.Source]), Target: URL(sides[report.Target]), Clean: true, Lanes: 2, Job: NewJob()}
+					spec := Spec{Source: dsn.URL(sides[report.Source]), Target: dsn.URL(sides[report.Target]), Clean: true, Lanes: 2, Job: NewJob()}
 					if st.phase == report.PhaseClean {
 						mustComplete(t, spec)
 						spec.Job = NewJob()
@@ -205,7 +206,7 @@ func TestOneBackendEnded(t *testing.T) {
 			t.Parallel()
 			source, target := dbtest.Database(t), dbtest.Database(t)
 			dbtest.Exec(t, source, stageSQL)
-			spec := Spec{Source: URL(source), Target: URL(target), Lanes: 1, Job: NewJob()} // no other lane has the snapshot then
+			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 1, Job: NewJob()} // no other lane has the snapshot then
 			ours := fmt.Sprintf("application_name LIKE 'calco/%s/%%'", spec.Job)
 			which := strings.ReplaceAll(tt.which, "%[1]s", ours)
 			ended := 0
@@ -247,8 +248,8 @@ func TestDiskFull(t *testing.T) {
 			dbtest.Exec(t, source, fmt.Sprintf(`
 				CREATE FUNCTION full_disk(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
 					IF current_database() <> %s THEN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END IF; RETURN n; END $$;`,
-				quoteLiteral(URL(source).Database()))+tt.sql)
-			spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
+				quoteLiteral(dsn.URL(source).Database()))+tt.sql)
+			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Job: NewJob()}
 			report, err := Clone(t.Context(), confirmed(t, spec), Options{})
 			e := hasFailed(t, spec, report, err)
 			if e.Phase != tt.phase || e.Relation != tt.relation || sqlState(err) != "53100" {
@@ -293,9 +294,9 @@ func TestObjectsThatFail(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			source, target := dbtest.Database(t), dbtest.Database(t)
-			dbtest.Exec(t, source, "SET search_path = public; "+fmt.Sprintf(other, quoteLiteral(URL(source).Database())))
+			dbtest.Exec(t, source, "SET search_path = public; "+fmt.Sprintf(other, quoteLiteral(dsn.URL(source).Database())))
 			dbtest.Exec(t, source, tt.sql)
-			spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
+			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Job: NewJob()}
 			report := mustEnd(t, spec, Options{}, report.StatusDifferences)
 			nothingRuns(t, spec)
 			e := inLedger(t, report, tt.object)
@@ -320,7 +321,7 @@ func TestRolesThatAreMissing(t *testing.T) {
 	source, target := s.URL(""), dbtest.Database(t)
 	dbtest.Exec(t, source, `CREATE ROLE absent; CREATE TABLE t AS SELECT 1 AS n; CREATE TABLE u AS SELECT 1 AS n;
 		ALTER TABLE t OWNER TO absent; GRANT SELECT ON u TO absent; CREATE POLICY p ON u TO absent`)
-	report := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, report.StatusDifferences)
+	report := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{}, report.StatusDifferences)
 	for _, object := range []string{"OWNER OF TABLE public.t", "ACL public.TABLE u", "POLICY public.u p"} {
 		e := inLedger(t, report, object)
 		if e.SQLState != "42704" || !strings.HasPrefix(e.Hint, "Create the role on the target server") {
@@ -338,7 +339,7 @@ func TestEventTriggerOfTarget(t *testing.T) {
 	dbtest.Exec(t, target, `CREATE TABLE kept AS SELECT 1 AS n;
 		CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'hands off'; END $$;
 		CREATE EVENT TRIGGER refuse ON ddl_command_start EXECUTE FUNCTION refuse()`)
-	spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Job: NewJob()}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, Job: NewJob()}
 	report, err := Clone(t.Context(), confirmed(t, spec), Options{})
 	hasFailed(t, spec, report, err)
 	if !strings.Contains(report.Error, "hands off") {
@@ -364,7 +365,7 @@ func TestTakeover(t *testing.T) {
 			if phase == report.PhaseClean || phase == report.PhasePreData {
 				dbtest.Exec(t, target, "DROP SCHEMA IF EXISTS _calco CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public; SELECT lo_from_bytea(0, 'x')")
 			}
-			spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 1, Job: NewJob()}
+			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, Lanes: 1, Job: NewJob()}
 			var before [][]string
 			result, err := Clone(t.Context(), confirmed(t, spec), Options{notify: func(p report.Phase) {
 				if p == phase && dbtest.Query(t, target, "SELECT to_regclass('_calco.job')")[0][0] != "NULL" {
@@ -390,7 +391,7 @@ func TestTakeover(t *testing.T) {
 			isAllOrNothing(t, target)
 		})
 	}
-	mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true})
 }
 
 // A run that lost its target swept by a prefix of its name: the first term of a job ended the
@@ -398,7 +399,7 @@ func TestTakeover(t *testing.T) {
 func TestSweepSparesOtherTerms(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
-	spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob(), Term: 1}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Job: NewJob(), Term: 1}
 	newer := spec
 	newer.Term = 10
 	u := strings.Replace(target, "?", "?application_name="+strings.ReplaceAll(newer.applicationName(), "/", "%2F")+"&", 1)
@@ -437,7 +438,7 @@ func TestInterruptedJobIsEnded(t *testing.T) {
 	if err := c.Exec(t.Context(), "BEGIN; INSERT INTO plain VALUES (1); INSERT INTO _calco.mark VALUES ('public.plain', 0, 1, 0, 0, 0, false, 1, 1, 1, 1)").Close(); err != nil {
 		t.Fatal(err)
 	}
-	mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true})
 	if err := c.Exec(t.Context(), "COMMIT").Close(); sqlState(err) != "57P01" {
 		t.Errorf("the old backend: %v, want it ended", err)
 	}

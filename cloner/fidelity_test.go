@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -16,7 +17,7 @@ import (
 func TestTorture(t *testing.T) {
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	fixture(t, source, "torture.sql")
-	spec := Spec{Source: URL(source), Target: URL(target), Verify: report.VerifyContents}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Verify: report.VerifyContents}
 	first := mustComplete(t, spec)
 	if n := compareFidelity(t, source, target); n < 55 {
 		t.Errorf("only %d fidelity queries were run", n)
@@ -40,7 +41,7 @@ func TestMissingRoles(t *testing.T) {
 	source := dbtest.Database(t)
 	fixture(t, source, "torture.sql")
 	target := dbtest.Cluster(t, nil).URL("")
-	spec := Spec{Source: URL(source), Target: URL(target)}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target)}
 	r := mustEnd(t, spec, Options{}, report.StatusDifferences)
 	// A policy and a user mapping name a role, and a regrole is one.
 	const withRows = "ROWS OF app.all_types"
@@ -105,7 +106,7 @@ func TestEncodings(t *testing.T) {
 			target := newDatabase(t, server, fmt.Sprintf("t%d", i), options+quoteLiteral(test.to))
 			const utf8 = "&client_encoding=UTF8"
 			dbtest.Exec(t, source+utf8, test.sql)
-			r := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Verify: report.VerifyContents}, Options{}, test.want)
+			r := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Verify: report.VerifyContents}, Options{}, test.want)
 			if test.want == report.StatusRefused {
 				if len(r.Reasons) != 1 || r.Reasons[0].Code != report.ReasonEncoding {
 					t.Errorf("reasons %+v", r.Reasons)
@@ -180,7 +181,7 @@ func TestOrder(t *testing.T) {
 			t.Parallel()
 			source, target := dbtest.Database(t), dbtest.Database(t)
 			dbtest.Exec(t, source, test.sql)
-			spec := Spec{Source: URL(source), Target: URL(target)}
+			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target)}
 			for _, clean := range []bool{false, true} {
 				spec.Clean = clean
 				mustComplete(t, spec)
@@ -215,7 +216,7 @@ func TestOrdinaryRoles(t *testing.T) {
 		SELECT lo_from_bytea(4711, 'x')`
 	dbtest.Exec(t, as(t, source, "owner", "x"), schema)
 	dbtest.Exec(t, source, "REFRESH MATERIALIZED VIEW shop.top; ALTER TABLE shop.log1 DISABLE ROW LEVEL SECURITY; GRANT SELECT ON LARGE OBJECT 4711 TO reader")
-	spec := Spec{Source: URL(as(t, source, "reader", "x")), Target: URL(as(t, target, "owner", "x"))}
+	spec := Spec{Source: dsn.URL(as(t, source, "reader", "x")), Target: dsn.URL(as(t, target, "owner", "x"))}
 	for _, clean := range []bool{false, true} {
 		spec.Clean = clean
 		mustComplete(t, spec)
@@ -253,12 +254,12 @@ func TestTablespaces(t *testing.T) {
 	const places = "SELECT relname, coalesce((SELECT spcname FROM pg_tablespace t WHERE t.oid = reltablespace), '') FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
 
 	target := newDatabase(t, server, "t", "")
-	mustComplete(t, Spec{Source: URL(source), Target: URL(target)})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)})
 	compareFidelity(t, source, target)
 	mustEqual(t, source, target, places)
 
 	other := dbtest.Database(t)
-	r := mustComplete(t, Spec{Source: URL(source), Target: URL(other)})
+	r := mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(other)})
 	if !slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.Contains(w, "no tablespace "+space) }) {
 		t.Errorf("warnings %q", r.Warnings)
 	}
@@ -291,7 +292,7 @@ func TestUnusualTables(t *testing.T) {
 		CREATE SEQUENCE cycled MAXVALUE 3 CYCLE; SELECT nextval('cycled') FROM generate_series(1, 4);
 		CREATE SEQUENCE unused; CREATE SEQUENCE reset_low; SELECT setval('reset_low', 5, false)`)
 	// The invalid index is not in any dump.
-	r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, report.StatusDifferences)
+	r := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{}, report.StatusDifferences)
 	find(t, r, "missing", "INDEX public.bad")
 	if len(r.Differences) != 1 {
 		t.Errorf("differences %+v", r.Differences)
@@ -315,7 +316,7 @@ func TestDatabaseProperties(t *testing.T) {
 	dbtest.Exec(t, target, `ALTER DATABASE t SET work_mem = '1MB'; ALTER DATABASE t SET app.beside = 'x'; ALTER ROLE other IN DATABASE t SET work_mem = '2MB'; ALTER ROLE ALL IN DATABASE t SET app.every = 'x';
 		COMMENT ON DATABASE t IS 'old'; GRANT CREATE, CONNECT ON DATABASE t TO other; GRANT CREATE ON DATABASE t TO "a=b 'c'"; ALTER DATABASE t SET default_transaction_isolation = 'serializable';
 		ALTER DATABASE t SET row_security = on; ALTER DATABASE t SET statement_timeout = '10s'; ALTER DATABASE t SET default_transaction_read_only = on; ALTER DATABASE t SET session_replication_role = replica`)
-	mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true})
 	compareFidelity(t, source, target)
 	mustEqual(t, source, target, "SELECT * FROM t")
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"calco/cloner/dsn"
 	"calco/cloner/pgtools"
 	"calco/cloner/report"
 )
@@ -23,7 +24,7 @@ const (
 // Inspect looks at a database without changing it, on one connection. It blocks for some seconds where nothing
 // answers. Hosts are those that the URL may lead to, nil any. A database that cannot be reached is a *RefusedError, whose
 // reasons are of no side.
-func Inspect(ctx context.Context, u URL, hosts *Hosts) (i report.Inspection, err error) {
+func Inspect(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (i report.Inspection, err error) {
 	err = safely(func() (err error) {
 		i, err = inspect(ctx, u, hosts)
 		return err
@@ -31,7 +32,7 @@ func Inspect(ctx context.Context, u URL, hosts *Hosts) (i report.Inspection, err
 	return i, err
 }
 
-func inspect(ctx context.Context, u URL, hosts *Hosts) (report.Inspection, error) {
+func inspect(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (report.Inspection, error) {
 	spec, err := Spec{Source: u, Target: u, SourceHosts: hosts, TargetHosts: hosts}.normalize()
 	if err != nil {
 		return report.Inspection{}, err

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -22,7 +23,7 @@ func mustInspect(t *testing.T, u string) report.Inspection {
 	var i report.Inspection
 	var err error
 	before := dbtest.Query(t, u, everything)
-	noGoroutines(t, func() { i, err = Inspect(t.Context(), URL(u), nil) })
+	noGoroutines(t, func() { i, err = Inspect(t.Context(), dsn.URL(u), nil) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,8 +36,8 @@ func mustInspect(t *testing.T, u string) report.Inspection {
 		side report.Side
 		got  []report.Reason
 	}{
-		{Spec{Source: URL(u), Target: URL(empty)}, report.Source, i.AsSource},
-		{Spec{Source: URL(empty), Target: URL(u)}, report.Target, i.AsTarget},
+		{Spec{Source: dsn.URL(u), Target: dsn.URL(empty)}, report.Source, i.AsSource},
+		{Spec{Source: dsn.URL(empty), Target: dsn.URL(u)}, report.Target, i.AsTarget},
 	} {
 		if way.got == nil {
 			t.Errorf("as %s: null where a list belongs", way.side)
@@ -87,11 +88,11 @@ func TestInspect(t *testing.T) {
 		if !slices.Equal(i.Schemas, want) {
 			t.Errorf("schemas %+v, want %+v", i.Schemas, want)
 		}
-		info, err := parseConninfo(u)
+		info, err := dsn.Parse(u)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := i.Endpoint, (report.Endpoint{Address: info.address(), Database: info["dbname"], User: sizes[2], Version: sizes[3]}); got != want {
+		if got, want := i.Endpoint, (report.Endpoint{Address: info.Address(), Database: info["dbname"], User: sizes[2], Version: sizes[3]}); got != want {
 			t.Errorf("endpoint %+v, want %+v", got, want)
 		}
 		if i.Size < app+public || i.Provider != "" {
@@ -135,7 +136,7 @@ func TestInspect(t *testing.T) {
 		t.Parallel()
 		source, target := dbtest.Database(t), dbtest.Database(t)
 		dbtest.Exec(t, source, stageSQL)
-		spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
+		spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Job: NewJob()}
 		st := stages[slices.IndexFunc(stages, func(st stage) bool { return st.name == "a slow index" })]
 		_, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
 			if i := mustInspect(t, source); !slices.Equal(codes(i.AsSource), none) || !slices.Equal(codes(i.AsTarget), []report.ReasonCode{report.ReasonBusy}) {
@@ -165,7 +166,7 @@ func TestInspect(t *testing.T) {
 func TestInspectUnreachable(t *testing.T) {
 	t.Parallel()
 	good := dbtest.Database(t)
-	info, err := parseConninfo(good)
+	info, err := dsn.Parse(good)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,10 +188,10 @@ func TestInspectUnreachable(t *testing.T) {
 		{"unknown host", at(good, "calco.invalid"), report.ReasonHost, "The host of the database, calco.invalid, is not known."},
 		// Each of its attempts, with TLS and without, had 15 seconds.
 		{"silence", at(good, silent.Addr().String()), report.ReasonHost, "The database at " + silent.Addr().String() + " did not answer in time."},
-		{"wrong password", as(t, good, info["user"], "sesame"), report.ReasonCredentials, fmt.Sprintf("The database refused the password of %s.", URL(good))},
+		{"wrong password", as(t, good, info["user"], "sesame"), report.ReasonCredentials, fmt.Sprintf("The database refused the password of %s.", dsn.URL(good))},
 		{
 			"no database", changed(t, good, func(u *url.URL) { u.Path = "/nothing" }), report.ReasonNoDatabase,
-			"The server at " + info.address() + " has no database nothing.",
+			"The server at " + info.Address() + " has no database nothing.",
 		},
 	}
 	for _, tt := range tests {
@@ -203,14 +204,14 @@ func TestInspectUnreachable(t *testing.T) {
 		t.Parallel()
 		port, _ := bouncer(t, s, "pooled", "transaction")
 		u := at(pooled, "127.0.0.1:"+port)
-		isUnreachable(t, u, report.ReasonPooler, "The database at "+URL(u).String()+" is reached through a pooler in transaction mode, which cannot hold a snapshot or a lock.")
+		isUnreachable(t, u, report.ReasonPooler, "The database at "+dsn.URL(u).String()+" is reached through a pooler in transaction mode, which cannot hold a snapshot or a lock.")
 	})
 }
 
 func isUnreachable(t *testing.T, u string, code report.ReasonCode, text string) {
 	t.Helper()
 	var err error
-	noGoroutines(t, func() { _, err = Inspect(t.Context(), URL(u), nil) })
+	noGoroutines(t, func() { _, err = Inspect(t.Context(), dsn.URL(u), nil) })
 	var refused *report.RefusedError
 	if !errors.As(err, &refused) || len(refused.Reasons) != 1 {
 		t.Fatalf("error %v, want a refusal", err)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -50,7 +51,7 @@ func TestDefaultPrivilegesOpenNothing(t *testing.T) {
 			UNION ALL SELECT nspname FROM pg_namespace WHERE nspname = 'app' AND has_schema_privilege('%[1]s', oid, 'USAGE, CREATE')`, anon))
 	}
 	looked := false
-	r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{notify: func(p report.Phase) {
+	r := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{notify: func(p report.Phase) {
 		if p != report.PhaseCopy {
 			return
 		}
@@ -96,7 +97,7 @@ func TestDefaultPrivilegesOpenNoExtension(t *testing.T) {
 		ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC; ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO %[1]s`, anon))
 	const defaults = "SELECT defaclnamespace, defaclobjtype, a.* FROM pg_default_acl, aclexplode(defaclacl) a ORDER BY 1, 2, 3, 4, 5, 6"
 	before := fmt.Sprint(dbtest.Query(t, target, defaults))
-	r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, report.StatusDifferences)
+	r := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{}, report.StatusDifferences)
 	for _, d := range r.Differences {
 		if !strings.HasPrefix(d.Object, "DEFAULT ACL ") {
 			t.Errorf("%+v", d)
@@ -126,7 +127,7 @@ func TestNoRevokeIsLost(t *testing.T) {
 		return fmt.Sprint(dbtest.Query(t, target, "SELECT proname FROM pg_proc WHERE pronamespace = to_regnamespace('app') AND has_function_privilege('pg_monitor', oid, 'EXECUTE')"))
 	}
 	during := "not looked"
-	r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{notify: func(p report.Phase) {
+	r := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{notify: func(p report.Phase) {
 		if p == report.PhaseCopy {
 			during = callable()
 		}
@@ -159,7 +160,7 @@ func TestWhatIsSetStays(t *testing.T) {
 		GRANT CREATE ON SCHEMA public TO bob; COMMENT ON SCHEMA public IS 'of production'; CREATE TABLE t (id int)`)
 
 	// All of it comes where nothing is set.
-	mustComplete(t, Spec{Source: URL(source), Target: URL(plain)})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(plain)})
 	compareFidelity(t, source, plain)
 
 	target := newDatabase(t, server, "locked", "")
@@ -171,7 +172,7 @@ func TestWhatIsSetStays(t *testing.T) {
 		UNION ALL SELECT nspacl::text, obj_description(oid, 'pg_namespace'), nspowner::regrole::text FROM pg_namespace WHERE nspname IN ('public', 'empty')
 		UNION ALL SELECT current_setting('work_mem'), '', ''`
 	before := fmt.Sprint(dbtest.Query(t, target, set))
-	r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, report.StatusCompleted)
+	r := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{}, report.StatusCompleted)
 	if after := fmt.Sprint(dbtest.Query(t, target, set)); after != before {
 		t.Errorf("the target had\n%s\nand has\n%s", before, after)
 	}
@@ -191,7 +192,7 @@ func TestWhatIsSetStays(t *testing.T) {
 	// What is more open than the source makes a difference.
 	open := newDatabase(t, server, "open", "")
 	dbtest.Exec(t, open, `GRANT CREATE ON DATABASE open TO team; GRANT CREATE ON SCHEMA public TO PUBLIC; CREATE SCHEMA other; GRANT USAGE ON SCHEMA other TO PUBLIC`)
-	r = mustEnd(t, Spec{Source: URL(source), Target: URL(open)}, Options{}, report.StatusDifferences)
+	r = mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(open)}, Options{}, report.StatusDifferences)
 	for _, object := range []string{"DATABASE GRANT CREATE TO team", "ACL SCHEMA public", "ACL SCHEMA other"} {
 		if !slices.ContainsFunc(r.Differences, func(d report.Difference) bool { return d.Object == object && d.Harmless == "" }) {
 			t.Errorf("%s makes no difference: %+v", object, r.Differences)
@@ -205,7 +206,7 @@ func TestCleanShowsWhatItChanges(t *testing.T) {
 	server := dbtest.Cluster(t, nil)
 	source, target := newDatabase(t, server, "s", ""), newDatabase(t, server, "t", "")
 	preview := func() report.CleanPreview {
-		p, err := PreviewClean(t.Context(), Spec{Target: URL(target), Clean: true})
+		p, err := PreviewClean(t.Context(), Spec{Target: dsn.URL(target), Clean: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +226,7 @@ func TestCleanShowsWhatItChanges(t *testing.T) {
 	if !slices.Equal(p.Names, want) {
 		t.Errorf("shown %v, want %v", p.Names, want)
 	}
-	spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Confirmed: &p.Confirmation}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, Confirmed: &p.Confirmation}
 	for _, later := range []struct{ sql, shown string }{
 		{"REVOKE CONNECT ON DATABASE t FROM PUBLIC", "revoked grant of CONNECT on the database to PUBLIC"},
 		{"GRANT CONNECT ON DATABASE t TO PUBLIC; ALTER DATABASE t SET work_mem = '8MB'", "setting work_mem of the database"},
@@ -238,7 +239,7 @@ func TestCleanShowsWhatItChanges(t *testing.T) {
 			t.Errorf("%s: %+v", later.sql, r.Reasons)
 		}
 	}
-	mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true})
 	compareFidelity(t, source, target)
 }
 
@@ -254,7 +255,7 @@ func TestWhatIsSetMeanwhileStays(t *testing.T) {
 		if clean {
 			dbtest.Exec(t, target, "CREATE TABLE old (n int); ALTER DATABASE clean SET work_mem = '16MB'; GRANT TEMPORARY ON DATABASE clean TO other; COMMENT ON DATABASE clean IS 'old'")
 		}
-		r := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Clean: clean}, Options{notify: func(p report.Phase) {
+		r := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: clean}, Options{notify: func(p report.Phase) {
 			if p == report.PhaseCopy {
 				dbtest.Exec(t, target, fmt.Sprintf(`REVOKE ALL ON DATABASE %[1]s FROM PUBLIC; GRANT CONNECT ON DATABASE %[1]s TO pg_monitor;
 					ALTER DATABASE %[1]s SET work_mem = '32MB'; COMMENT ON DATABASE %[1]s IS 'closed'`, name))
@@ -285,7 +286,7 @@ func TestRowsOfExtensionsStay(t *testing.T) {
 	for _, spec := range []Spec{{Resume: true}, {}, {Clean: true}} {
 		target := dbtest.Database(t)
 		dbtest.Exec(t, target, extension+"INSERT INTO job VALUES (1, 'staging_backup()'), (7, 'staging()'); SELECT setval('job_seq', 7)")
-		spec.Source, spec.Target = URL(source), URL(target)
+		spec.Source, spec.Target = dsn.URL(source), dsn.URL(target)
 		r := mustComplete(t, spec)
 		if got := fmt.Sprint(dbtest.Query(t, target, "SELECT * FROM job ORDER BY id"), dbtest.Query(t, target, "SELECT last_value FROM job_seq")); got != "[[1 staging_backup()] [7 staging()]] [[7]]" {
 			t.Errorf("the target has %s", got)
@@ -296,7 +297,7 @@ func TestRowsOfExtensionsStay(t *testing.T) {
 	}
 	target := dbtest.Database(t) // its extension has nothing
 	dbtest.Exec(t, target, extension)
-	mustComplete(t, Spec{Source: URL(source), Target: URL(target)})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)})
 	mustEqual(t, source, target, "SELECT * FROM job")
 	mustEqual(t, source, target, "SELECT last_value FROM job_seq")
 }
@@ -309,7 +310,7 @@ func TestSubscriptionWithoutSlot(t *testing.T) {
 	dbtest.Exec(t, publisher, "CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE t")
 	dbtest.Exec(t, publisher, "SELECT pg_create_logical_replication_slot('live', 'pgoutput')")
 	dbtest.Exec(t, source, fmt.Sprintf(`CREATE TABLE t (id int PRIMARY KEY); CREATE SUBSCRIPTION "su b" CONNECTION %s PUBLICATION p WITH (create_slot = false, enabled = false, slot_name = 'live')`, quoteLiteral(publisher)))
-	r := mustComplete(t, Spec{Source: URL(source), Target: URL(target)})
+	r := mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)})
 	const slot = `SELECT subname, subenabled, coalesce(subslotname, 'none') FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())`
 	if got := fmt.Sprint(dbtest.Query(t, target, slot)); got != "[[su b f none]]" {
 		t.Errorf("the target has %s", got)
@@ -320,22 +321,22 @@ func TestSubscriptionWithoutSlot(t *testing.T) {
 
 	// Clean drops one that was shown, and nothing on the publisher, whatever its own slot is.
 	dbtest.Exec(t, target, `ALTER SUBSCRIPTION "su b" SET (slot_name = 'live')`)
-	p, err := PreviewClean(t.Context(), Spec{Target: URL(target), Clean: true})
+	p, err := PreviewClean(t.Context(), Spec{Target: dsn.URL(target), Clean: true})
 	if err != nil || !slices.Contains(p.Names, `subscription "su b"`) {
 		t.Fatalf("shown %v, %v", p.Names, err)
 	}
 	dbtest.Exec(t, target, fmt.Sprintf(`CREATE SUBSCRIPTION late CONNECTION %s PUBLICATION p WITH (connect = false, slot_name = 'live')`, quoteLiteral(publisher)))
-	spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Confirmed: &p.Confirmation}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, Confirmed: &p.Confirmation}
 	if r := mustEnd(t, spec, Options{}, report.StatusRefused); r.Reasons[0].Code != report.ReasonNotShown || fmt.Sprint(r.Reasons[0].Objects) != "[subscription late]" {
 		t.Errorf("%+v", r.Reasons)
 	}
-	mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true})
 	if got := fmt.Sprint(dbtest.Query(t, target, slot)); got != "[[su b f none]]" {
 		t.Errorf("the target has %s", got)
 	}
 	// Of one that the source's role may not read it is said that it is not there.
 	dbtest.Exec(t, source, "CREATE ROLE reader LOGIN PASSWORD 'x' IN ROLE pg_read_all_data")
-	r = mustEnd(t, Spec{Source: URL(as(t, source, "reader", "x")), Target: URL(newDatabase(t, server, "t2", ""))}, Options{}, report.StatusDifferences)
+	r = mustEnd(t, Spec{Source: dsn.URL(as(t, source, "reader", "x")), Target: dsn.URL(newDatabase(t, server, "t2", ""))}, Options{}, report.StatusDifferences)
 	if d := r.Differences; len(d) != 1 || d[0].Object != "SUBSCRIPTION su b" || d[0].Harmless != "" {
 		t.Errorf("differences %+v", d)
 	}
@@ -350,8 +351,8 @@ func TestForeignTablesAreNotUsed(t *testing.T) {
 	t.Parallel()
 	server := dbtest.Cluster(t, nil)
 	production, source, target := newDatabase(t, server, "production", ""), newDatabase(t, server, "s", ""), newDatabase(t, server, "t", "")
-	u := URL(production)
-	info, err := parseConninfo(string(u))
+	u := dsn.URL(production)
+	info, err := dsn.Parse(string(u))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -366,7 +367,7 @@ func TestForeignTablesAreNotUsed(t *testing.T) {
 		CREATE VIEW between AS SELECT n FROM direct; CREATE MATERIALIZED VIEW far AS SELECT count(*) FROM between; CREATE MATERIALIZED VIEW near AS SELECT 1 AS n`,
 		quoteLiteral(info["host"]), quoteLiteral(info["port"]), quoteLiteral(info["password"])))
 	before := dbtest.Query(t, production, "SELECT count(*), (SELECT sum(seq_scan) FROM pg_stat_user_tables) IS NULL FROM shard")
-	result, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(target)}, Options{})
+	result, err := Clone(t.Context(), Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{})
 	if err != nil || result.Status != report.StatusDifferences {
 		t.Fatalf("%s, %v", result.Status, err)
 	}
@@ -398,7 +399,7 @@ func TestRedoRowsOfExtension(t *testing.T) {
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL+extension+"INSERT INTO job VALUES (1, 'bill')")
 	dbtest.Exec(t, target, extension)
-	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob()}
 	result, err := stages[4].play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
 		dbtest.Await(t, target, "SELECT EXISTS (SELECT FROM _calco.mark WHERE relation LIKE '%job%')")
 		cancel(report.ErrCancelled)
@@ -428,7 +429,7 @@ func TestGrantsOnOthersStay(t *testing.T) {
 		dbtest.Exec(t, target, `CREATE EXTENSION hstore; REVOKE ALL ON FUNCTION avals(hstore) FROM PUBLIC;
 			GRANT EXECUTE ON FUNCTION akeys(hstore) TO staff; GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_file(text) TO staff`)
 		before := dbtest.Query(t, target, acls)
-		r := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Clean: clean}, Options{}, report.StatusDifferences)
+		r := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: clean}, Options{}, report.StatusDifferences)
 		after := dbtest.Query(t, target, acls)
 		for i, f := range before {
 			taken := f[0] == "skeys" // on which nobody had set anything
@@ -443,6 +444,6 @@ func TestGrantsOnOthersStay(t *testing.T) {
 		}
 	}
 	fresh := newDatabase(t, server, "fresh", "")
-	mustComplete(t, Spec{Source: URL(source), Target: URL(fresh)})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(fresh)})
 	mustEqual(t, source, fresh, acls)
 }

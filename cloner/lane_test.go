@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -27,7 +28,7 @@ func newTestLane(t *testing.T, source, target string) *testLane {
 	t.Helper()
 	dbtest.Exec(t, target, createMarks+"; "+jobRow("lane", 7))
 	dial := func(ctx context.Context) (*session, error) {
-		return open(ctx, report.Source, URL(source), nil, "calco/lane/7")
+		return open(ctx, report.Source, dsn.URL(source), nil, "calco/lane/7")
 	}
 	snap, err := takeSnapshot(t.Context(), dial)
 	if err != nil {
@@ -48,10 +49,10 @@ func (l *testLane) reconnect(t *testing.T) {
 	t.Helper()
 	closeAll(l.lane.source, l.lane.target)
 	var err error
-	if l.lane.source, err = open(t.Context(), report.Source, URL(l.source), nil, "calco/lane/7"); err != nil {
+	if l.lane.source, err = open(t.Context(), report.Source, dsn.URL(l.source), nil, "calco/lane/7"); err != nil {
 		t.Fatal(err)
 	}
-	if l.lane.target, err = open(t.Context(), report.Target, URL(l.target), nil, "calco/lane/7"); err != nil {
+	if l.lane.target, err = open(t.Context(), report.Target, dsn.URL(l.target), nil, "calco/lane/7"); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -107,7 +108,7 @@ func TestLaneOddParts(t *testing.T) {
 	dbtest.Exec(t, source, `
 		CREATE TABLE t (); INSERT INTO t SELECT FROM generate_series(1, 3);
 		CREATE FUNCTION loud(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'at %', repeat('x', 100); RETURN n; END $$;
-		ALTER DATABASE `+quoteName(URL(source).Database())+` SET client_min_messages = notice`)
+		ALTER DATABASE `+quoteName(dsn.URL(source).Database())+` SET client_min_messages = notice`)
 	dbtest.Exec(t, target, `
 		CREATE TABLE t (); CREATE TABLE u (n int);
 		CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'at %', repeat('x', 100); RETURN NEW; END $$;
@@ -196,7 +197,7 @@ func TestLaneFailures(t *testing.T) {
 				}
 			} else {
 				l.lane.source.close() // as carry's comment wants it
-				if l.lane.source, err = open(t.Context(), report.Source, URL(source), nil, "calco/lane/7"); err != nil {
+				if l.lane.source, err = open(t.Context(), report.Source, dsn.URL(source), nil, "calco/lane/7"); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -23,7 +24,7 @@ func TestLargeObjectParts(t *testing.T) {
 		SELECT lo_from_bytea(30000 + n, convert_to(repeat('x', 300000), 'UTF8')) FROM generate_series(1, 10) n;
 		ALTER LARGE OBJECT 20601 OWNER TO %[1]s; GRANT SELECT ON LARGE OBJECT 20601 TO PUBLIC; COMMENT ON LARGE OBJECT 20601 IS 'large'`, owner))
 	const size = 1 << 20
-	s, err := open(t.Context(), report.Source, URL(source), nil, "test")
+	s, err := open(t.Context(), report.Source, dsn.URL(source), nil, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +50,7 @@ func TestLargeObjectParts(t *testing.T) {
 	if pieces != 4 || bytes != 3_200_000+12+3_000_000 || len(parts) < 10 || len(parts) > 16 {
 		t.Errorf("%d parts, %d pieces, %d bytes", len(parts), pieces, bytes)
 	}
-	mustComplete(t, Spec{Source: URL(source), Target: URL(target), PartSize: size, Lanes: 4})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), PartSize: size, Lanes: 4})
 	mustEqual(t, source, target, `SELECT m.oid, lomowner::regrole, lomacl::text, md5(lo_get(m.oid)), length(lo_get(m.oid)), obj_description(m.oid, 'pg_largeobject') FROM pg_largeobject_metadata m ORDER BY 1`)
 }
 
@@ -58,7 +59,7 @@ func TestRedoLeavesLargeObjectsOfOthers(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
-	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob()}
 	st := stages[4] // nearly all has arrived
 	result, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
 		dbtest.Await(t, target, "SELECT count(*) = 3 FROM _calco.large_object")

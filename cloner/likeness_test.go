@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -37,7 +38,7 @@ func TestLikeness(t *testing.T) {
 		source, target := newDatabase(t, server, "s1", options+"'C'"), newDatabase(t, server, "t1", options+quoteLiteral(locale))
 		dbtest.Exec(t, source, `CREATE EXTENSION hstore VERSION '1.4'; CREATE FOREIGN DATA WRAPPER w; CREATE SERVER there FOREIGN DATA WRAPPER w;
 			CREATE USER MAPPING FOR bob SERVER there OPTIONS (password 'secret'); CREATE TABLE t AS SELECT 1 AS n`)
-		r := mustComplete(t, Spec{Source: URL(as(t, source, "reader", "x")), Target: URL(target)})
+		r := mustComplete(t, Spec{Source: dsn.URL(as(t, source, "reader", "x")), Target: dsn.URL(target)})
 		if locale != "C" {
 			if d := find(t, r, "locale", "DATABASE LOCALE"); !strings.Contains(d.Source, "collate C,") || !strings.Contains(d.Target, "collate "+locale) {
 				t.Errorf("%+v", d)
@@ -56,7 +57,7 @@ func TestLikeness(t *testing.T) {
 		dbtest.Exec(t, source, `CREATE EXTENSION hstore; CREATE TABLE t (n int); CREATE UNIQUE INDEX dup ON t (n);
 			UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'dup'::regclass; INSERT INTO t VALUES (1)`)
 		dbtest.Exec(t, target, `CREATE EXTENSION hstore VERSION '1.4'`)
-		r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, report.StatusDifferences)
+		r := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{}, report.StatusDifferences)
 		if d := find(t, r, "extension version", "EXTENSION hstore"); d.Target != "1.4" || d.Harmless != "" {
 			t.Errorf("%+v", d)
 		}
@@ -85,7 +86,7 @@ func TestRefreshedViewIsListed(t *testing.T) {
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, `CREATE TABLE t AS SELECT generate_series(1, 10) AS n; CREATE MATERIALIZED VIEW old AS SELECT n FROM t; CREATE MATERIALIZED VIEW empty AS SELECT n FROM t WITH NO DATA;
 		INSERT INTO t SELECT generate_series(11, 20); CREATE MATERIALIZED VIEW fresh AS SELECT n FROM t`)
-	r := mustComplete(t, Spec{Source: URL(source), Target: URL(target)})
+	r := mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)})
 	if d := find(t, r, "materialized view", "MATERIALIZED VIEW public.old"); d.Source != "10 rows" || d.Target != "20 rows" || d.Harmless == "" {
 		t.Errorf("%+v", d)
 	}
@@ -103,7 +104,7 @@ func TestViewThatCannotBeHashed(t *testing.T) {
 		CREATE FUNCTION mute_out(mute) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'shell_out'; -- which raises an error
 		CREATE TYPE mute (INPUT = mute_in, OUTPUT = mute_out, LIKE = text); CREATE CAST (text AS mute) WITHOUT FUNCTION;
 		CREATE TABLE t AS SELECT 'x'::text AS s FROM generate_series(1, 3); CREATE MATERIALIZED VIEW m AS SELECT s::mute FROM t`)
-	r := mustComplete(t, Spec{Source: URL(source), Target: URL(target), Verify: report.VerifyContents})
+	r := mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Verify: report.VerifyContents})
 	for _, side := range []report.Side{report.Source, report.Target} {
 		want := fmt.Sprintf("The rows of \"public\".\"m\" of the %s were only counted: ", side)
 		if !slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.HasPrefix(w, want) }) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -74,7 +75,7 @@ func TestLiveSource(t *testing.T) {
 	for range 3 {
 		target := dbtest.Database(t)
 		before := written.Load()
-		mustComplete(t, Spec{Source: URL(source), Target: URL(target)})
+		mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)})
 		if written.Load() == before {
 			t.Error("nothing was written meanwhile")
 		}
@@ -139,7 +140,7 @@ func TestSourceChanges(t *testing.T) {
 			if test.completed {
 				want = report.StatusCompleted
 			}
-			r := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{notify: func(p report.Phase) {
+			r := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{notify: func(p report.Phase) {
 				if p == report.PhasePreData {
 					for sql := range strings.SplitSeq(test.change, "; COMMIT; ") {
 						dbtest.Exec(t, source, sql)

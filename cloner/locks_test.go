@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -22,7 +23,7 @@ func TestCleanSaysWhoIsInTheWay(t *testing.T) {
 	dbtest.Exec(t, source, "CREATE TABLE new (id int)")
 	dbtest.Exec(t, target, "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int REFERENCES t); CREATE SCHEMA s; CREATE TABLE s.v (id int)")
 	release := hold(t, target, "SET application_name = 'reporter'; BEGIN; LOCK TABLE t IN ACCESS SHARE MODE")
-	spec := confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true})
+	spec := confirmed(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true})
 	var m Meter
 	ended := make(chan error, 1)
 	go func() {
@@ -61,7 +62,7 @@ func TestPreparedTransactionInTheWay(t *testing.T) {
 	dbtest.Exec(t, target, "BEGIN; SAVEPOINT a; INSERT INTO t VALUES (1); RELEASE a; INSERT INTO t VALUES (2); PREPARE TRANSACTION 'half'")
 	want := regexp.MustCompile(`^the prepared transaction 'half' \(role postgres\), since 20.* UTC$`)
 	for range 2 {
-		s, err := dial(t.Context(), report.Target, URL(target), nil, "test")
+		s, err := dial(t.Context(), report.Target, dsn.URL(target), nil, "test")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +88,7 @@ func TestBuildSaysWhoIsInTheWay(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
-	spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Job: NewJob()}
 	var m Meter
 	var release func()
 	says := regexp.MustCompile(`^Waiting for locks on the target\. public\.child is in use by session \d+ \(reader, role postgres\), since 20.* UTC.*\.$`)
@@ -114,7 +115,7 @@ func TestCleanGivesUp(t *testing.T) {
 	for name, sql := range map[string]string{"a table": "LOCK TABLE t IN ACCESS SHARE MODE", "a schema": "CREATE TABLE s.uncommitted (id int)"} {
 		dbtest.Exec(t, target, "DROP TABLE IF EXISTS new; CREATE SCHEMA s; CREATE TABLE t (id int)")
 		release := hold(t, target, "BEGIN; "+sql)
-		spec := confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true, Job: NewJob()})
+		spec := confirmed(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, Job: NewJob()})
 		result, err := Clone(t.Context(), spec, Options{Patience: time.Second})
 		var e *report.Error
 		if result.Status != report.StatusFailed || !errors.As(err, &e) || !errors.Is(err, errLocked) || e.Phase != report.PhaseClean || !strings.HasPrefix(e.Hint, "End those sessions") || !result.Resumable {
@@ -131,10 +132,10 @@ func TestEndBlockers(t *testing.T) {
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, "CREATE TABLE new (id int)")
 	name, limited := role(t, target, "LOGIN")
-	dbtest.Exec(t, target, fmt.Sprintf("ALTER DATABASE %s OWNER TO %s; CREATE TABLE t (id int); ALTER TABLE t OWNER TO %[2]s", quoteName(URL(target).Database()), name))
+	dbtest.Exec(t, target, fmt.Sprintf("ALTER DATABASE %s OWNER TO %s; CREATE TABLE t (id int); ALTER TABLE t OWNER TO %[2]s", quoteName(dsn.URL(target).Database()), name))
 	hold(t, target, "SET application_name = 'idle'; BEGIN; LOCK TABLE t IN ACCESS SHARE MODE")
 
-	spec := confirmed(t, Spec{Source: URL(source), Target: URL(limited), Clean: true, EndBlockers: true, Job: NewJob()})
+	spec := confirmed(t, Spec{Source: dsn.URL(source), Target: dsn.URL(limited), Clean: true, EndBlockers: true, Job: NewJob()})
 	report, err := Clone(t.Context(), spec, Options{Patience: time.Second})
 	if !errors.Is(err, errLocked) || !strings.Contains(report.Error, "(idle, role postgres), which this role may not end") {
 		t.Errorf("status %s, error %v", report.Status, err)
@@ -143,7 +144,7 @@ func TestEndBlockers(t *testing.T) {
 		t.Errorf("warnings %q", report.Warnings)
 	}
 
-	spec = Spec{Source: URL(source), Target: URL(target), Clean: true, EndBlockers: true}
+	spec = Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, EndBlockers: true}
 	report = mustComplete(t, spec)
 	if text := strings.Join(report.Warnings, " "); !regexp.MustCompile(`Ended session \d+ \(idle, role postgres\), since .* UTC, which was in the way of the drop of table public\.t\.`).MatchString(text) {
 		t.Errorf("warnings %q", report.Warnings)
@@ -159,7 +160,7 @@ func TestEndsOnlyHolders(t *testing.T) {
 	target := dbtest.Database(t)
 	dbtest.Exec(t, target, "CREATE TABLE t (id int); CREATE TABLE u (id int)")
 	hold(t, target, "BEGIN; LOCK TABLE t IN ACCESS SHARE MODE")
-	s, err := dial(t.Context(), report.Target, URL(target), nil, "test")
+	s, err := dial(t.Context(), report.Target, dsn.URL(target), nil, "test")
 	if err != nil {
 		t.Fatal(err)
 	}

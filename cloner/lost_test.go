@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -25,7 +26,7 @@ func TestLaneReplacesConnections(t *testing.T) {
 			t.Parallel()
 			source, target := dbtest.Database(t), dbtest.Database(t)
 			dbtest.Exec(t, source, stageSQL)
-			spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize}
+			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize}
 			st := stage{"a row is slow to be checked", report.PhaseCopy, report.PhaseCopy, report.Target, "SELECT pg_advisory_lock(1)"}
 			meter := &Meter{}
 			result, err := st.watched(t, spec, meter, func(_ context.CancelCauseFunc, release func()) {
@@ -63,7 +64,7 @@ func TestCommittedPartStays(t *testing.T) {
 	dbtest.Exec(t, target, "CREATE TABLE t (n int)")
 	l := newTestLane(t, source, target)
 	dbtest.Exec(t, target, "INSERT INTO _calco.epoch (number, nonce, snapshot_at, oldest_xid) VALUES (1, 'x', now(), '1')")
-	r := &run{spec: Spec{Job: "lane", Term: 7, Target: URL(target)}, meter: &Meter{}, epoch: 1, fence: l.fence, searchPath: "public"}
+	r := &run{spec: Spec{Job: "lane", Term: 7, Target: dsn.URL(target)}, meter: &Meter{}, epoch: 1, fence: l.fence, searchPath: "public"}
 	r.sourceFacts, r.targetFacts = facts{Encoding: "UTF8"}, facts{Encoding: "UTF8"}
 	p := &part{relation: "t", flight: &flight{}, out: "COPY public.t TO STDOUT", in: "COPY public.t FROM STDIN"}
 	if _, err := l.carryPart(t.Context(), p); err != nil {
@@ -82,7 +83,7 @@ func TestResumeEndsDeadClient(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
-	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob()}
 	st := stages[3] // no row has arrived
 	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(report.ErrCancelled) })
 	isCancelled(t, spec, report, err)
@@ -108,7 +109,7 @@ func TestOldTermStops(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
-	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob()}
 	var taken report.Report
 	result, err := stages[5].play(t, spec, func(_ context.CancelCauseFunc, release func()) {
 		done := make(chan struct{})
@@ -143,7 +144,7 @@ func TestUnloggedAfterCrash(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		t.Run(fmt.Sprintf("by another process %t", again), func(t *testing.T) {
 			target := newDatabase(t, s, fmt.Sprintf("again %t", again), "")
-			spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob()}
 			st := stage{"a view", report.PhaseViews, report.PhaseCopy, report.Target, "SELECT pg_advisory_lock(4)"}
 			result, err := st.play(t, spec, func(cancel context.CancelCauseFunc, release func()) {
 				if again {
@@ -178,7 +179,7 @@ func TestGiveUp(t *testing.T) {
 	s := dbtest.Cluster(t, nil)
 	source, target := dbtest.Database(t), s.URL("")
 	dbtest.Exec(t, source, stageSQL)
-	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob()}
 	meter := &Meter{}
 	var shown atomic.Pointer[report.Trouble]
 	result, err := Clone(t.Context(), confirmed(t, spec), Options{Meter: meter, Patience: 2 * time.Second, notify: func(p report.Phase) {
@@ -209,7 +210,7 @@ func TestProofNeedsDurableSnapshot(t *testing.T) {
 	s := dbtest.Cluster(t, map[string]string{"checkpoint_timeout": "1d", "autovacuum": "off", "synchronous_commit": "on"})
 	source, target := s.URL(""), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
-	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob()}
 	stopWALWriter(t, source) // so that what is rolled back stays in memory
 	dbtest.Exec(t, source, "BEGIN; SELECT pg_current_xact_id(); ROLLBACK")
 	st := stages[4] // nearly all rows have arrived
@@ -253,7 +254,7 @@ func TestCrashOfTargetKeepsTheSnapshot(t *testing.T) {
 	for i := range lanes {
 		dbtest.Exec(t, source, fmt.Sprintf("CREATE TABLE t%d (n int CHECK (public.wait_for(1, n) > 0)); INSERT INTO t%[1]d VALUES (1)", i))
 	}
-	spec := Spec{Source: URL(source), Target: URL(target), Lanes: lanes, Job: NewJob()}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: lanes, Job: NewJob()}
 	st := stage{phase: report.PhaseCopy, when: report.PhaseCopy, side: report.Target, locks: "SELECT pg_advisory_lock(1)"}
 	result, err := st.play(t, spec, func(_ context.CancelCauseFunc, release func()) {
 		dbtest.Await(t, target, fmt.Sprintf("SELECT count(*) = %d FROM pg_stat_activity WHERE application_name LIKE 'calco/%s/%%' AND wait_event_type = 'Lock'", lanes, spec.Job))

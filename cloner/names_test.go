@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/db/dbtest"
 )
 
@@ -143,7 +144,7 @@ func TestHostileNames(t *testing.T) {
 	for _, sql := range schemas {
 		dbtest.Exec(t, source, sql)
 	}
-	spec := Spec{Source: URL(source), Target: URL(target)}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target)}
 	for _, clean := range []bool{false, true} {
 		spec.Clean = clean
 		mustComplete(t, spec)
@@ -167,7 +168,7 @@ func TestHostileNamesOfLargeTables(t *testing.T) {
 			`, i, n)
 	}
 	dbtest.Exec(t, source, sql.String())
-	mustComplete(t, Spec{Source: URL(source), Target: URL(target)})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)})
 	compareFidelity(t, source, target)
 }
 
@@ -184,9 +185,9 @@ func TestHostileDatabaseNames(t *testing.T) {
 					EXECUTE format('COMMENT ON DATABASE %I IS %L', current_database(), 'mine');
 					EXECUTE format('ALTER DATABASE %I SET app.x = %L', current_database(), 'y');
 				END $$`)
-			mustComplete(t, Spec{Source: URL(source), Target: URL(target)})
+			mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)})
 			compareFidelity(t, source, target)
-			mustComplete(t, Spec{Source: URL(source), Target: URL(target), Schemas: []string{"public"}, Clean: true})
+			mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Schemas: []string{"public"}, Clean: true})
 			compareFidelity(t, source, target)
 		})
 	}

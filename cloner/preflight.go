@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"calco/cloner/dsn"
 	"calco/cloner/pgtools"
 	"calco/cloner/report"
 )
@@ -44,7 +45,7 @@ type facts struct {
 func (f facts) major() int { return f.VersionNum / 10000 }
 
 // identity is that of the database at a URL with these facts.
-func (f facts) identity(u URL) report.Identity {
+func (f facts) identity(u dsn.URL) report.Identity {
 	e := u.Endpoint()
 	return report.Identity{System: f.SystemIdentifier, Database: f.DatabaseOID, Address: e.Address + "/" + e.Database}
 }
@@ -220,9 +221,9 @@ func (r *run) connect(ctx context.Context, side report.Side) (*report.Reason, er
 			return nil, err
 		}
 	}
-	info, _ := parseConninfo(string(u)) // checked above
+	info, _ := dsn.Parse(string(u)) // checked above
 	r.meter.meet(side, f.Version)
-	endpoint := report.Endpoint{Address: info.address(), Database: f.Database, User: f.Role, Version: f.Version}
+	endpoint := report.Endpoint{Address: info.Address(), Database: f.Database, User: f.Role, Version: f.Version}
 	if side == report.Target {
 		r.report.Target = endpoint
 	} else {
@@ -266,7 +267,7 @@ func (r *run) dialFirst(ctx context.Context, side report.Side) (s *session, pool
 		return nil, false, err
 	}
 	if r.reached == nil {
-		r.reached = map[report.Side]reached{}
+		r.reached = map[report.Side]dsn.Reached{}
 	}
 	r.reached[side] = s.at
 	u, hosts = r.way(side, false)
@@ -280,7 +281,7 @@ func (r *run) dialFirst(ctx context.Context, side report.Side) (s *session, pool
 // transactionPooled tells whether s goes through a pooler that gives each transaction
 // another backend. No session setting may be made before this is known: it would stay
 // with the backend and reach other clients.
-func transactionPooled(ctx context.Context, s *session, u URL, hosts *Hosts, applicationName string) (bool, error) {
+func transactionPooled(ctx context.Context, s *session, u dsn.URL, hosts *dsn.Hosts, applicationName string) (bool, error) {
 	other, err := dial(ctx, s.side, u, hosts, applicationName)
 	if err != nil {
 		return false, err
@@ -348,8 +349,8 @@ func (r *run) checkTools(ctx context.Context) ([]report.Reason, error) {
 
 // parameterReasons refuses what a URL demands and this pg_dump, 0 for none, cannot keep to. Without require_auth it would
 // answer a server in clear text that the URL forbids.
-func parameterReasons(side report.Side, u URL, version pgtools.Version) []report.Reason {
-	info, err := parseConninfo(string(u))
+func parameterReasons(side report.Side, u dsn.URL, version pgtools.Version) []report.Reason {
+	info, err := dsn.Parse(string(u))
 	if err != nil || version == 0 {
 		return nil
 	}
@@ -368,14 +369,14 @@ func parameterReasons(side report.Side, u URL, version pgtools.Version) []report
 				need.since, need.since, need.keyword),
 		})
 	}
-	return append(reasons, rootsReasons(side, info, version, systemRoots())...)
+	return append(reasons, rootsReasons(side, info, version, dsn.SystemRoots())...)
 }
 
 // rootsReasons refuses a certificate that pg_dump cannot check: where there is no file with the system's roots, it finds them
 // by itself since version 16, and only for verify-full. It would say so when all rows are copied.
 // https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-SSLROOTCERT
-func rootsReasons(side report.Side, info conninfo, version pgtools.Version, bundle string) []report.Reason {
-	if !info.needsSystemRoots() || bundle != "" || version.Major() >= 16 && info["sslmode"] == "verify-full" {
+func rootsReasons(side report.Side, info dsn.Conninfo, version pgtools.Version, bundle string) []report.Reason {
+	if !info.NeedsSystemRoots() || bundle != "" || version.Major() >= 16 && info["sslmode"] == "verify-full" {
 		return nil
 	}
 	return []report.Reason{{

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -95,11 +96,11 @@ func TestMeterSampled(t *testing.T) {
 		END $$;
 		CREATE TABLE big AS SELECT n, md5(n::text) FROM generate_series(1, 50000) n; CREATE INDEX ON big (n);
 		CREATE MATERIALIZED VIEW view AS SELECT count(*) FROM big; CREATE SEQUENCE s`)
-	first := sampled(t, Spec{Source: URL(source), Target: URL(target)}, Options{})
+	first := sampled(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{})
 	if !usable(&first) {
 		t.Errorf("the report of a whole clone is none to reckon with: %+v", first)
 	}
-	sampled(t, Spec{Source: URL(source), Target: URL(target), Clean: true}, Options{Past: &first})
+	sampled(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true}, Options{Past: &first})
 }
 
 // The total of the rows is that of the planner, and none where a table has no statistics yet.
@@ -109,7 +110,7 @@ func TestRowsTotal(t *testing.T) {
 	clone := func(want int64) {
 		t.Helper()
 		var m Meter
-		report, err := Clone(t.Context(), confirmed(t, Spec{Source: URL(source), Target: URL(target), Clean: true}), Options{Meter: &m})
+		report, err := Clone(t.Context(), confirmed(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true}), Options{Meter: &m})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -34,7 +35,7 @@ func TestOneServerOfSeveral(t *testing.T) {
 	var mu sync.Mutex
 	var dialed []string
 	behind := map[string]string{"203.0.113.2:5432": first.Host, "203.0.113.3:5432": other.Host}
-	policy := HostPolicy{
+	policy := dsn.HostPolicy{
 		Lookup: func(_ context.Context, host string) ([]string, error) {
 			return map[string][]string{"a.test": {"203.0.113.1"}, "b.test": {"203.0.113.2", "203.0.113.3"}, "c.test": {"203.0.113.3"}}[host], nil
 		},
@@ -55,7 +56,7 @@ func TestOneServerOfSeveral(t *testing.T) {
 		defer mu.Unlock()
 		behind[address], dialed = to, nil
 	}
-	u := URL("postgres://several:several@a.test,b.test,c.test" + first.Path + "?sslmode=disable")
+	u := dsn.URL("postgres://several:several@a.test,b.test,c.test" + first.Path + "?sslmode=disable")
 	spec, err := Spec{Source: u, Target: u, TargetHosts: policy.Of(false)}.normalize()
 	if err != nil {
 		t.Fatal(err)
@@ -84,11 +85,11 @@ func TestOneServerOfSeveral(t *testing.T) {
 		t.Errorf("dialed %v", dialed)
 	}
 	u, hosts := r.way(report.Target, false)
-	info, err := parseConninfo(string(u))
+	info, err := dsn.Parse(string(u))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info, err = hosts.pin(t.Context(), info); err != nil || info["host"] != "b.test" || info["hostaddr"] != "203.0.113.2" {
+	if info, err = hosts.Pin(t.Context(), info); err != nil || info["host"] != "b.test" || info["hostaddr"] != "203.0.113.2" {
 		t.Errorf("pg_dump gets %s at %s, %v", info["host"], info["hostaddr"], err)
 	}
 	// The next attempt looks the name up again, and waits while another server answers.

@@ -25,6 +25,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"calco/cloner/dsn"
 	"calco/cloner/pgtools"
 	"calco/cloner/report"
 	"calco/db/dbtest"
@@ -87,8 +88,8 @@ func mustRefuse(t *testing.T, spec Spec, wants ...want) report.Report {
 		t.Fatal(jerr)
 	}
 	shown := fmt.Sprintf("%s %v %+v %#v %v", text, result, result, result.Reasons, err)
-	for _, u := range []URL{spec.Source, spec.Target} {
-		if info, err := parseConninfo(string(u)); err == nil && info["password"] != "" && strings.Contains(shown, info["password"]) {
+	for _, u := range []dsn.URL{spec.Source, spec.Target} {
+		if info, err := dsn.Parse(string(u)); err == nil && info["password"] != "" && strings.Contains(shown, info["password"]) {
 			t.Errorf("the password of %s is in %s", u, shown)
 		}
 	}
@@ -128,7 +129,7 @@ func changed(t *testing.T, database string, change func(*url.URL)) string {
 func TestRefuseConnection(t *testing.T) {
 	t.Parallel()
 	good := dbtest.Database(t)
-	info, err := parseConninfo(good)
+	info, err := dsn.Parse(good)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,20 +164,20 @@ func TestRefuseConnection(t *testing.T) {
 		{"closed port", at(closed.Addr().String()), report.ReasonHost, "No PostgreSQL server answers for the %s at " + closed.Addr().String() + "."},
 		{"no socket", "postgres://u:sesame@/d?host=/nonexistent", report.ReasonHost, "No PostgreSQL server answers for the %s at /nonexistent:5432."},
 		{"silence", changed(t, at(silent.Addr().String()), func(u *url.URL) { u.RawQuery = "sslmode=disable&connect_timeout=1" }), report.ReasonHost, "The %s at " + silent.Addr().String() + " did not answer in time."},
-		{"wrong password", as(t, good, info["user"], "sesame"), report.ReasonCredentials, fmt.Sprintf("The %%s refused the password of %s.", URL(good))},
-		{"no such role", as(t, good, "nobody", "sesame"), report.ReasonCredentials, fmt.Sprintf("The %%s refused the password of nobody@%s/%s.", info.address(), info["dbname"])},
-		{"role that may not log in", noLogin, report.ReasonCredentials, fmt.Sprintf("The %%s does not let %s@%s/%s in: role %q is not permitted to log in.", barred, info.address(), info["dbname"], barred)},
-		{"no TLS", with("sslmode", "require"), report.ReasonTLS, "No encrypted connection to the %s at " + info.address() + " can be made: server refused TLS connection."},
+		{"wrong password", as(t, good, info["user"], "sesame"), report.ReasonCredentials, fmt.Sprintf("The %%s refused the password of %s.", dsn.URL(good))},
+		{"no such role", as(t, good, "nobody", "sesame"), report.ReasonCredentials, fmt.Sprintf("The %%s refused the password of nobody@%s/%s.", info.Address(), info["dbname"])},
+		{"role that may not log in", noLogin, report.ReasonCredentials, fmt.Sprintf("The %%s does not let %s@%s/%s in: role %q is not permitted to log in.", barred, info.Address(), info["dbname"], barred)},
+		{"no TLS", with("sslmode", "require"), report.ReasonTLS, "No encrypted connection to the %s at " + info.Address() + " can be made: server refused TLS connection."},
 		{"no database", changed(t, good, func(u *url.URL) { u.Path = "/nothing" }), report.ReasonNoDatabase, "The %s has no database nothing."},
-		{"too many connections", full, report.ReasonNoConnection, "The %s at " + info.address() + " takes no connection now: too many connections for role…"},
+		{"too many connections", full, report.ReasonNoConnection, "The %s at " + info.Address() + " takes no connection now: too many connections for role…"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			text := func(side report.Side) string { return strings.Replace(tt.text, "%s", string(side), 1) }
-			mustRefuse(t, Spec{Source: URL(tt.url), Target: URL(tt.url)},
+			mustRefuse(t, Spec{Source: dsn.URL(tt.url), Target: dsn.URL(tt.url)},
 				want{code: tt.code, side: report.Source, text: text(report.Source)}, want{code: tt.code, side: report.Target, text: text(report.Target)})
-			refusesUntouched(t, Spec{Source: URL(tt.url), Target: URL(good)}, good, want{code: tt.code, side: report.Source, text: text(report.Source)})
+			refusesUntouched(t, Spec{Source: dsn.URL(tt.url), Target: dsn.URL(good)}, good, want{code: tt.code, side: report.Source, text: text(report.Source)})
 		})
 	}
 }
@@ -189,8 +190,10 @@ func TestRefuseByServer(t *testing.T) {
 	secured := changed(t, s.URL(""), func(u *url.URL) { u.RawQuery = "" })
 	useTLS(t, s)
 	target := dbtest.Database(t)
-	address := func() string { info, _ := parseConninfo(secured); return info.address() }()
-	with := func(query string) URL { return URL(changed(t, secured, func(u *url.URL) { u.RawQuery = query })) }
+	address := func() string { info, _ := dsn.Parse(secured); return info.Address() }()
+	with := func(query string) dsn.URL {
+		return dsn.URL(changed(t, secured, func(u *url.URL) { u.RawQuery = query }))
+	}
 
 	root := filepath.Join(t.TempDir(), "root.crt")
 	other, _ := certificate(t)
@@ -204,19 +207,19 @@ func TestRefuseByServer(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			text := fmt.Sprintf("No encrypted connection to the source at %s can be made: %s", address, tt.cause)
-			refusesUntouched(t, Spec{Source: with(tt.query), Target: URL(target)}, target,
+			refusesUntouched(t, Spec{Source: with(tt.query), Target: dsn.URL(target)}, target,
 				want{code: report.ReasonTLS, side: report.Source, text: strings.TrimSuffix(text, "…") + map[bool]string{true: "…", false: "."}[strings.HasSuffix(text, "…")]})
 		})
 	}
 	t.Run("encrypted", func(t *testing.T) {
-		mustComplete(t, Spec{Source: with("sslmode=require"), Target: URL(target), Lanes: 1})
+		mustComplete(t, Spec{Source: with("sslmode=require"), Target: dsn.URL(target), Lanes: 1})
 	})
 	t.Run("full", func(t *testing.T) {
 		var releases []func()
 		for range 6 {
 			releases = append(releases, hold(t, secured, "SELECT 1"))
 		}
-		refusesUntouched(t, Spec{Source: URL(secured), Target: URL(target)}, target, want{
+		refusesUntouched(t, Spec{Source: dsn.URL(secured), Target: dsn.URL(target)}, target, want{
 			code: report.ReasonNoConnection, side: report.Source, text: fmt.Sprintf("The source at %s takes no connection now: sorry, too many clients already.", address),
 		})
 		for _, release := range releases {
@@ -296,7 +299,7 @@ func TestPoolerWithANameOfItsOwn(t *testing.T) {
 	s := dbtest.Cluster(t, nil)
 	pooled := newDatabase(t, s, "pooled", "")
 	port, _ := bouncer(t, s, "pooled", "session\napplication_name_add_host = 1")
-	through := URL(fmt.Sprintf("postgres://postgres:x@127.0.0.1:%s/pooled?sslmode=disable", port))
+	through := dsn.URL(fmt.Sprintf("postgres://postgres:x@127.0.0.1:%s/pooled?sslmode=disable", port))
 	const name = "calco/named/1"
 	lane, err := open(t.Context(), report.Target, through, nil, name)
 	if err != nil {
@@ -338,7 +341,7 @@ func bouncer(t *testing.T, s *embedded.Server, database, mode string) (port, soc
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	own(t, dir, s)
-	info, err := parseConninfo(s.URL(database))
+	info, err := dsn.Parse(s.URL(database))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -388,16 +391,16 @@ func TestPoolers(t *testing.T) {
 	s := dbtest.Cluster(t, nil)
 	pooled := newDatabase(t, s, "pooled", "")
 	direct := dbtest.Database(t)
-	through := func(port string) URL {
-		return URL(changed(t, pooled, func(u *url.URL) { u.Host = "127.0.0.1:" + port }))
+	through := func(port string) dsn.URL {
+		return dsn.URL(changed(t, pooled, func(u *url.URL) { u.Host = "127.0.0.1:" + port }))
 	}
 	t.Run("transaction mode", func(t *testing.T) {
 		port, _ := bouncer(t, s, "pooled", "transaction")
 		u := through(port)
 		text := "The %s at " + u.String() + " is reached through a pooler in transaction mode, which cannot hold a snapshot or a lock."
 		for range 3 { // whatever backends the pool has by now
-			refusesUntouched(t, Spec{Source: u, Target: URL(direct)}, direct, want{code: report.ReasonPooler, side: report.Source, text: fmt.Sprintf(text, report.Source)})
-			refusesUntouched(t, Spec{Source: URL(direct), Target: u}, pooled, want{code: report.ReasonPooler, side: report.Target, text: fmt.Sprintf(text, report.Target)})
+			refusesUntouched(t, Spec{Source: u, Target: dsn.URL(direct)}, direct, want{code: report.ReasonPooler, side: report.Source, text: fmt.Sprintf(text, report.Source)})
+			refusesUntouched(t, Spec{Source: dsn.URL(direct), Target: u}, pooled, want{code: report.ReasonPooler, side: report.Target, text: fmt.Sprintf(text, report.Target)})
 		}
 		mustRefuse(t, Spec{Source: u, Target: u},
 			want{code: report.ReasonPooler, side: report.Source, text: fmt.Sprintf(text, report.Source)}, want{code: report.ReasonPooler, side: report.Target, text: fmt.Sprintf(text, report.Target)})
@@ -409,22 +412,22 @@ func TestPoolers(t *testing.T) {
 	t.Run("session mode", func(t *testing.T) {
 		port, socket := bouncer(t, s, "pooled", "session")
 		dbtest.Exec(t, direct, stageSQL)
-		mustComplete(t, Spec{Source: URL(direct), Target: through(port), Lanes: 2})
+		mustComplete(t, Spec{Source: dsn.URL(direct), Target: through(port), Lanes: 2})
 		back := dbtest.Database(t)
-		mustComplete(t, Spec{Source: through(port), Target: URL(back), Lanes: 2})
+		mustComplete(t, Spec{Source: through(port), Target: dsn.URL(back), Lanes: 2})
 		mustEqual(t, direct, back, "SELECT * FROM plain ORDER BY id")
 
-		same := func(u URL) want {
+		same := func(u dsn.URL) want {
 			return want{code: report.ReasonSameDatabase, side: report.Target, text: fmt.Sprintf("Source and target are the same database, %s.", u)}
 		}
-		info, err := parseConninfo(pooled)
+		info, err := dsn.Parse(pooled)
 		if err != nil {
 			t.Fatal(err)
 		}
-		bySocket := URL(conninfo{"host": socket, "port": port, "user": info["user"], "password": info["password"], "dbname": "pooled"}.String())
-		refusesUntouched(t, Spec{Source: URL(pooled), Target: through(port)}, pooled, same(through(port)))
-		refusesUntouched(t, Spec{Source: bySocket, Target: URL(pooled), Clean: true}, pooled, same(URL(pooled)))
-		refusesUntouched(t, Spec{Source: URL(pooled), Target: bySocket, Clean: true}, pooled, same(bySocket))
+		bySocket := dsn.URL(dsn.Conninfo{"host": socket, "port": port, "user": info["user"], "password": info["password"], "dbname": "pooled"}.String())
+		refusesUntouched(t, Spec{Source: dsn.URL(pooled), Target: through(port)}, pooled, same(through(port)))
+		refusesUntouched(t, Spec{Source: bySocket, Target: dsn.URL(pooled), Clean: true}, pooled, same(dsn.URL(pooled)))
+		refusesUntouched(t, Spec{Source: dsn.URL(pooled), Target: bySocket, Clean: true}, pooled, same(bySocket))
 	})
 }
 
@@ -436,12 +439,12 @@ func TestRefuseSameDatabase(t *testing.T) {
 	_, other := role(t, database, "SUPERUSER")
 	for name, target := range map[string]string{"same URL": database, "another name of the host": byName, "another role": other} {
 		t.Run(name, func(t *testing.T) {
-			refusesUntouched(t, Spec{Source: URL(database), Target: URL(target), Clean: true}, database, want{
-				code: report.ReasonSameDatabase, side: report.Target, text: fmt.Sprintf("Source and target are the same database, %s.", URL(target)),
+			refusesUntouched(t, Spec{Source: dsn.URL(database), Target: dsn.URL(target), Clean: true}, database, want{
+				code: report.ReasonSameDatabase, side: report.Target, text: fmt.Sprintf("Source and target are the same database, %s.", dsn.URL(target)),
 			})
 		})
 	}
-	mustComplete(t, Spec{Source: URL(database), Target: URL(dbtest.Database(t))}) // another database of the same server
+	mustComplete(t, Spec{Source: dsn.URL(database), Target: dsn.URL(dbtest.Database(t))}) // another database of the same server
 }
 
 // TestStandby has a primary, its standby, and that standby promoted: a physical copy of the
@@ -453,17 +456,17 @@ func TestStandby(t *testing.T) {
 	standby := baseBackup(t, primary)
 	dbtest.Await(t, standby.URL(""), "SELECT pg_is_in_recovery()")
 	apart := dbtest.Database(t)
-	info, err := parseConninfo(standby.URL(""))
+	info, err := dsn.Parse(standby.URL(""))
 	if err != nil {
 		t.Fatal(err)
 	}
-	one := func(u URL) want {
+	one := func(u dsn.URL) want {
 		return want{code: report.ReasonSameDatabase, side: report.Target, text: fmt.Sprintf("Source and target are one database: one is a standby of the other (%s).", u)}
 	}
-	refusesUntouched(t, Spec{Source: URL(standby.URL("")), Target: URL(primary.URL("")), Clean: true}, primary.URL(""), one(URL(primary.URL(""))))
-	refusesUntouched(t, Spec{Source: URL(primary.URL("")), Target: URL(standby.URL("")), Clean: true}, standby.URL(""), one(URL(standby.URL(""))))
-	refusesUntouched(t, Spec{Source: URL(apart), Target: URL(standby.URL("")), Clean: true}, standby.URL(""), want{
-		code: report.ReasonReadOnly, side: report.Target, text: fmt.Sprintf("The target postgres@%s/postgres is a standby, which takes no writes.", info.address()),
+	refusesUntouched(t, Spec{Source: dsn.URL(standby.URL("")), Target: dsn.URL(primary.URL("")), Clean: true}, primary.URL(""), one(dsn.URL(primary.URL(""))))
+	refusesUntouched(t, Spec{Source: dsn.URL(primary.URL("")), Target: dsn.URL(standby.URL("")), Clean: true}, standby.URL(""), one(dsn.URL(standby.URL(""))))
+	refusesUntouched(t, Spec{Source: dsn.URL(apart), Target: dsn.URL(standby.URL("")), Clean: true}, standby.URL(""), want{
+		code: report.ReasonReadOnly, side: report.Target, text: fmt.Sprintf("The target postgres@%s/postgres is a standby, which takes no writes.", info.Address()),
 	})
 	version := dbtest.Query(t, standby.URL(""), "SELECT current_setting('server_version_num')::int, current_setting('server_version')")[0]
 	var number int
@@ -471,15 +474,15 @@ func TestStandby(t *testing.T) {
 		t.Fatal(err)
 	}
 	if standbySnapshotsTrusted(number) {
-		mustComplete(t, Spec{Source: URL(standby.URL("")), Target: URL(apart)})
+		mustComplete(t, Spec{Source: dsn.URL(standby.URL("")), Target: dsn.URL(apart)})
 	} else {
-		refusesUntouched(t, Spec{Source: URL(standby.URL("")), Target: URL(apart)}, apart, want{
+		refusesUntouched(t, Spec{Source: dsn.URL(standby.URL("")), Target: dsn.URL(apart)}, apart, want{
 			code: report.ReasonStandby, side: report.Source,
 			text: fmt.Sprintf("The source is a standby with PostgreSQL %s, whose exported snapshots can show wrong rows and damage the standby.", version[1]),
 		})
 	}
 	dbtest.Exec(t, standby.URL(""), "SELECT pg_promote()")
-	report := mustComplete(t, Spec{Source: URL(primary.URL("")), Target: URL(standby.URL("")), Clean: true})
+	report := mustComplete(t, Spec{Source: dsn.URL(primary.URL("")), Target: dsn.URL(standby.URL("")), Clean: true})
 	if !slices.ContainsFunc(report.Warnings, func(w string) bool { return strings.Contains(w, "descend from one physical copy") }) {
 		t.Errorf("warnings %q, want one about the physical copy", report.Warnings)
 	}
@@ -493,7 +496,7 @@ func baseBackup(t *testing.T, primary *embedded.Server) *embedded.Server {
 	if err := place.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	info, err := parseConninfo(primary.URL(""))
+	info, err := dsn.Parse(primary.URL(""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -641,9 +644,9 @@ func TestRefuseNotEmpty(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, tt.sql)
-			refusesUntouched(t, Spec{Source: URL(source), Target: URL(target)}, target, want{
+			refusesUntouched(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, target, want{
 				code: report.ReasonNotEmpty, side: report.Target, objects: []string{tt.object},
-				text: fmt.Sprintf("The target %s is not empty: it holds %s.", URL(target), tt.object),
+				text: fmt.Sprintf("The target %s is not empty: it holds %s.", dsn.URL(target), tt.object),
 			})
 		})
 	}
@@ -655,16 +658,16 @@ func TestRefuseNotEmpty(t *testing.T) {
 		for i := range report.ListedObjects {
 			names = append(names, fmt.Sprintf("table public.t%d", 60-i))
 		}
-		refusesUntouched(t, Spec{Source: URL(source), Target: URL(target)}, target, want{
+		refusesUntouched(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, target, want{
 			code: report.ReasonNotEmpty, side: report.Target, objects: names,
-			text: fmt.Sprintf("The target %s is not empty: it holds %s and 55 more.", URL(target), strings.Join(names[:5], ", ")),
+			text: fmt.Sprintf("The target %s is not empty: it holds %s and 55 more.", dsn.URL(target), strings.Join(names[:5], ", ")),
 		})
 	})
 	t.Run("empty enough", func(t *testing.T) {
 		t.Parallel()
 		target := dbtest.Database(t)
-		dbtest.Exec(t, target, "CREATE SCHEMA nothing; CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext; CREATE EXTENSION file_fdw; CREATE EXTENSION citext; ALTER DATABASE "+quoteName(URL(target).Database())+" SET work_mem = '5MB'")
-		report := mustEnd(t, Spec{Source: URL(source), Target: URL(target)}, Options{}, report.StatusDifferences) // what is additional
+		dbtest.Exec(t, target, "CREATE SCHEMA nothing; CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext; CREATE EXTENSION file_fdw; CREATE EXTENSION citext; ALTER DATABASE "+quoteName(dsn.URL(target).Database())+" SET work_mem = '5MB'")
+		report := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{}, report.StatusDifferences) // what is additional
 		if len(report.Ledger) > 0 {
 			t.Errorf("ledger %+v", report.Ledger)
 		}
@@ -674,10 +677,10 @@ func TestRefuseNotEmpty(t *testing.T) {
 		from, target := dbtest.Database(t), dbtest.Database(t)
 		dbtest.Exec(t, from, "CREATE SCHEMA app; CREATE TABLE app.t (n int)")
 		dbtest.Exec(t, target, "CREATE SCHEMA app; CREATE TABLE other (n int); SELECT lo_from_bytea(0, 'x')")
-		mustComplete(t, Spec{Source: URL(from), Target: URL(target), Schemas: []string{"app"}})
-		refusesUntouched(t, Spec{Source: URL(from), Target: URL(target), Schemas: []string{"app"}}, target, want{
+		mustComplete(t, Spec{Source: dsn.URL(from), Target: dsn.URL(target), Schemas: []string{"app"}})
+		refusesUntouched(t, Spec{Source: dsn.URL(from), Target: dsn.URL(target), Schemas: []string{"app"}}, target, want{
 			code: report.ReasonNotEmpty, side: report.Target, objects: []string{"table app.t"},
-			text: fmt.Sprintf("The target %s is not empty: it holds table app.t.", URL(target)),
+			text: fmt.Sprintf("The target %s is not empty: it holds table app.t.", dsn.URL(target)),
 		})
 	})
 }
@@ -691,7 +694,7 @@ func TestRefuseUnreadable(t *testing.T) {
 		CREATE TABLE open.free (n int); CREATE TABLE open.forbidden (n int); CREATE SEQUENCE open.counter; CREATE TABLE closed.t (n int);
 		CREATE TABLE hidden.t (n int); INSERT INTO hidden.t VALUES (1); ALTER TABLE hidden.t ENABLE ROW LEVEL SECURITY;
 		GRANT SELECT ON open.free, closed.t, hidden.t TO %[1]s`, name))
-	spec := Spec{Source: URL(reader), Target: URL(target)}
+	spec := Spec{Source: dsn.URL(reader), Target: dsn.URL(target)}
 	refusesUntouched(t, spec, target,
 		want{
 			code: report.ReasonUnreadable, side: report.Source, objects: []string{"closed.t", "open.counter", "open.forbidden"},
@@ -730,9 +733,9 @@ func TestRefuseTarget(t *testing.T) {
 		t.Parallel()
 		target := dbtest.Database(t)
 		name, limited := role(t, target, "LOGIN")
-		database := URL(target).Database()
+		database := dsn.URL(target).Database()
 		dbtest.Exec(t, target, "GRANT CREATE ON SCHEMA public TO "+name)
-		refusesUntouched(t, Spec{Source: URL(source), Target: URL(limited)}, target, want{
+		refusesUntouched(t, Spec{Source: dsn.URL(source), Target: dsn.URL(limited)}, target, want{
 			code: report.ReasonPermission, side: report.Target, text: fmt.Sprintf("The role %s may not create schemas in the target's database %s.", name, database),
 		})
 	})
@@ -740,9 +743,9 @@ func TestRefuseTarget(t *testing.T) {
 		t.Parallel()
 		target := dbtest.Database(t)
 		name, limited := role(t, target, "LOGIN")
-		dbtest.Exec(t, target, fmt.Sprintf("GRANT ALL ON DATABASE %s TO %s; CREATE SCHEMA app; CREATE TABLE app.t (n int); SELECT lo_from_bytea(0, 'x')", quoteName(URL(target).Database()), name))
+		dbtest.Exec(t, target, fmt.Sprintf("GRANT ALL ON DATABASE %s TO %s; CREATE SCHEMA app; CREATE TABLE app.t (n int); SELECT lo_from_bytea(0, 'x')", quoteName(dsn.URL(target).Database()), name))
 		before := dbtest.Query(t, target, everything)
-		result, err := Clone(t.Context(), confirmed(t, Spec{Source: URL(source), Target: URL(limited), Clean: true}), Options{})
+		result, err := Clone(t.Context(), confirmed(t, Spec{Source: dsn.URL(source), Target: dsn.URL(limited), Clean: true}), Options{})
 		if result.Status != report.StatusRefused || result.Reasons[0].Code != report.ReasonPermission || !strings.Contains(err.Error(), "table app.t") {
 			t.Errorf("status %s, error %v", result.Status, err)
 		}
@@ -759,15 +762,15 @@ func TestRefuseTarget(t *testing.T) {
 			dbtest.Exec(t, target, fmt.Sprintf("ALTER SUBSCRIPTION %s SET (slot_name = NONE)", name))
 			dbtest.Exec(t, target, "DROP SUBSCRIPTION "+name)
 		})
-		refusesUntouched(t, Spec{Source: URL(source), Target: URL(target), Clean: true, Schemas: []string{"public"}}, target, want{
+		refusesUntouched(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, Schemas: []string{"public"}}, target, want{
 			code: report.ReasonSubscription, side: report.Target, objects: []string{name},
-			text: fmt.Sprintf("The target %s receives data through the subscription %s.", URL(target), name),
+			text: fmt.Sprintf("The target %s receives data through the subscription %s.", dsn.URL(target), name),
 		})
 	})
 	t.Run("busy", func(t *testing.T) {
 		t.Parallel()
 		target := dbtest.Database(t)
-		spec := Spec{Source: URL(source), Target: URL(target), Clean: true, Lanes: 1, Job: NewJob()}
+		spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, Lanes: 1, Job: NewJob()}
 		st := stages[slices.IndexFunc(stages, func(st stage) bool { return st.name == "a slow index" })]
 		result, err := st.play(t, spec, func(_ context.CancelCauseFunc, release func()) {
 			second := spec
@@ -792,17 +795,17 @@ func TestRefuseForAllReasons(t *testing.T) {
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, target, "CREATE TABLE t (n int)")
 	name, limited := role(t, target, "LOGIN")
-	refusesUntouched(t, Spec{Source: URL(source), Target: URL(limited), Schemas: []string{"public", "nothing"}}, target,
+	refusesUntouched(t, Spec{Source: dsn.URL(source), Target: dsn.URL(limited), Schemas: []string{"public", "nothing"}}, target,
 		want{code: report.ReasonUnknownSchema, side: report.Source, objects: []string{"nothing"}, text: "The source has no schema nothing."},
-		want{code: report.ReasonPermission, side: report.Target, text: fmt.Sprintf("The role %s may not create schemas in the target's database %s.", name, URL(target).Database())},
-		want{code: report.ReasonNotEmpty, side: report.Target, objects: []string{"table public.t"}, text: fmt.Sprintf("The target %s is not empty: it holds table public.t.", URL(limited))})
+		want{code: report.ReasonPermission, side: report.Target, text: fmt.Sprintf("The role %s may not create schemas in the target's database %s.", name, dsn.URL(target).Database())},
+		want{code: report.ReasonNotEmpty, side: report.Target, objects: []string{"table public.t"}, text: fmt.Sprintf("The target %s is not empty: it holds table public.t.", dsn.URL(limited))})
 }
 
 // A server's own words go into a reason with a full stop of ours, and hold no password.
 func TestServerReason(t *testing.T) {
 	t.Parallel()
-	u := URL("postgres://u:sesame@h/d")
-	info, err := parseConninfo(string(u))
+	u := dsn.URL("postgres://u:sesame@h/d")
+	info, err := dsn.Parse(string(u))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -836,14 +839,14 @@ func TestRefusePlaces(t *testing.T) {
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, "CREATE TABLE t (id int); CREATE SCHEMA app; CREATE TABLE app.t (id int); CREATE SCHEMA new; CREATE TABLE new.t (id int); SELECT lo_create(0); CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext")
 	name, limited := role(t, target, "LOGIN")
-	database := URL(target).Database()
+	database := dsn.URL(target).Database()
 	dbtest.Exec(t, target, fmt.Sprintf("CREATE SCHEMA app; CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext; GRANT CREATE ON SCHEMA app TO %[1]s; GRANT CREATE ON DATABASE %[2]s TO %[1]s; REVOKE TEMPORARY ON DATABASE %[2]s FROM PUBLIC", name, quoteName(database)))
 	places := want{code: report.ReasonPermission, side: report.Target, objects: []string{"app", "public"}, text: fmt.Sprintf("The role %s may not create anything in schemas of the target: app, public.", name)}
-	refusesUntouched(t, Spec{Source: URL(source), Target: URL(limited)}, target, places,
+	refusesUntouched(t, Spec{Source: dsn.URL(source), Target: dsn.URL(limited)}, target, places,
 		want{code: report.ReasonPermission, side: report.Target, text: fmt.Sprintf("The role %s may not create temporary tables in the target's database %s, through which large objects come.", name, database)})
-	refusesUntouched(t, Spec{Source: URL(source), Target: URL(limited), Schemas: []string{"app"}}, target,
+	refusesUntouched(t, Spec{Source: dsn.URL(source), Target: dsn.URL(limited), Schemas: []string{"app"}}, target,
 		want{code: report.ReasonPermission, side: report.Target, objects: []string{"app"}, text: fmt.Sprintf("The role %s may not create anything in a schema of the target: app.", name)})
-	if result, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(limited), Schemas: []string{"new"}}, Options{}); result.Status == report.StatusRefused {
+	if result, err := Clone(t.Context(), Spec{Source: dsn.URL(source), Target: dsn.URL(limited), Schemas: []string{"new"}}, Options{}); result.Status == report.StatusRefused {
 		t.Errorf("a schema that it may make itself: %+v, %v", result.Reasons, err)
 	}
 }
@@ -872,7 +875,7 @@ func TestRefuseLocks(t *testing.T) {
 	small := dbtest.Cluster(t, map[string]string{"max_locks_per_transaction": "10", "max_connections": "20"})
 	dbtest.Exec(t, source, "DO $$ BEGIN FOR i IN 1..420 LOOP EXECUTE format('CREATE TABLE t%s (id int)', i); END LOOP; END $$")
 	locks := want{code: report.ReasonLocks, side: report.Target, text: "The target has room for about 200 locks, and pg_dump takes one on each of 420 tables."}
-	refusesUntouched(t, Spec{Source: URL(source), Target: URL(small.URL(""))}, small.URL(""), locks)
+	refusesUntouched(t, Spec{Source: dsn.URL(source), Target: dsn.URL(small.URL(""))}, small.URL(""), locks)
 }
 
 // A server that lets Calco in and then says nothing is waited for, not for ever, and a cancel is heard meanwhile. Two such
@@ -880,13 +883,13 @@ func TestRefuseLocks(t *testing.T) {
 func TestSilentServer(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
-	silent := func(database string) URL {
-		return URL(dbtest.Tap(t, database, func(string) dbtest.Cut {
+	silent := func(database string) dsn.URL {
+		return dsn.URL(dbtest.Tap(t, database, func(string) dbtest.Cut {
 			<-t.Context().Done()
 			return dbtest.Pass
 		}))
 	}
-	for side, spec := range map[report.Side]Spec{report.Source: {Source: silent(source), Target: URL(target)}, report.Target: {Source: URL(source), Target: silent(target)}} {
+	for side, spec := range map[report.Side]Spec{report.Source: {Source: silent(source), Target: dsn.URL(target)}, report.Target: {Source: dsn.URL(source), Target: silent(target)}} {
 		result, err := Clone(t.Context(), spec, Options{Patience: time.Second, silence: time.Second})
 		if result.Status != report.StatusFailed || !strings.Contains(fmt.Sprint(err), errSilent.Error()) {
 			t.Errorf("%s: %s, %v", side, result.Status, err)
@@ -919,7 +922,7 @@ func TestRefusedConnections(t *testing.T) {
 				}
 			}
 		}
-		spec := Spec{Source: URL(as(t, source, "boss", "x")), Target: URL(as(t, target, "boss", "x")), Lanes: 8, Schemas: []string{"a"}, Clean: true}
+		spec := Spec{Source: dsn.URL(as(t, source, "boss", "x")), Target: dsn.URL(as(t, target, "boss", "x")), Lanes: 8, Schemas: []string{"a"}, Clean: true}
 		result := mustEnd(t, spec, Options{Meter: &m, notify: func(p report.Phase) {
 			if p != report.PhaseCopy {
 				return
@@ -953,7 +956,7 @@ func TestFewerLanes(t *testing.T) {
 	source, target := newDatabase(t, server, "s", ""), newDatabase(t, server, "t", "")
 	dbtest.Exec(t, source, "CREATE ROLE boss LOGIN PASSWORD 'x'; ALTER DATABASE s OWNER TO boss; ALTER DATABASE t OWNER TO boss")
 	dbtest.Exec(t, as(t, source, "boss", "x"), "CREATE SCHEMA a; DO $$ BEGIN FOR i IN 1..20 LOOP EXECUTE format('CREATE TABLE a.t%s AS SELECT n FROM generate_series(1, 100) n; CREATE INDEX ON a.t%1$s (n)', i); END LOOP; END $$")
-	spec := Spec{Source: URL(as(t, source, "boss", "x")), Target: URL(as(t, target, "boss", "x")), Lanes: 8, Schemas: []string{"a"}}
+	spec := Spec{Source: dsn.URL(as(t, source, "boss", "x")), Target: dsn.URL(as(t, target, "boss", "x")), Lanes: 8, Schemas: []string{"a"}}
 	for _, limit := range []struct {
 		connections, others int
 		monitor             string

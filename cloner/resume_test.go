@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -41,7 +42,7 @@ func TestResume(t *testing.T) {
 					t.Parallel()
 					source, target := dbtest.Database(t), dbtest.Database(t)
 					dbtest.Exec(t, source, stageSQL)
-					spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize}
+					spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize}
 					if st.phase == report.PhaseClean {
 						mustComplete(t, spec)
 						spec.Job, spec.Clean = NewJob(), true
@@ -102,7 +103,7 @@ func TestResumeKeepsParts(t *testing.T) {
 		SELECT lo_from_bytea(0, 'large');`)
 	// On the target alone it would refuse rows that come after it.
 	dbtest.Exec(t, source, "CREATE TRIGGER forbid BEFORE INSERT ON child FOR EACH ROW EXECUTE FUNCTION forbid(); ALTER TABLE child ENABLE ALWAYS TRIGGER forbid")
-	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize, Verify: report.VerifyContents}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize, Verify: report.VerifyContents}
 	st := stage{"a view", report.PhaseViews, report.PhaseCopy, report.Target, "SELECT pg_advisory_lock(4)"}
 	report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
 		dbtest.Await(t, target, "SELECT durable FROM _calco.epoch")
@@ -161,7 +162,7 @@ func TestCannotResume(t *testing.T) {
 			t.Parallel()
 			source, target := dbtest.Database(t), dbtest.Database(t)
 			dbtest.Exec(t, source, stageSQL)
-			spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob()}
 			st := stages[len(stages)-3] // a view
 			report, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) { cancel(report.ErrCancelled) })
 			isCancelled(t, spec, report, err)
@@ -193,11 +194,11 @@ func TestResumeFromMarksAlone(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
-	spec := Spec{Source: URL(source), Target: URL(target), Lanes: 2, Job: NewJob()}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob()}
 	st := stages[5]
 	result, err := st.play(t, spec, func(cancel context.CancelCauseFunc, _ func()) {
 		// As long as it runs nobody else goes on with it.
-		result := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Resume: true}, Options{}, report.StatusRefused)
+		result := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Resume: true}, Options{}, report.StatusRefused)
 		if result.Reasons[0].Code != report.ReasonBusy {
 			t.Errorf("reasons %+v, want a clone that is under way", result.Reasons)
 		}
@@ -207,21 +208,21 @@ func TestResumeFromMarksAlone(t *testing.T) {
 
 	other := dbtest.Database(t)
 	dbtest.Exec(t, other, "CREATE TABLE t AS SELECT 1 AS n")
-	for _, s := range []Spec{{Source: URL(other), Target: URL(target), Resume: true}, {Source: URL(source), Target: URL(target), Schemas: []string{"public"}, Resume: true}} {
+	for _, s := range []Spec{{Source: dsn.URL(other), Target: dsn.URL(target), Resume: true}, {Source: dsn.URL(source), Target: dsn.URL(target), Schemas: []string{"public"}, Resume: true}} {
 		result := mustEnd(t, s, Options{}, report.StatusRefused)
 		if r := result.Reasons[0]; r.Code != report.ReasonNotEmpty || !strings.Contains(r.Text, "an interrupted clone of another source") {
 			t.Errorf("reason %+v", r)
 		}
 	}
-	mustComplete(t, Spec{Source: URL(source), Target: URL(target), Lanes: 2, Resume: true})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Resume: true})
 	hasAllRows(t, spec)
 
 	// With nothing to resume it starts on an empty target, and refuses another.
-	result = mustEnd(t, Spec{Source: URL(source), Target: URL(target), Resume: true}, Options{}, report.StatusRefused)
+	result = mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Resume: true}, Options{}, report.StatusRefused)
 	if result.Reasons[0].Code != report.ReasonNotEmpty {
 		t.Errorf("reason %+v", result.Reasons)
 	}
-	mustComplete(t, Spec{Source: URL(source), Target: URL(dbtest.Database(t)), Resume: true})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(dbtest.Database(t)), Resume: true})
 }
 
 // TestSplit: a table in parts is the whole table, with what its first and last pages have.
@@ -236,7 +237,7 @@ func TestSplit(t *testing.T) {
 		INSERT INTO parent SELECT generate_series(1, 30000); INSERT INTO heir SELECT generate_series(1, 30000);
 		CREATE TABLE bare (); INSERT INTO bare SELECT FROM generate_series(1, 30000)`)
 	for _, size := range []int64{MinPartSize, 1 << 20, 0} {
-		report := mustComplete(t, Spec{Source: URL(source), Target: URL(target), Clean: true, PartSize: size})
+		report := mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, PartSize: size})
 		if report.Tables != 5 || report.Rows != countedRows(report, t, target) {
 			t.Errorf("%d tables and %d rows", report.Tables, report.Rows)
 		}
@@ -279,7 +280,7 @@ func TestMarksOfOtherVersions(t *testing.T) {
 			source, target := dbtest.Database(t), dbtest.Database(t)
 			dbtest.Exec(t, source, "CREATE TABLE t AS SELECT 1 AS n")
 			dbtest.Exec(t, target, createMarks+"; "+jobRow("interrupted", 1)+"; "+tt.marks)
-			spec := Spec{Source: URL(source), Target: URL(target), Resume: tt.resume}
+			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Resume: tt.resume}
 			if tt.own {
 				spec.Job, spec.Term = "interrupted", 2
 			}
@@ -303,8 +304,8 @@ func stopped(t *testing.T, source, target string, see func(sql string) dbtest.Cu
 	defer cancel(nil)
 	filled, ended := make(chan struct{}), make(chan struct{})
 	once := sync.OnceFunc(func() { close(filled) })
-	spec := Spec{Source: URL(source), Lanes: 1, Job: NewJob()}
-	spec.Target = URL(dbtest.Tap(t, target, func(sql string) dbtest.Cut {
+	spec := Spec{Source: dsn.URL(source), Lanes: 1, Job: NewJob()}
+	spec.Target = dsn.URL(dbtest.Tap(t, target, func(sql string) dbtest.Cut {
 		switch {
 		case strings.Contains(sql, "('filled'"):
 			once()
@@ -331,7 +332,7 @@ func stopped(t *testing.T, source, target string, see func(sql string) dbtest.Cu
 	if result.Status != report.StatusCancelled || !result.Resumable {
 		t.Fatalf("status %s, error %v, want cancelled and resumable", result.Status, err)
 	}
-	spec.Target = URL(target)
+	spec.Target = dsn.URL(target)
 	return resumed(spec)
 }
 
@@ -383,7 +384,7 @@ func TestUnprovableIsSaidEarly(t *testing.T) {
 				dbtest.Exec(t, target, "DROP OWNED BY "+role)
 				dbtest.Exec(t, source, fmt.Sprintf("DROP OWNED BY %s; DROP ROLE %[1]s", role))
 			})
-			report, err := Clone(t.Context(), Spec{Source: URL(as(t, source, role, "x")), Target: URL(target)}, Options{})
+			report, err := Clone(t.Context(), Spec{Source: dsn.URL(as(t, source, role, "x")), Target: dsn.URL(target)}, Options{})
 			want := "The source does not tell where its write-ahead log is (ERROR: permission denied for function " + function
 			if err != nil || len(report.Warnings) != 1 || !strings.HasPrefix(report.Warnings[0], want) || !strings.HasSuffix(report.Warnings[0], "all rows have to be copied again.") {
 				t.Errorf("warnings %q, error %v, want one that begins with %q", report.Warnings, err, want)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -23,7 +24,7 @@ const cloneEnv = "CALCO_CLONE_CHILD"
 // cloneChild is that process.
 func cloneChild(urls string) int {
 	source, target, _ := strings.Cut(urls, "\n")
-	r, err := Clone(context.Background(), Spec{Source: URL(source), Target: URL(target)}, Options{})
+	r, err := Clone(context.Background(), Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{})
 	if err != nil || r.Status != report.StatusCompleted {
 		fmt.Printf("Clone: %v %+v\n", err, r)
 		return 1
@@ -116,7 +117,7 @@ func TestManyColumns(t *testing.T) {
 		dbtest.Exec(t, source, fmt.Sprintf("CREATE TABLE wide%d (%s); INSERT INTO wide%[1]d SELECT %[3]s FROM generate_series(1, 10) g", columns, strings.Join(list, ", "),
 			strings.TrimSuffix(strings.Repeat("g, ", columns/2), ", ")))
 	}
-	mustComplete(t, Spec{Source: URL(source), Target: URL(target)})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)})
 	compareFidelity(t, source, target)
 }
 
@@ -131,7 +132,7 @@ func TestManyPartitions(t *testing.T) {
 			DO $$ BEGIN FOR i IN %[2]d..%[3]d - 1 LOOP EXECUTE format('CREATE TABLE leaf%%s PARTITION OF mid%[1]d FOR VALUES IN (%%s)', i, i); END LOOP; END $$`, i, i*100, i*100+100))
 	}
 	dbtest.Exec(t, source, "CREATE INDEX ON root (s); INSERT INTO root SELECT g % 400, g, 'x' FROM generate_series(1, 5000) g")
-	mustComplete(t, Spec{Source: URL(source), Target: URL(target)})
+	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)})
 	const state = `SELECT (SELECT count(*) FROM pg_partition_tree('root')), (SELECT count(*) FROM pg_index WHERE indisvalid), (SELECT count(*) FROM pg_constraint WHERE convalidated),
 		(SELECT count(*) FROM pg_inherits), (SELECT md5(string_agg(tableoid::regclass || '/' || n, ',' ORDER BY n)) FROM root)`
 	mustEqual(t, source, target, state)

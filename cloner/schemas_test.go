@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -93,7 +94,7 @@ func TestSchemas(t *testing.T) {
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, outside)
 			before := dbtest.Query(t, target, outsideState)
-			spec := Spec{Source: URL(source), Target: URL(target), Schemas: test.schemas}
+			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Schemas: test.schemas}
 			mustComplete(t, spec)
 			spec.Clean = true
 			mustEnd(t, spec, Options{}, test.again)
@@ -227,7 +228,7 @@ func TestSchemaNeeds(t *testing.T) {
 			if test.want == "" {
 				test.want = report.StatusCompleted
 			}
-			r := mustEnd(t, Spec{Source: URL(source), Target: URL(target), Schemas: []string{"a"}}, Options{}, test.want)
+			r := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Schemas: []string{"a"}}, Options{}, test.want)
 			mustEqual(t, source, target, test.query)
 			if !slices.ContainsFunc(r.Pulled, func(s string) bool { return strings.Contains(s, test.pulled) }) {
 				t.Errorf("pulled %q, want %s", r.Pulled, test.pulled)
@@ -250,6 +251,6 @@ func TestSchemasWithoutPermission(t *testing.T) {
 		dbtest.Exec(t, source, fmt.Sprintf("CREATE SCHEMA %s; CREATE TABLE %[1]s.%[1]s (n int)", quoteName(name)))
 	}
 	dbtest.Exec(t, source, "CREATE SCHEMA \"min*\"; CREATE TABLE \"min*\".t (n int); CREATE SCHEMA \"m.*\"; CREATE TABLE \"m.*\".t (n int)")
-	mustComplete(t, Spec{Source: URL(as(t, source, "reader", "x")), Target: URL(target), Schemas: []string{"mine"}})
+	mustComplete(t, Spec{Source: dsn.URL(as(t, source, "reader", "x")), Target: dsn.URL(target), Schemas: []string{"mine"}})
 	mustEqual(t, source, target, "SELECT * FROM mine.t")
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 )
 
@@ -28,7 +29,7 @@ const cancelPatience = time.Second
 type session struct {
 	side report.Side
 	conn *pgx.Conn
-	at   reached
+	at   dsn.Reached
 	pid  int // of the backend, which a pooler may hide; 0 while it is not known
 
 	// fence, on the target, is run before each query of a pipeline, in its transaction.
@@ -101,7 +102,7 @@ const sourceSettings = commonSettings + `; SET lock_timeout = '60s'; SET default
 const targetSettings = commonSettings + `; SET lock_timeout = 0; SET default_transaction_read_only = off; SET synchronous_commit = off`
 
 // dial connects to a host of hosts without changing any setting of the session.
-func dial(ctx context.Context, side report.Side, u URL, hosts *Hosts, applicationName string) (*session, error) {
+func dial(ctx context.Context, side report.Side, u dsn.URL, hosts *dsn.Hosts, applicationName string) (*session, error) {
 	cfg, err := u.Config(applicationName, hosts)
 	if err != nil {
 		return nil, err
@@ -109,11 +110,11 @@ func dial(ctx context.Context, side report.Side, u URL, hosts *Hosts, applicatio
 	cfg.BuildContextWatcherHandler = func(pc *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: pc, DeadlineDelay: cancelPatience}
 	}
-	info, err := parseConninfo(string(u))
+	info, err := dsn.Parse(string(u))
 	if err != nil {
 		return nil, err
 	}
-	where := note(cfg, info)
+	where := dsn.NoteDialing(cfg, info)
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -133,7 +134,7 @@ func (r *run) open(ctx context.Context, side report.Side) (*session, error) {
 	return open(ctx, side, u, hosts, r.spec.applicationName())
 }
 
-func open(ctx context.Context, side report.Side, u URL, hosts *Hosts, applicationName string) (*session, error) {
+func open(ctx context.Context, side report.Side, u dsn.URL, hosts *dsn.Hosts, applicationName string) (*session, error) {
 	s, err := dial(ctx, side, u, hosts, applicationName)
 	if err != nil {
 		err = fmt.Errorf("connect to the %s: %w", side, err)

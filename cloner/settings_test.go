@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -39,7 +40,7 @@ func TestEverySettingIsPinned(t *testing.T) {
 	database := dbtest.Database(t)
 	dbtest.Exec(t, database, hostile(superuserSettings))
 	for _, side := range []report.Side{report.Source, report.Target} {
-		s, err := open(t.Context(), side, URL(database), nil, "calco/test/1")
+		s, err := open(t.Context(), side, dsn.URL(database), nil, "calco/test/1")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +126,7 @@ func TestHostileSettings(t *testing.T) {
 					dbtest.Exec(t, database, hostile(slices.Concat(userSettings, superuserSettings)))
 				}
 			}
-			mustComplete(t, Spec{Source: URL(source), Target: URL(target), Schemas: []string{"public"}})
+			mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Schemas: []string{"public"}})
 			mustEqual(t, source, target, values)
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -21,7 +22,7 @@ func heldSnapshot(t *testing.T) (s *snapshot, source string) {
 	source = dbtest.Database(t)
 	dbtest.Exec(t, source, "CREATE TABLE t AS SELECT 1 AS n")
 	s, err := takeSnapshot(t.Context(), func(ctx context.Context) (*session, error) {
-		return open(ctx, report.Source, URL(source), nil, "calco/snapshot/1")
+		return open(ctx, report.Source, dsn.URL(source), nil, "calco/snapshot/1")
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +172,7 @@ func TestSnapshotOutlivesContext(t *testing.T) {
 		return dbtest.Pass
 	})
 	s, err := takeSnapshot(t.Context(), func(ctx context.Context) (*session, error) {
-		return open(ctx, report.Source, URL(tapped), nil, "calco/snapshot/1")
+		return open(ctx, report.Source, dsn.URL(tapped), nil, "calco/snapshot/1")
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -199,10 +200,10 @@ func TestSessionSettings(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	for _, u := range []string{source, target} {
-		dbtest.Exec(t, u, fmt.Sprintf(`ALTER DATABASE %s SET idle_in_transaction_session_timeout = '1h'; ALTER DATABASE %[1]s SET idle_session_timeout = '1h'; ALTER DATABASE %[1]s SET statement_timeout = '1h'`, quoteName(URL(u).Database())))
+		dbtest.Exec(t, u, fmt.Sprintf(`ALTER DATABASE %s SET idle_in_transaction_session_timeout = '1h'; ALTER DATABASE %[1]s SET idle_session_timeout = '1h'; ALTER DATABASE %[1]s SET statement_timeout = '1h'`, quoteName(dsn.URL(u).Database())))
 	}
 	for side, u := range map[report.Side]string{report.Source: source, report.Target: target} {
-		s, err := open(t.Context(), side, URL(u), nil, "calco/settings/1")
+		s, err := open(t.Context(), side, dsn.URL(u), nil, "calco/settings/1")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 )
 
@@ -19,11 +20,11 @@ const MaxLanes = 64
 
 // Spec says what to clone. It is a plain value; Clone does not change it.
 type Spec struct {
-	Source URL
-	Target URL
+	Source dsn.URL
+	Target dsn.URL
 
 	// SourceHosts and TargetHosts are the hosts that the URLs may lead to. Nil is any.
-	SourceHosts, TargetHosts *Hosts
+	SourceHosts, TargetHosts *dsn.Hosts
 
 	// Schemas are the chosen schemas; none means the whole database. What the
 	// chosen schemas depend on is copied too (see Report.Pulled).

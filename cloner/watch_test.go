@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -64,7 +65,7 @@ func TestSince(t *testing.T) {
 			}
 		}
 	})
-	result, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(target)}, Options{Meter: &m})
+	result, err := Clone(t.Context(), Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{Meter: &m})
 	stop()
 	sampling.Wait()
 	if err != nil || result.Status != report.StatusCompleted {
@@ -111,14 +112,14 @@ func TestSinceTrouble(t *testing.T) {
 	dbtest.Exec(t, source, `
 		CREATE TABLE good (n int PRIMARY KEY); INSERT INTO good VALUES (1);
 		CREATE FUNCTION here(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
-			IF current_database() <> '`+URL(source).Database()+`' THEN RAISE EXCEPTION 'not here' USING ERRCODE = 'XX000'; END IF; RETURN n; END $$;
+			IF current_database() <> '`+dsn.URL(source).Database()+`' THEN RAISE EXCEPTION 'not here' USING ERRCODE = 'XX000'; END IF; RETURN n; END $$;
 		CREATE TABLE rowless (n int CHECK (here(n) > 0)); INSERT INTO rowless VALUES (1);
 		CREATE TABLE indexless (n int UNIQUE); INSERT INTO indexless VALUES (1); CREATE INDEX bad ON indexless (here(n));
 		CREATE SCHEMA other; CREATE TABLE other.there (n int); INSERT INTO other.there VALUES (1);
 		CREATE VIEW v AS SELECT * FROM other.there`)
 	dbtest.Exec(t, target, "CREATE SCHEMA other; CREATE TABLE other.there (n int)")
 	var m Meter
-	result, err := Clone(t.Context(), Spec{Source: URL(source), Target: URL(target), Schemas: []string{"public"}}, Options{Meter: &m})
+	result, err := Clone(t.Context(), Spec{Source: dsn.URL(source), Target: dsn.URL(target), Schemas: []string{"public"}}, Options{Meter: &m})
 	if err != nil || result.Status != report.StatusDifferences {
 		t.Fatalf("status %s, %v", result.Status, err)
 	}
@@ -161,7 +162,7 @@ func TestSinceCancelled(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
-	spec := Spec{Source: URL(source), Target: URL(target), Job: NewJob()}
+	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Job: NewJob()}
 	st := stages[slices.IndexFunc(stages, func(st stage) bool { return st.name == "a row is slow to be checked" })]
 	var m Meter
 	result, err := st.watched(t, spec, &m, func(cancel context.CancelCauseFunc, _ func()) {

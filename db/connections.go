@@ -6,7 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/db/state"
 )
 
@@ -47,7 +47,7 @@ func (s *Store) Connection(ctx context.Context, u state.User, id int64) (state.C
 
 // AddConnection saves a database. Of c, the owner, the name, the environment, and whether it is shared and protected
 // count; where it is, is read from the URL. The error for a name that another one of the owner has is state.ErrTaken.
-func (s *Store) AddConnection(ctx context.Context, c state.Connection, url cloner.URL) (id int64, err error) {
+func (s *Store) AddConnection(ctx context.Context, c state.Connection, url dsn.URL) (id int64, err error) {
 	if err := url.Check(); err != nil {
 		return 0, fmt.Errorf("save a database: the URL cannot be used: %w", err)
 	}
@@ -72,7 +72,7 @@ func (s *Store) AddConnection(ctx context.Context, c state.Connection, url clone
 // ChangeConnection changes a saved database: its name, environment, whether it is shared and protected, and its URL
 // unless that is empty. The errors are state.ErrTaken for the name, state.ErrNotFound, and state.ErrConflict for another
 // URL while a job uses the database.
-func (s *Store) ChangeConnection(ctx context.Context, c state.Connection, url cloner.URL) error {
+func (s *Store) ChangeConnection(ctx context.Context, c state.Connection, url dsn.URL) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		if url != "" {
 			if err := s.changeURL(ctx, tx, c.ID, url); err != nil {
@@ -92,7 +92,7 @@ func (s *Store) ChangeConnection(ctx context.Context, c state.Connection, url cl
 }
 
 // changeURL refuses while a job is on its way: it was confirmed for the database that the URL led to then.
-func (s *Store) changeURL(ctx context.Context, tx pgx.Tx, id int64, url cloner.URL) error {
+func (s *Store) changeURL(ctx context.Context, tx pgx.Tx, id int64, url dsn.URL) error {
 	if err := url.Check(); err != nil {
 		return fmt.Errorf("the URL cannot be used: %w", err)
 	}
@@ -127,7 +127,7 @@ func (s *Store) RemoveConnection(ctx context.Context, id int64) error {
 
 // ConnectionURL returns what leads to a saved database, and the hosts that it may lead to. It is for a clone or a look at
 // the database, and for nobody's eyes.
-func (s *Store) ConnectionURL(ctx context.Context, id int64) (cloner.URL, *cloner.Hosts, error) {
+func (s *Store) ConnectionURL(ctx context.Context, id int64) (dsn.URL, *dsn.Hosts, error) {
 	var sealed []byte
 	var byAdmin bool
 	err := s.pool.QueryRow(ctx, `SELECT c.url_sealed, `+savedByAdmin("c")+` FROM connections c WHERE c.id = $1`, id).Scan(&sealed, &byAdmin)
@@ -135,7 +135,7 @@ func (s *Store) ConnectionURL(ctx context.Context, id int64) (cloner.URL, *clone
 		return "", nil, explain("find the saved database", err)
 	}
 	url, err := s.key.open(placeOfURL(id), sealed)
-	return cloner.URL(url), s.hosts.Of(byAdmin), explain("read the URL of the saved database", err)
+	return dsn.URL(url), s.hosts.Of(byAdmin), explain("read the URL of the saved database", err)
 }
 
 // savedByAdmin asks whether the owner of a connection is an admin now.

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"testing"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/db"
 	"calco/db/dbtest"
 	"calco/db/state"
@@ -79,7 +79,7 @@ func TestConnections(t *testing.T) {
 	t.Parallel()
 	store, url := openAt(t)
 	ana, bea, admin := addUser(t, store, state.RoleMember), addUser(t, store, state.RoleMember), addUser(t, store, state.RoleAdmin)
-	secret := cloner.URL("postgres://app:s3cret%2Fpw@db.example.org:6543/shop")
+	secret := dsn.URL("postgres://app:s3cret%2Fpw@db.example.org:6543/shop")
 	private := saveURL(t, store, ana, "shop", secret, protected)
 	team := save(t, store, ana, "Team", shared)
 
@@ -186,7 +186,7 @@ func TestOwnsDatabase(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			if got, err := store.OwnsDatabase(t.Context(), cloner.URL(c.url), nil); err != nil || got != c.want {
+			if got, err := store.OwnsDatabase(t.Context(), dsn.URL(c.url), nil); err != nil || got != c.want {
 				t.Errorf("OwnsDatabase = %v, %v, want %v", got, err, c.want)
 			}
 		})
@@ -205,12 +205,12 @@ func TestURLInheritsNothing(t *testing.T) {
 	} {
 		t.Setenv(name, value)
 	}
-	for _, url := range []cloner.URL{"postgres:///", "postgres://h/d", "dbname=d host=h", "postgres://u@/d", "service=calco"} {
+	for _, url := range []dsn.URL{"postgres:///", "postgres://h/d", "dbname=d host=h", "postgres://u@/d", "service=calco"} {
 		if url.Check() == nil {
 			t.Errorf("%v is taken, though it does not say all", url)
 		}
 	}
-	url := cloner.URL("postgres://me@example.org/mine")
+	url := dsn.URL("postgres://me@example.org/mine")
 	if err := url.Check(); err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/db/state"
 )
 
@@ -34,15 +34,15 @@ type Store struct {
 	pool  *pgxpool.Pool
 	key   Key
 	jobs  *river.Client[pgx.Tx] // inserts, and works none
-	hosts cloner.HostPolicy
+	hosts dsn.HostPolicy
 }
 
 // Limit says which servers the saved databases may lead to; before that the zero policy holds. It must be called before
 // anything else.
-func (s *Store) Limit(hosts cloner.HostPolicy) { s.hosts = hosts }
+func (s *Store) Limit(hosts dsn.HostPolicy) { s.hosts = hosts }
 
 // HostsOf are those that a database may lead to which a user is about to save.
-func (s *Store) HostsOf(u state.User) *cloner.Hosts { return s.hosts.Of(u.Admin()) }
+func (s *Store) HostsOf(u state.User) *dsn.Hosts { return s.hosts.Of(u.Admin()) }
 
 // Open connects to the state database and brings its schema up to date, under a lock, so that several processes may start
 // at once. The error for a key that is not the installation's is ErrWrongKey; with the zero Key the Store does all that

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/db"
 	"calco/db/dbtest"
 	"calco/db/state"
@@ -46,7 +46,7 @@ func openKey(t *testing.T, url string, key db.Key) *db.Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
-	store.Limit(cloner.LoopbackPolicy())
+	store.Limit(dsn.LoopbackPolicy())
 	return store
 }
 
@@ -64,10 +64,10 @@ func addUser(t *testing.T, store *db.Store, role state.Role) state.User {
 // save saves a database that need not exist.
 func save(t *testing.T, store *db.Store, owner state.User, name string, change ...func(*state.Connection)) state.Connection {
 	t.Helper()
-	return saveURL(t, store, owner, name, cloner.URL("postgres://u:pw@db.example.org/"+name), change...)
+	return saveURL(t, store, owner, name, dsn.URL("postgres://u:pw@db.example.org/"+name), change...)
 }
 
-func saveURL(t *testing.T, store *db.Store, owner state.User, name string, url cloner.URL, change ...func(*state.Connection)) state.Connection {
+func saveURL(t *testing.T, store *db.Store, owner state.User, name string, url dsn.URL, change ...func(*state.Connection)) state.Connection {
 	t.Helper()
 	c := state.Connection{OwnerID: owner.ID, Name: name, Environment: state.OtherUse}
 	for _, f := range change {

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/state"
@@ -313,8 +313,8 @@ func meets(ctx context.Context, here pgx.Tx, there *pgx.Conn) (bool, error) {
 
 // destination is where a saved database leads, and may lead.
 type destination struct {
-	url   cloner.URL
-	hosts *cloner.Hosts
+	url   dsn.URL
+	hosts *dsn.Hosts
 }
 
 func (d destination) dial(ctx context.Context) (*pgx.Conn, error) {
@@ -328,7 +328,7 @@ func (d destination) dial(ctx context.Context) (*pgx.Conn, error) {
 // OwnsDatabase tells whether a URL leads to the state database itself, under whatever name. It is for people and for an
 // early refusal: a database that does not answer soon is not found to be, since a clone waits for that. What holds back
 // the first write is Admit.
-func (s *Store) OwnsDatabase(ctx context.Context, url cloner.URL, hosts *cloner.Hosts) (owns bool, err error) {
+func (s *Store) OwnsDatabase(ctx context.Context, url dsn.URL, hosts *dsn.Hosts) (owns bool, err error) {
 	if err := url.Check(); err != nil {
 		return false, fmt.Errorf("look whether it is the state database: %w", err)
 	}

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"testing"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db"
@@ -35,7 +35,7 @@ func TestProtectedUnderAnotherName(t *testing.T) {
 		{"another port", "postgres://u:pw@db.example.org:5433/prod", nil},
 	}
 	for i, c := range cases {
-		target := saveURL(t, store, bob, "target "+strconv.Itoa(i), cloner.URL(c.url))
+		target := saveURL(t, store, bob, "target "+strconv.Itoa(i), dsn.URL(c.url))
 		_, err := store.CreateTask(t.Context(), state.NewTask{User: bob, SourceID: source.ID, TargetID: target.ID})
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
@@ -88,7 +88,7 @@ func identity(t *testing.T, at string) report.Identity {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := cloner.URL(at).Endpoint()
+	e := dsn.URL(at).Endpoint()
 	return report.Identity{System: found[0][0], Database: oid, Address: e.Address + "/" + e.Database}
 }
 
@@ -115,12 +115,12 @@ func TestAdmit(t *testing.T) {
 		url string
 		is  report.Identity
 	}{"guarded": {guarded, known}, "gone": {unreachable(t, away), gone}, "fork": {plain, fork}} {
-		c := saveURL(t, store, ana, name, cloner.URL(p.url), protected)
+		c := saveURL(t, store, ana, name, dsn.URL(p.url), protected)
 		keep(t, store, c, p.is.System, p.is.Database)
 	}
 	untested := dbtest.Database(t)
-	saveURL(t, store, ana, "untested", cloner.URL(untested), protected)
-	saveURL(t, store, ana, "untested and away", cloner.URL(unreachable(t, untested)), protected)
+	saveURL(t, store, ana, "untested", dsn.URL(untested), protected)
+	saveURL(t, store, ana, "untested and away", dsn.URL(unreachable(t, untested)), protected)
 	other := dbtest.Database(t)
 	cases := []struct {
 		name, url string
@@ -138,7 +138,7 @@ func TestAdmit(t *testing.T) {
 		{"a fork of a protected database", dbtest.Tap(t, forked, cut), fork, runner.IsFork, runner.Admitted},
 	}
 	for i, c := range cases {
-		target := saveURL(t, store, bob, "target "+strconv.Itoa(i), cloner.URL(c.url))
+		target := saveURL(t, store, bob, "target "+strconv.Itoa(i), dsn.URL(c.url))
 		c.is.Address = target.Address + "/" + target.Database
 		for fork, want := range map[bool]runner.Admission{false: c.want, true: c.confirmed} {
 			// By now it may be known what the target is.
@@ -179,7 +179,7 @@ func TestProtectionByAddressAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	wrong.User = url.UserPassword("nobody", "wrong")
-	source, target := save(t, store, bob, "source"), saveURL(t, store, bob, "target", cloner.URL(database))
+	source, target := save(t, store, bob, "source"), saveURL(t, store, bob, "target", dsn.URL(database))
 	for i, c := range []struct {
 		name   string
 		owner  state.User
@@ -194,7 +194,7 @@ func TestProtectionByAddressAlone(t *testing.T) {
 		{"a member's", mallory, false, database, nil, runner.IsProtected},
 		{"a member's that has answered", mallory, false, database, state.ErrProtected, 0},
 	} {
-		guard := saveURL(t, store, c.owner, "guard "+strconv.Itoa(i), cloner.URL(c.url), protected, func(s *state.Connection) { s.Shared = c.shared })
+		guard := saveURL(t, store, c.owner, "guard "+strconv.Itoa(i), dsn.URL(c.url), protected, func(s *state.Connection) { s.Shared = c.shared })
 		if c.name == "a member's that has answered" {
 			if err := store.Learn(t.Context(), guard.ID); err != nil {
 				t.Fatal(err)
@@ -223,13 +223,13 @@ func TestProtectionByAddressAlone(t *testing.T) {
 func TestMembersDatabasesAreNotDialed(t *testing.T) {
 	t.Parallel()
 	store, at := openAt(t)
-	store.Limit(cloner.HostPolicy{})
+	store.Limit(dsn.HostPolicy{})
 	ana, bob := addUser(t, store, state.RoleAdmin), addUser(t, store, state.RoleMember)
 	for _, c := range []struct {
 		owner state.User
 		want  bool
 	}{{ana, true}, {bob, false}} {
-		saved := saveURL(t, store, c.owner, "own", cloner.URL(at))
+		saved := saveURL(t, store, c.owner, "own", dsn.URL(at))
 		own, hosts, err := store.ConnectionURL(t.Context(), saved.ID)
 		if err != nil {
 			t.Fatal(err)

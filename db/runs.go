@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/state"
@@ -134,12 +134,12 @@ func past(ctx context.Context, tx pgx.Tx, id string) (*report.Report, error) {
 }
 
 // openURL returns "" for a database that is gone.
-func (s *Store) openURL(id int64, sealed []byte) (cloner.URL, error) {
+func (s *Store) openURL(id int64, sealed []byte) (dsn.URL, error) {
 	if sealed == nil {
 		return "", nil
 	}
 	url, err := s.key.open(placeOfURL(id), sealed)
-	return cloner.URL(url), err
+	return dsn.URL(url), err
 }
 
 // Beat is what runner.Store has.

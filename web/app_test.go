@@ -19,7 +19,7 @@ import (
 	"sync"
 	"testing"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/db"
 	"calco/db/dbtest"
 	"calco/db/state"
@@ -89,7 +89,7 @@ func (a *app) openStore() *db.Store {
 		a.t.Fatal(err)
 	}
 	a.t.Cleanup(store.Close)
-	policy := cloner.LoopbackPolicy()
+	policy := dsn.LoopbackPolicy()
 	policy.Lookup = func(_ context.Context, host string) ([]string, error) {
 		switch _, err := netip.ParseAddr(host); {
 		case err == nil:

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/state"
@@ -105,7 +105,7 @@ func TestRetryShowsNothingElse(t *testing.T) {
 	source, _ := f.pair(f.other)
 	target, _ := f.real("Staging", shop)
 	_, elsewhere := f.real("Precious", shop)
-	change := func(shared bool, url cloner.URL) {
+	change := func(shared bool, url dsn.URL) {
 		t.Helper()
 		target.Shared = shared
 		if err := f.store.ChangeConnection(t.Context(), target, url); err != nil {
@@ -124,7 +124,7 @@ func TestRetryShowsNothingElse(t *testing.T) {
 	says(t, page, "This database is no longer there.")
 	want(t, "withdrawn", v.post(path, "confirm", target.Database), "422")
 
-	change(true, cloner.URL(elsewhere))
+	change(true, dsn.URL(elsewhere))
 	page = v.get(path)
 	lacks(t, page, "app.<wbr>orders")
 	says(t, page, "leads to another place")

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/state"
@@ -65,7 +66,7 @@ func (f *cloneFixture) startBetween(source, target state.Connection, change ...f
 // confirmation is for all that a database holds.
 func confirmation(t testing.TB, url string) *report.Confirmation {
 	t.Helper()
-	p, err := cloner.PreviewClean(t.Context(), cloner.Spec{Target: cloner.URL(url), Clean: true})
+	p, err := cloner.PreviewClean(t.Context(), cloner.Spec{Target: dsn.URL(url), Clean: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/db/state"
 	"calco/views"
 )
@@ -27,7 +27,7 @@ const (
 // databaseForm is what was typed about a database. Its URL goes to the store and to the engine, and never back.
 type databaseForm struct {
 	seen  views.DatabaseForm // what may be drawn again
-	url   cloner.URL         // that leads to the database; empty when none was typed
+	url   dsn.URL            // that leads to the database; empty when none was typed
 	empty bool               // neither a URL nor fields were typed
 
 	authority, certificate, key string // in PEM form; they go into the URL
@@ -47,7 +47,7 @@ func (s *Server) readDatabase(c echo.Context) (databaseForm, error) {
 
 // parseDatabase parses a form. What is wrong with the way to the database stands in the errors of what it returns, and
 // the URL is then empty; the rest is check's.
-func parseDatabase(typed url.Values, hosts *cloner.Hosts) databaseForm {
+func parseDatabase(typed url.Values, hosts *dsn.Hosts) databaseForm {
 	text := func(name string) string { return strings.TrimSpace(typed.Get(name)) }
 	f := databaseForm{seen: views.DatabaseForm{
 		Name: text("name"), Way: typed.Get("way"), Environment: typed.Get("environment"),
@@ -66,7 +66,7 @@ func parseDatabase(typed url.Values, hosts *cloner.Hosts) databaseForm {
 		f.url = urlOfFields(f.seen, password)
 	case typedURL != "":
 		f.seen.Way = views.WayURL
-		f.url = cloner.URL(typedURL)
+		f.url = dsn.URL(typedURL)
 	}
 	if f.url != "" {
 		f.checkURL(hosts)
@@ -75,7 +75,7 @@ func parseDatabase(typed url.Values, hosts *cloner.Hosts) databaseForm {
 }
 
 // checkURL sees to it that only a URL that can be used remains.
-func (f *databaseForm) checkURL(hosts *cloner.Hosts) {
+func (f *databaseForm) checkURL(hosts *dsn.Hosts) {
 	err := f.url.CheckRemote(hosts)
 	if len(f.url) > maxURL {
 		err = errors.New("it is too long")
@@ -92,7 +92,7 @@ func (f *databaseForm) checkURL(hosts *cloner.Hosts) {
 	}
 	f.url, err = f.url.WithCertificates(f.authority, f.certificate, f.key)
 	switch {
-	case errors.Is(err, cloner.ErrAuthority):
+	case errors.Is(err, dsn.ErrAuthority):
 		f.seen.Errors["authority"] = "databases.authority.bad"
 	case err != nil:
 		f.seen.Errors["certificate"] = "databases.certificate.bad"
@@ -100,7 +100,7 @@ func (f *databaseForm) checkURL(hosts *cloner.Hosts) {
 }
 
 // urlOfFields puts a URL together, or adds errors to the form and returns none.
-func urlOfFields(f views.DatabaseForm, password string) cloner.URL {
+func urlOfFields(f views.DatabaseForm, password string) dsn.URL {
 	host, port := strings.Trim(f.Host, "[]"), f.Port
 	if port == "" {
 		port = "5432"
@@ -123,7 +123,7 @@ func urlOfFields(f views.DatabaseForm, password string) cloner.URL {
 	if password != "" {
 		who += ":" + escape(password)
 	}
-	return cloner.URL("postgres://" + who + "@" + net.JoinHostPort(host, port) + "/" + escape(f.Database) + "?" + tlsParameters(f.TLS))
+	return dsn.URL("postgres://" + who + "@" + net.JoinHostPort(host, port) + "/" + escape(f.Database) + "?" + tlsParameters(f.TLS))
 }
 
 // escape percent-encodes everything that could mean something in a URL.
@@ -170,7 +170,7 @@ func (f databaseForm) check(saved state.Connection) {
 }
 
 // limit adds an error for a URL that shows where it leads, and may not lead there.
-func (f databaseForm) limit(hosts *cloner.Hosts) {
+func (f databaseForm) limit(hosts *dsn.Hosts) {
 	if f.url != "" && hosts.Check(f.url) != nil {
 		f.seen.Errors[f.missing()] = "databases.host.forbidden"
 	}

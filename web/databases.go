@@ -7,7 +7,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/state"
 	"calco/views"
@@ -17,14 +17,14 @@ import (
 type Connections interface {
 	Connections(context.Context, state.User) ([]state.Connection, error)
 	Connection(ctx context.Context, u state.User, id int64) (state.Connection, error)
-	AddConnection(context.Context, state.Connection, cloner.URL) (int64, error)
+	AddConnection(context.Context, state.Connection, dsn.URL) (int64, error)
 	Learn(ctx context.Context, id int64) error
-	ChangeConnection(context.Context, state.Connection, cloner.URL) error
+	ChangeConnection(context.Context, state.Connection, dsn.URL) error
 	RemoveConnection(ctx context.Context, id int64) error
-	ConnectionURL(ctx context.Context, id int64) (cloner.URL, *cloner.Hosts, error)
-	HostsOf(state.User) *cloner.Hosts
+	ConnectionURL(ctx context.Context, id int64) (dsn.URL, *dsn.Hosts, error)
+	HostsOf(state.User) *dsn.Hosts
 	KeepIdentity(context.Context, int64, report.Identity) error
-	OwnsDatabase(context.Context, cloner.URL, *cloner.Hosts) (bool, error)
+	OwnsDatabase(context.Context, dsn.URL, *dsn.Hosts) (bool, error)
 }
 
 func (s *Server) showDatabases(c echo.Context) error {

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/db/dbtest"
 	"calco/db/state"
 )
@@ -26,7 +26,7 @@ func (a *app) save(c state.Connection, leadsTo string) state.Connection {
 	if c.Environment == "" {
 		c.Environment = state.Staging
 	}
-	id, err := a.store.AddConnection(a.t.Context(), c, cloner.URL(leadsTo))
+	id, err := a.store.AddConnection(a.t.Context(), c, dsn.URL(leadsTo))
 	if err != nil {
 		a.t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/state"
 	"calco/views"
@@ -88,7 +89,7 @@ func (s *Server) testTypedFor(c echo.Context, f databaseForm, saved state.Connec
 	return s.testTyped(c, f, hosts, saved.Protected)
 }
 
-func (s *Server) testTyped(c echo.Context, f databaseForm, hosts *cloner.Hosts, protected bool) (views.DatabaseTest, int, error) {
+func (s *Server) testTyped(c echo.Context, f databaseForm, hosts *dsn.Hosts, protected bool) (views.DatabaseTest, int, error) {
 	switch {
 	case f.seen.BadURL != "":
 		return views.DatabaseTest{Problem: "databases.url.unusable", Why: f.seen.BadURL + "."}, http.StatusUnprocessableEntity, nil
@@ -102,7 +103,7 @@ func (s *Server) testTyped(c echo.Context, f databaseForm, hosts *cloner.Hosts, 
 
 // inspect connects, and says what came of it with the status of the answer. That a database cannot be reached is an
 // answer too. What a saved database is found to be is kept with it; one that is not saved has the id 0.
-func (s *Server) inspect(c echo.Context, url cloner.URL, hosts *cloner.Hosts, id int64, protected bool) (views.DatabaseTest, int, error) {
+func (s *Server) inspect(c echo.Context, url dsn.URL, hosts *dsn.Hosts, id int64, protected bool) (views.DatabaseTest, int, error) {
 	if err := url.CheckRemote(hosts); err != nil { // it was saved before such URLs were refused
 		return views.DatabaseTest{Problem: "databases.url.unusable", Why: err.Error() + "."}, http.StatusUnprocessableEntity, nil
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/db/dbtest"
 	"calco/db/state"
 )
@@ -145,7 +145,7 @@ func TestTesters(t *testing.T) {
 func TestHostsOfMembers(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	a.store.Limit(cloner.HostPolicy{})
+	a.store.Limit(dsn.HostPolicy{})
 	admin, member := a.add("ana@example.org", state.RoleAdmin), a.add(bob, state.RoleMember)
 	v := a.as(member)
 	const forbidden = "This host may not be connected to"

@@ -12,6 +12,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/state"
 	"calco/views"
@@ -281,7 +282,7 @@ func (s *Server) schemaChoice(c echo.Context, from int64, choice views.SchemaCho
 		return choice, err
 	}
 	var found report.Inspection
-	choice.Reasons, err = s.look(c, source.ID, "form.error.unread", func(ctx context.Context, u cloner.URL, hosts *cloner.Hosts) (err error) {
+	choice.Reasons, err = s.look(c, source.ID, "form.error.unread", func(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (err error) {
 		found, err = cloner.Inspect(ctx, u, hosts)
 		return err
 	})
@@ -320,7 +321,7 @@ func (s *Server) previewClean(c echo.Context, target state.Place, schemas []stri
 	props.Place, props.Database, props.Schemas = viewPlace(target), target.Database, schemas
 	var p report.CleanPreview
 	var err error
-	props.Reasons, err = s.look(c, target.ConnectionID, "drop.unread", func(ctx context.Context, u cloner.URL, hosts *cloner.Hosts) (err error) {
+	props.Reasons, err = s.look(c, target.ConnectionID, "drop.unread", func(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (err error) {
 		p, err = cloner.PreviewClean(ctx, cloner.Spec{Target: u, TargetHosts: hosts, Schemas: schemas, Clean: true})
 		return err
 	})
@@ -335,7 +336,7 @@ func (s *Server) previewClean(c echo.Context, target state.Place, schemas []stri
 
 // look asks a saved database something for a page, as often and as long as a test may. That it does not answer is for the
 // page too, which keeps what was typed there; fault is the text for what has no reason of its own.
-func (s *Server) look(c echo.Context, id int64, fault string, ask func(context.Context, cloner.URL, *cloner.Hosts) error) ([]views.CloneReason, error) {
+func (s *Server) look(c echo.Context, id int64, fault string, ask func(context.Context, dsn.URL, *dsn.Hosts) error) ([]views.CloneReason, error) {
 	request := c.Request().Context()
 	reason := func(text string) []views.CloneReason { return []views.CloneReason{{Text: views.T(request, text)}} }
 	end, problem := s.testers.begin(currentUser(c).ID)

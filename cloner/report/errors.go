@@ -102,7 +102,7 @@ type Reason struct {
 	Objects []string   `json:"objects,omitempty"` // what the sentence speaks of, at most listedObjects
 }
 
-// OfConfirmation: it asks for another confirmation, and says itself what was dropped already.
+// OfConfirmation tells whether it asks for another confirmation, and says itself what was dropped already.
 func (r Reason) OfConfirmation() bool {
 	return r.Code == ReasonNotConfirmed || r.Code == ReasonOtherTarget || r.Code == ReasonNotShown
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"testing"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/runner"
 	"calco/db"
 	"calco/db/dbtest"
@@ -14,7 +14,7 @@ import (
 // blind is a store whose early look finds nothing, as when a target is away just then.
 type blind struct{ *db.Store }
 
-func (blind) OwnsDatabase(context.Context, cloner.URL, *cloner.Hosts) (bool, error) {
+func (blind) OwnsDatabase(context.Context, dsn.URL, *dsn.Hosts) (bool, error) {
 	return false, nil
 }
 

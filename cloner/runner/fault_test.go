@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db"
@@ -20,7 +20,7 @@ type faulty struct {
 	finish func(runner.Beat, report.Report) error
 }
 
-func (f faulty) OwnsDatabase(ctx context.Context, u cloner.URL, hosts *cloner.Hosts) (bool, error) {
+func (f faulty) OwnsDatabase(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (bool, error) {
 	if f.owns != nil {
 		f.owns()
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/state"
 )
@@ -184,8 +185,8 @@ func (l *life) refusal(ctx context.Context) (*report.Reason, error) {
 	}
 	for _, end := range []struct {
 		side  report.Side
-		url   cloner.URL
-		hosts *cloner.Hosts
+		url   dsn.URL
+		hosts *dsn.Hosts
 	}{{report.Source, spec.Source, spec.SourceHosts}, {report.Target, spec.Target, spec.TargetHosts}} {
 		if err := end.url.CheckRemote(end.hosts); err != nil { // it was saved before such URLs were refused
 			return &report.Reason{

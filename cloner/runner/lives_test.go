@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/dbtest"
@@ -71,7 +72,7 @@ func TestKillBeforeBegin(t *testing.T) {
 	dbtest.Exec(t, f.targetURL, `CREATE TABLE old (id int)`)
 	letGo := f.hold("book")
 	child := f.child()
-	p, err := cloner.PreviewClean(t.Context(), cloner.Spec{Target: cloner.URL(f.targetURL), Clean: true})
+	p, err := cloner.PreviewClean(t.Context(), cloner.Spec{Target: dsn.URL(f.targetURL), Clean: true})
 	if err != nil {
 		t.Fatal(err)
 	}

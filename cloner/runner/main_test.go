@@ -15,7 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/runner"
 	"calco/db"
 	"calco/db/dbtest"
@@ -109,7 +109,7 @@ func (f *fixture) open() *db.Store {
 
 func (f *fixture) save(name, url string) int64 {
 	f.Helper()
-	id, err := f.store.AddConnection(f.Context(), state.Connection{OwnerID: f.user.ID, Name: name, Environment: state.OtherUse}, cloner.URL(url))
+	id, err := f.store.AddConnection(f.Context(), state.Connection{OwnerID: f.user.ID, Name: name, Environment: state.OtherUse}, dsn.URL(url))
 	if err != nil {
 		f.Fatal(err)
 	}

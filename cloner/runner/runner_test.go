@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/dbtest"
@@ -73,7 +73,7 @@ func TestOutcomes(t *testing.T) {
 			before: func(f *fixture) {
 				guarded := f.targetURL
 				c := state.Connection{OwnerID: f.user.ID, Name: "prod", Environment: state.Production, Protected: true}
-				if _, err := f.store.AddConnection(f.Context(), c, cloner.URL(guarded)); err != nil {
+				if _, err := f.store.AddConnection(f.Context(), c, dsn.URL(guarded)); err != nil {
 					f.Fatal(err)
 				}
 				f.target = f.save("not prod", dbtest.Tap(f, guarded, func(string) dbtest.Cut { return dbtest.Pass }))

@@ -8,6 +8,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 )
 
@@ -105,7 +106,7 @@ type Store interface {
 	Admit(ctx context.Context, r Run, source, target report.Identity) (Admission, error)
 
 	// OwnsDatabase tells whether a URL, which may lead to hosts, is known to lead to the state database.
-	OwnsDatabase(ctx context.Context, url cloner.URL, hosts *cloner.Hosts) (bool, error)
+	OwnsDatabase(ctx context.Context, url dsn.URL, hosts *dsn.Hosts) (bool, error)
 }
 
 // Args are what River carries to a worker.

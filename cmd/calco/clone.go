@@ -15,20 +15,21 @@ import (
 	"golang.org/x/term"
 
 	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 )
 
 type cloneCommand struct {
-	Source cloner.URL `required:"" env:"CALCO_SOURCE" placeholder:"URL" help:"Database to clone: postgres://user:password@host:5432/database. In the environment it stays out of process lists."`
-	Target cloner.URL `required:"" env:"CALCO_TARGET" placeholder:"URL" help:"Database to clone into: an empty one, or see --clean."`
-	Schema []string   `env:"CALCO_SCHEMA" placeholder:"NAME" sep:"none" help:"Clone only this schema and what it depends on. May be given more than once."`
-	Clean  bool       `env:"CALCO_CLEAN" help:"Drop what the target holds first, and nothing that comes to it meanwhile. Asks for the database's name unless --yes is given."`
-	Yes    bool       `env:"CALCO_YES" help:"Do not ask before dropping: what the target holds at the beginning is printed and may go."`
-	End    bool       `name:"end-blockers" env:"CALCO_END_BLOCKERS" help:"With --clean: end sessions of others that use what is to be dropped. Without it the clone waits for them."`
-	Resume bool       `env:"CALCO_RESUME" help:"Go on with what a clone that ended early has left on the target."`
-	Verify string     `env:"CALCO_VERIFY" enum:"sample,contents" default:"sample" placeholder:"HOW" help:"What is compared beside the number of rows: what a sample of them holds (sample), or every row (contents), which takes longer and keeps the source's snapshot longer."`
-	Lanes  int        `env:"CALCO_LANES" default:"4" placeholder:"N" help:"How many tables to copy at a time (${default})."`
-	JSON   bool       `env:"CALCO_JSON" help:"Print the report as one JSON object."`
+	Source dsn.URL  `required:"" env:"CALCO_SOURCE" placeholder:"URL" help:"Database to clone: postgres://user:password@host:5432/database. In the environment it stays out of process lists."`
+	Target dsn.URL  `required:"" env:"CALCO_TARGET" placeholder:"URL" help:"Database to clone into: an empty one, or see --clean."`
+	Schema []string `env:"CALCO_SCHEMA" placeholder:"NAME" sep:"none" help:"Clone only this schema and what it depends on. May be given more than once."`
+	Clean  bool     `env:"CALCO_CLEAN" help:"Drop what the target holds first, and nothing that comes to it meanwhile. Asks for the database's name unless --yes is given."`
+	Yes    bool     `env:"CALCO_YES" help:"Do not ask before dropping: what the target holds at the beginning is printed and may go."`
+	End    bool     `name:"end-blockers" env:"CALCO_END_BLOCKERS" help:"With --clean: end sessions of others that use what is to be dropped. Without it the clone waits for them."`
+	Resume bool     `env:"CALCO_RESUME" help:"Go on with what a clone that ended early has left on the target."`
+	Verify string   `env:"CALCO_VERIFY" enum:"sample,contents" default:"sample" placeholder:"HOW" help:"What is compared beside the number of rows: what a sample of them holds (sample), or every row (contents), which takes longer and keeps the source's snapshot longer."`
+	Lanes  int      `env:"CALCO_LANES" default:"4" placeholder:"N" help:"How many tables to copy at a time (${default})."`
+	JSON   bool     `env:"CALCO_JSON" help:"Print the report as one JSON object."`
 
 	engineFlags
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/db/embedded"
 )
 
@@ -67,7 +68,7 @@ func demoInTerminal(ctx context.Context, dir string, tty terminal) (err error) {
 		return err
 	}
 	stop()
-	spec := cloner.Spec{Job: cloner.NewJob(), Source: cloner.URL(server.URL(demoSource)), Target: cloner.URL(server.URL(demoTarget))}
+	spec := cloner.Spec{Job: cloner.NewJob(), Source: dsn.URL(server.URL(demoSource)), Target: dsn.URL(server.URL(demoTarget))}
 	report := cloneInTerminal(ctx, spec, cloner.Options{}, tty)
 	if err := printReport(tty.out, report); err != nil {
 		return fmt.Errorf("print the report: %w", err)

@@ -14,7 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/runner"
 	"calco/db"
 	"calco/db/embedded"
@@ -67,7 +67,7 @@ func (c *demoCommand) serve(ctx context.Context, dir string, tty terminal) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	store.Limit(cloner.LoopbackPolicy()) // whoever is invited may use the private server too
+	store.Limit(dsn.LoopbackPolicy()) // whoever is invited may use the private server too
 	if err := fillDemo(ctx, server.URL(demoSource), c.Percent, tty); err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func furnish(ctx context.Context, store *db.Store, server *embedded.Server) (lin
 		{Name: "Demo target", Environment: state.Development, Database: demoTarget},
 	} {
 		c.OwnerID, c.Shared = user.ID, true
-		url := cloner.URL(server.URL(c.Database))
+		url := dsn.URL(server.URL(c.Database))
 		i := slices.IndexFunc(saved, func(s state.Connection) bool { return s.OwnerID == user.ID && s.Name == c.Name })
 		switch {
 		case i < 0:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/runner"
 )
 
@@ -35,14 +36,14 @@ func (f engineFlags) options(workers int) runner.Options {
 
 // hostFlags say which servers saved databases may lead to, and with which files.
 type hostFlags struct {
-	AllowHost []cloner.HostRule `env:"CALCO_ALLOW_HOST" placeholder:"HOST" help:"Let databases saved by members lead there: an address, a range like 10.0.0.0/8, the name of a host, or the folder of a socket. By default they may lead neither to this machine itself nor to link-local and metadata addresses; those of admins may. May be given more than once."`
-	DenyHost  []cloner.HostRule `env:"CALCO_DENY_HOST" placeholder:"HOST" help:"Let no saved database lead there, whoever saved it. Where an address is in several ranges, the narrowest counts. May be given more than once."`
+	AllowHost []dsn.HostRule `env:"CALCO_ALLOW_HOST" placeholder:"HOST" help:"Let databases saved by members lead there: an address, a range like 10.0.0.0/8, the name of a host, or the folder of a socket. By default they may lead neither to this machine itself nor to link-local and metadata addresses; those of admins may. May be given more than once."`
+	DenyHost  []dsn.HostRule `env:"CALCO_DENY_HOST" placeholder:"HOST" help:"Let no saved database lead there, whoever saved it. Where an address is in several ranges, the narrowest counts. May be given more than once."`
 
 	CertificateDir string `env:"CALCO_CERTIFICATE_DIR" type:"existingdir" placeholder:"DIR" help:"Let the URL of a saved database, whoever saves it, name certificates and keys in this folder with sslrootcert, sslcert and sslkey. Without it, they can be pasted."`
 }
 
-func (f hostFlags) policy() cloner.HostPolicy {
-	return cloner.HostPolicy{Allow: f.AllowHost, Deny: f.DenyHost, Certificates: f.CertificateDir}
+func (f hostFlags) policy() dsn.HostPolicy {
+	return dsn.HostPolicy{Allow: f.AllowHost, Deny: f.DenyHost, Certificates: f.CertificateDir}
 }
 
 // byteSize is a number of bytes, written as PostgreSQL's own settings are: 64MB, 1 MB being 1024 kB.

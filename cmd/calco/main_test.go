@@ -19,7 +19,7 @@ import (
 	"github.com/creack/pty"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -231,7 +231,7 @@ func TestTypedName(t *testing.T) {
 			if !strings.Contains(seen, "table public.mine") {
 				t.Errorf("the prompt does not say what is dropped: %s", seen)
 			}
-			if _, err := fmt.Fprintf(tty, "%s\n", c.typed(cloner.URL(target).Database())); err != nil {
+			if _, err := fmt.Fprintf(tty, "%s\n", c.typed(dsn.URL(target).Database())); err != nil {
 				t.Fatal(err)
 			}
 			rest, _ := io.ReadAll(tty) // a terminal whose program has ended answers with an error

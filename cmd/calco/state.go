@@ -10,7 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/db"
 	"calco/db/embedded"
 )
@@ -26,8 +26,8 @@ const (
 
 // stateFlags say where the state is. All commands of an installation take the same ones.
 type stateFlags struct {
-	DatabaseURL cloner.URL `env:"CALCO_DATABASE_URL" placeholder:"URL" help:"PostgreSQL database for Calco's own state. Without one, Calco runs a private server."`
-	DataDir     string     `env:"CALCO_DATA_DIR" placeholder:"DIR" type:"path" help:"Folder of the private server, and of the key that connection URLs are kept under unless CALCO_KEY is set."`
+	DatabaseURL dsn.URL `env:"CALCO_DATABASE_URL" placeholder:"URL" help:"PostgreSQL database for Calco's own state. Without one, Calco runs a private server."`
+	DataDir     string  `env:"CALCO_DATA_DIR" placeholder:"DIR" type:"path" help:"Folder of the private server, and of the key that connection URLs are kept under unless CALCO_KEY is set."`
 }
 
 // open opens the state database, after starting the private server if that is where it is. The function it returns

@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/db/dbtest"
 )
 
@@ -24,9 +24,9 @@ func twin(t testing.TB, url, name string) string {
 	t.Helper()
 	server := dbtest.Database(t)
 	quoted := pgx.Identifier{name}.Sanitize()
-	dbtest.Exec(t, server, fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s", quoted, pgx.Identifier{cloner.URL(url).Database()}.Sanitize()))
+	dbtest.Exec(t, server, fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s", quoted, pgx.Identifier{dsn.URL(url).Database()}.Sanitize()))
 	t.Cleanup(func() { dbtest.Exec(t, server, "DROP DATABASE "+quoted+" WITH (FORCE)") })
-	return strings.Replace(url, "/"+cloner.URL(url).Database()+"?", "/"+name+"?", 1)
+	return strings.Replace(url, "/"+dsn.URL(url).Database()+"?", "/"+name+"?", 1)
 }
 
 // TestChecksFindDamage: each thing that a clone could do wrong is found by the check that is there for it, and a good

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"calco/cloner"
+	"calco/cloner/dsn"
 	"calco/db"
 	"calco/db/dbtest"
 	"calco/db/state"
@@ -36,7 +36,7 @@ type world struct {
 	store                 *db.Store // beside the wire
 	user                  state.User
 	sourceID, targetID    int64
-	targetURL             cloner.URL // by way of the wire
+	targetURL             dsn.URL // by way of the wire
 	browser               *browser
 
 	mu      sync.Mutex
@@ -78,15 +78,15 @@ func (w *world) install() {
 	if w.user, err = w.store.AddUser(ctx, "ana@example.org", state.RoleAdmin, ""); err != nil {
 		w.Fatal(err)
 	}
-	save := func(s *server, url cloner.URL) int64 {
+	save := func(s *server, url dsn.URL) int64 {
 		id, err := w.store.AddConnection(ctx, state.Connection{OwnerID: w.user.ID, Name: s.name, Environment: state.OtherUse}, url)
 		if err != nil {
 			w.Fatal(err)
 		}
 		return id
 	}
-	w.targetURL = cloner.URL(w.target.wire.through(w.target.at(targetDatabase)))
-	w.sourceID, w.targetID = save(w.source, cloner.URL(w.source.wire.through(w.source.at(sourceDatabase)))), save(w.target, w.targetURL)
+	w.targetURL = dsn.URL(w.target.wire.through(w.target.at(targetDatabase)))
+	w.sourceID, w.targetID = save(w.source, dsn.URL(w.source.wire.through(w.source.at(sourceDatabase)))), save(w.target, w.targetURL)
 	token, _, err := w.store.StartSession(ctx, w.user.ID, state.Client{Agent: "chaos"})
 	if err != nil {
 		w.Fatal(err)

@@ -1,4 +1,4 @@
-package cloner
+package dsn
 
 import (
 	"crypto/tls"
@@ -19,7 +19,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"calco/cloner/pgtools"
 	"calco/cloner/report"
 )
 
@@ -31,11 +30,11 @@ type URL string
 
 // String is the URL without password, in the form user@host:port/database.
 func (u URL) String() string {
-	c, err := parseConninfo(string(u))
+	c, err := Parse(string(u))
 	if err != nil {
 		return "invalid connection URL"
 	}
-	return fmt.Sprintf("%s@%s/%s", c["user"], c.address(), c["dbname"])
+	return fmt.Sprintf("%s@%s/%s", c["user"], c.Address(), c["dbname"])
 }
 
 // GoString keeps %#v from printing the password.
@@ -50,14 +49,14 @@ func (u URL) MarshalJSON() ([]byte, error) { return json.Marshal(u.String()) }
 // Check reports what is wrong with the URL, without ever quoting it, in words that go on
 // from "the URL cannot be used: ".
 func (u URL) Check() error {
-	_, err := parseConninfo(string(u))
+	_, err := Parse(string(u))
 	return err
 }
 
 // CheckRemote is Check for a URL that came through the web: of the files of the machine that Calco runs on, which are not
 // its user's to have read, it may name those alone that hosts allows. Where it may lead, Hosts.Check says.
 func (u URL) CheckRemote(hosts *Hosts) error {
-	c, err := parseConninfo(string(u))
+	c, err := Parse(string(u))
 	if err != nil {
 		return err
 	}
@@ -77,23 +76,23 @@ func (u URL) CheckRemote(hosts *Hosts) error {
 
 // Database is the name of the database the URL leads to.
 func (u URL) Database() string {
-	c, _ := parseConninfo(string(u))
+	c, _ := Parse(string(u))
 	return c["dbname"]
 }
 
 // Endpoint is where the URL leads to. It has no version: nobody was asked.
 func (u URL) Endpoint() report.Endpoint {
-	c, err := parseConninfo(string(u))
+	c, err := Parse(string(u))
 	if err != nil {
 		return report.Endpoint{}
 	}
-	return report.Endpoint{Address: c.address(), Database: c["dbname"], User: c["user"]}
+	return report.Endpoint{Address: c.Address(), Database: c["dbname"], User: c["user"]}
 }
 
 // Config is what pgx needs to connect as the URL says, to a host of hosts and with files that it allows. Nothing is taken from
 // elsewhere, and the error quotes nothing. Queries through it prepare nothing, which poolers may not take.
 func (u URL) Config(applicationName string, hosts *Hosts) (*pgx.ConnConfig, error) {
-	c, err := parseConninfo(string(u))
+	c, err := Parse(string(u))
 	if err != nil {
 		return nil, err
 	}
@@ -115,9 +114,9 @@ func (u URL) Config(applicationName string, hosts *Hosts) (*pgx.ConnConfig, erro
 	return config, nil
 }
 
-// conninfo holds libpq's connection keywords.
+// Conninfo holds libpq's connection keywords.
 // https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
-type conninfo map[string]string
+type Conninfo map[string]string
 
 // conninfoKeywords are the keywords that both pgx and libpq understand. Others are
 // refused, since pg_dump would stop at them after the clone has begun.
@@ -127,8 +126,8 @@ var conninfoKeywords = []string{
 	"channel_binding", "require_auth", "target_session_attrs", "application_name",
 }
 
-func parseConninfo(s string) (conninfo, error) {
-	var c conninfo
+func Parse(s string) (Conninfo, error) {
+	var c Conninfo
 	var err error
 	if strings.HasPrefix(s, "postgres://") || strings.HasPrefix(s, "postgresql://") {
 		c, err = parseURI(s)
@@ -162,62 +161,73 @@ func parseConninfo(s string) (conninfo, error) {
 // unescaped / or ? ends up where a host, a path or a parameter is expected.
 var errUnreadable = errors.New("it cannot be read; special characters of the password, such as @ : / ? # %, must be percent-encoded")
 
-// errSettings is for what pgx does not take: a port, sslmode or certificate file.
-var errSettings = errors.New("a port, TLS or other setting in it is not valid, or a file that it names cannot be read")
+// ErrSettings is for what pgx does not take: a port, sslmode or certificate file.
+var ErrSettings = errors.New("a port, TLS or other setting in it is not valid, or a file that it names cannot be read")
 
 // fileKeywords are the keywords that name files.
 var fileKeywords = []string{"sslrootcert", "sslcert", "sslkey"}
 
 // namesFile tells whether a keyword of fileKeywords names a file: "system" stands for the roots that the system trusts.
-func (c conninfo) namesFile(key string) bool {
+func (c Conninfo) namesFile(key string) bool {
 	return c[key] != "" && (key != "sslrootcert" || c[key] != "system") && !c.holds(key)
 }
 
 // holds tells whether the value of a keyword of fileKeywords is the certificate or the key itself, in PEM form. Neither
 // libpq nor pgx knows that; they get files.
-func (c conninfo) holds(key string) bool { return strings.Contains(c[key], "-----BEGIN ") }
+func (c Conninfo) holds(key string) bool { return strings.Contains(c[key], "-----BEGIN ") }
 
-// inFiles returns a copy in which what the URL holds is in files. They have no names, so that nobody else can open them and
+// InFiles returns a copy in which what the URL holds is in files. They have no names, so that nobody else can open them and
 // they go with whoever has them open. The path of the i-th one is path's to say.
-func (c conninfo) inFiles(path func(i int, f *os.File) string) (conninfo, []*os.File, error) {
+func (c Conninfo) InFiles(path func(i int, f *os.File) string) (Conninfo, []*os.File, error) {
 	var files []*os.File
 	for _, key := range fileKeywords {
 		if !c.holds(key) {
 			continue
 		}
-		f, err := os.CreateTemp("", "calco-") // for its owner alone
-		if err == nil {
-			files = append(files, f)
-			err = os.Remove(f.Name())
-		}
-		if err == nil {
-			_, err = f.WriteString(strings.TrimSpace(c[key]) + "\n")
-		}
-		if err == nil {
-			_, err = f.Seek(0, io.SeekStart)
-		}
+		f, err := unnamedFile(strings.TrimSpace(c[key]))
 		if err != nil {
-			closeFiles(files)
+			CloseFiles(files)
 			return nil, nil, fmt.Errorf("write the certificates of a URL: %w", err)
 		}
-		c = c.with(conninfo{key: path(len(files)-1, f)})
+		files = append(files, f)
+		c = c.With(Conninfo{key: path(len(files)-1, f)})
 	}
 	return c, files, nil
 }
 
-func closeFiles(files []*os.File) {
+// unnamedFile is a file with a text, at whose beginning it stands.
+func unnamedFile(text string) (*os.File, error) {
+	f, err := os.CreateTemp("", "calco-") // for its owner alone
+	if err != nil {
+		return nil, err
+	}
+	err = os.Remove(f.Name())
+	if err == nil {
+		_, err = f.WriteString(text + "\n")
+	}
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		_ = f.Close() // the first error says more
+		return nil, err
+	}
+	return f, nil
+}
+
+func CloseFiles(files []*os.File) {
 	for _, f := range files {
 		_ = f.Close() // it was only read
 	}
 }
 
-// descriptor is the path of a file that a process has open.
-func descriptor(fd uintptr) string { return fmt.Sprintf("/dev/fd/%d", fd) }
+// Descriptor is the path of a file that a process has open.
+func Descriptor(fd uintptr) string { return fmt.Sprintf("/dev/fd/%d", fd) }
 
 // WithCertificates returns the URL with certificates and a key in PEM form, which it holds itself: of the authority that the
 // server's is checked with, and of the client with its key. Empty ones leave it as it is. Of the errors nothing is quoted.
 func (u URL) WithCertificates(authority, certificate, key string) (URL, error) {
-	c, err := parseConninfo(string(u))
+	c, err := Parse(string(u))
 	if err != nil {
 		return "", err
 	}
@@ -225,13 +235,13 @@ func (u URL) WithCertificates(authority, certificate, key string) (URL, error) {
 		if !x509.NewCertPool().AppendCertsFromPEM([]byte(authority)) {
 			return "", ErrAuthority
 		}
-		c = c.with(conninfo{"sslrootcert": authority})
+		c = c.With(Conninfo{"sslrootcert": authority})
 	}
 	if certificate != "" || key != "" {
 		if _, err := tls.X509KeyPair([]byte(certificate), []byte(key)); err != nil {
 			return "", ErrKeyPair
 		}
-		c = c.with(conninfo{"sslcert": certificate, "sslkey": key})
+		c = c.With(Conninfo{"sslcert": certificate, "sslkey": key})
 	}
 	return URL(c.String()), nil
 }
@@ -247,17 +257,17 @@ const maxFile = 1 << 20
 
 // checkFiles refuses what cannot be a certificate or a key before anything reads it: reading a device may not end, and
 // reading a pipe may not begin.
-func (c conninfo) checkFiles() error {
+func (c Conninfo) checkFiles() error {
 	for _, key := range fileKeywords {
 		if !c.namesFile(key) {
 			continue
 		}
 		info, err := os.Stat(c[key])
 		if err != nil {
-			return errSettings // it quotes the path
+			return ErrSettings // it quotes the path
 		}
 		if !info.Mode().IsRegular() || info.Size() > maxFile {
-			return fmt.Errorf("%w: the file of %s must be a regular one of at most 1 MB", errSettings, key)
+			return fmt.Errorf("%w: the file of %s must be a regular one of at most 1 MB", ErrSettings, key)
 		}
 	}
 	return nil
@@ -268,18 +278,18 @@ const maxConnect = 60
 
 // bounded returns a copy that gives up on a server that does not answer: libpq takes 0, and pgx a very large number, for
 // no bound at all. What is no number is left for them to refuse.
-func (c conninfo) bounded() conninfo {
+func (c Conninfo) bounded() Conninfo {
 	seconds, err := strconv.Atoi(c["connect_timeout"])
 	if err == nil && seconds > 0 && seconds <= maxConnect || err != nil && !errors.Is(err, strconv.ErrRange) {
 		return c
 	}
-	return c.with(conninfo{"connect_timeout": strconv.Itoa(maxConnect)})
+	return c.With(Conninfo{"connect_timeout": strconv.Itoa(maxConnect)})
 }
 
 // parseURI reads libpq's URI form. It is not net/url's: that knows neither lists of hosts
 // nor folders of sockets, and reads + as a space.
 // https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
-func parseURI(s string) (conninfo, error) {
+func parseURI(s string) (Conninfo, error) {
 	_, rest, _ := strings.Cut(s, "://")
 	if strings.Contains(rest, "#") {
 		return nil, errors.New("it holds a #, which must be written as %23")
@@ -289,7 +299,7 @@ func parseURI(s string) (conninfo, error) {
 	if strings.Contains(path, "@") {
 		return nil, errUnreadable
 	}
-	c := conninfo{}
+	c := Conninfo{}
 	hosts := authority
 	if at := strings.LastIndex(authority, "@"); at >= 0 {
 		hosts = authority[at+1:]
@@ -322,14 +332,14 @@ func parseURI(s string) (conninfo, error) {
 }
 
 // decode sets a keyword to a percent-encoded value.
-func (c conninfo) decode(key, encoded string) (ok bool) {
+func (c Conninfo) decode(key, encoded string) (ok bool) {
 	value, err := url.PathUnescape(encoded)
 	c[key] = value
 	return err == nil
 }
 
 // parseHosts reads host:port,[v6]:port,…
-func (c conninfo) parseHosts(list string) (ok bool) {
+func (c Conninfo) parseHosts(list string) (ok bool) {
 	var hosts, ports []string
 	for h := range strings.SplitSeq(list, ",") {
 		var host, port string
@@ -355,8 +365,8 @@ func (c conninfo) parseHosts(list string) (ok bool) {
 }
 
 // parseKeywords reads libpq's keyword/value form.
-func parseKeywords(s string) (conninfo, error) {
-	c := conninfo{}
+func parseKeywords(s string) (Conninfo, error) {
+	c := Conninfo{}
 	bad := errors.New("it cannot be read")
 	for rest := strings.TrimSpace(s); rest != ""; rest = strings.TrimSpace(rest) {
 		key, after, ok := strings.Cut(rest, "=")
@@ -400,7 +410,7 @@ func keywordValue(s string) (value, rest string, ok bool) {
 }
 
 // String is the keyword/value form, keys sorted, every value quoted.
-func (c conninfo) String() string {
+func (c Conninfo) String() string {
 	var b strings.Builder
 	for _, k := range slices.Sorted(maps.Keys(c)) {
 		quoted := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(c[k])
@@ -409,8 +419,8 @@ func (c conninfo) String() string {
 	return strings.TrimSpace(b.String())
 }
 
-// with returns a copy that has the given keywords set.
-func (c conninfo) with(more conninfo) conninfo {
+// With returns a copy that has the given keywords set.
+func (c Conninfo) With(more Conninfo) Conninfo {
 	out := maps.Clone(c)
 	maps.Copy(out, more)
 	return out
@@ -418,28 +428,32 @@ func (c conninfo) with(more conninfo) conninfo {
 
 // forPgx is the configuration pgx gets. pgx would take what is absent from the environment
 // and the home directory of whoever runs Calco, so nothing is.
-func (c conninfo) forPgx(applicationName string) (*pgx.ConnConfig, error) {
-	defaults := conninfo{
+func (c Conninfo) forPgx(applicationName string) (*pgx.ConnConfig, error) {
+	defaults := Conninfo{
 		"sslmode": "prefer", "sslcert": "", "sslkey": "", "sslrootcert": "", "sslcertmode": "allow", "sslpassword": "",
 		"sslsni": "", "sslnegotiation": "", "channel_binding": "", "require_auth": "", "target_session_attrs": "any",
 		"min_protocol_version": "", "max_protocol_version": "", "connect_timeout": "15", "password": "",
 	}
-	// It cannot be overruled, and ends in an error where its file is not.
-	if err := os.Unsetenv("PGSERVICE"); err != nil {
-		return nil, err
-	}
 	if err := c.checkFiles(); err != nil {
 		return nil, err
 	}
-	c, files, err := c.inFiles(func(_ int, f *os.File) string { return descriptor(f.Fd()) })
+	c, files, err := c.InFiles(func(_ int, f *os.File) string { return Descriptor(f.Fd()) })
 	if err != nil {
 		return nil, err
 	}
-	defer closeFiles(files) // ParseConfig has read them
-	all := defaults.with(c).bounded().with(conninfo{"passfile": "/nonexistent", "application_name": applicationName})
+	defer func() { CloseFiles(files) }() // ParseConfig has read them
+	all := defaults.With(c).bounded().With(Conninfo{"passfile": "/nonexistent", "application_name": applicationName})
+	if _, named := os.LookupEnv("PGSERVICE"); named { // it can only be overruled by another service
+		file, err := unnamedFile("[none]")
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, file)
+		all = all.With(Conninfo{"service": "none", "servicefile": Descriptor(file.Fd())})
+	}
 	cfg, err := pgx.ParseConfig(all.String())
 	if err != nil {
-		return nil, errSettings // pgx quotes the string
+		return nil, ErrSettings // pgx quotes the string
 	}
 	for k := range cfg.RuntimeParams {
 		if _, ok := all[k]; !ok { // PGOPTIONS, PGTZ
@@ -449,34 +463,34 @@ func (c conninfo) forPgx(applicationName string) (*pgx.ConnConfig, error) {
 	return cfg, nil
 }
 
-// forLibpq is the form pg_dump gets on its command line: without the password,
+// ForLibpq is the form pg_dump gets on its command line: without the password,
 // which goes through the environment.
-func (c conninfo) forLibpq(applicationName string, version pgtools.Version) string {
-	out := conninfo{"connect_timeout": "15"}.with(c).bounded().with(conninfo{"application_name": applicationName})
+func (c Conninfo) ForLibpq(applicationName string, major int) string {
+	out := Conninfo{"connect_timeout": "15"}.With(c).bounded().With(Conninfo{"application_name": applicationName})
 	delete(out, "password")
 	// pgx takes the system's roots where none are named. Before version 16 libpq could not, and it still looks for a file
 	// at home unless it is told.
-	if out.needsSystemRoots() {
-		if bundle := systemRoots(); bundle != "" {
+	if out.NeedsSystemRoots() {
+		if bundle := SystemRoots(); bundle != "" {
 			out["sslrootcert"] = bundle
 		} else {
 			out["sslrootcert"] = "system"
 		}
 	}
 	// An older libpq stops at what it does not know. What matters of that, preflight has refused.
-	if version.Major() < 17 {
+	if major < 17 {
 		delete(out, "sslnegotiation")
 	}
 	return out.String()
 }
 
-// needsSystemRoots tells whether the server's certificate is checked against the roots that the system trusts.
-func (c conninfo) needsSystemRoots() bool {
+// NeedsSystemRoots tells whether the server's certificate is checked against the roots that the system trusts.
+func (c Conninfo) NeedsSystemRoots() bool {
 	return strings.HasPrefix(c["sslmode"], "verify-") && (c["sslrootcert"] == "" || c["sslrootcert"] == "system")
 }
 
-// systemRoots is the file with the roots that the system trusts, looked for where crypto/x509 does, or "".
-func systemRoots() string {
+// SystemRoots is the file with the roots that the system trusts, looked for where crypto/x509 does, or "".
+func SystemRoots() string {
 	for _, file := range []string{
 		os.Getenv("SSL_CERT_FILE"),
 		"/etc/ssl/certs/ca-certificates.crt",                // Debian, Ubuntu, Alpine
@@ -492,8 +506,8 @@ func systemRoots() string {
 	return ""
 }
 
-// address is host:port for people; several hosts are joined by commas.
-func (c conninfo) address() string {
+// Address is host:port for people; several hosts are joined by commas.
+func (c Conninfo) Address() string {
 	if strings.Contains(c["host"], ",") || strings.HasPrefix(c["host"], "/") {
 		return c["host"] + ":" + c["port"]
 	}

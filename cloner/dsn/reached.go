@@ -1,8 +1,7 @@
-package cloner
+package dsn
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"path"
@@ -12,25 +11,20 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5"
-
-	"calco/cloner/report"
 )
 
 // A URL may name several hosts, and the name of a host may stand for several addresses. All sessions of a side are with the
 // one server that the first of them has reached: the locks, the snapshot and what was confirmed are there and nowhere else.
 // An attempt that begins anew looks the address of that host up again, and has to find the same server there.
 
-// reached is the host that a session has got through to. The zero value is none.
-type reached struct {
+// Reached is the host that a session has got through to. The zero value is none.
+type Reached struct {
 	host, port string
 	addr       netip.Addr // not valid for a socket
 }
 
-// errOtherServer is for a URL that leads to another server than when the clone began.
-var errOtherServer = errors.New("another server answers there than the one that the clone began with")
-
-// note has the dialing of a configuration noted. The function it returns is to be called once the connection stands.
-func note(config *pgx.ConnConfig, c conninfo) (where func() reached) {
+// NoteDialing has the dialing of a configuration noted. The function it returns is to be called once the connection stands.
+func NoteDialing(config *pgx.ConnConfig, c Conninfo) (where func() Reached) {
 	var mu sync.Mutex
 	hosts, ports := strings.Split(c["host"], ","), strings.Split(c["port"], ",")
 	meant := map[string][]netip.Addr{}
@@ -53,12 +47,12 @@ func note(config *pgx.ConnConfig, c conninfo) (where func() reached) {
 		mu.Unlock()
 		return dialing(ctx, n, a)
 	}
-	return func() reached {
+	return func() Reached {
 		mu.Lock()
 		defer mu.Unlock()
 		at, _ := netip.ParseAddrPort(address)
 		for i, host := range hosts {
-			r := reached{host: host, port: ports[min(i, len(ports)-1)]}
+			r := Reached{host: host, port: ports[min(i, len(ports)-1)]}
 			if r.port == "" {
 				r.port = "5432"
 			}
@@ -69,21 +63,21 @@ func note(config *pgx.ConnConfig, c conninfo) (where func() reached) {
 				return r
 			}
 		}
-		return reached{}
+		return Reached{}
 	}
 }
 
-// narrow is u with no host but this one.
-func (at reached) narrow(u URL) URL {
-	c, err := parseConninfo(string(u))
+// Narrow is u with no host but this one.
+func (at Reached) Narrow(u URL) URL {
+	c, err := Parse(string(u))
 	if err != nil || at.host == "" {
 		return u
 	}
-	return URL(c.with(conninfo{"host": at.host, "port": at.port}).String())
+	return URL(c.With(Conninfo{"host": at.host, "port": at.port}).String())
 }
 
-// only are the hosts, with no address but this one.
-func (at reached) only(hosts *Hosts) *Hosts {
+// Only are the hosts, with no address but this one.
+func (at Reached) Only(hosts *Hosts) *Hosts {
 	if !at.addr.IsValid() {
 		return hosts
 	}
@@ -93,17 +87,4 @@ func (at reached) only(hosts *Hosts) *Hosts {
 	}
 	pinned.policy.Lookup = func(context.Context, string) ([]string, error) { return []string{at.addr.String()}, nil }
 	return &pinned
-}
-
-// way is how one side is reached: anew, or at the very address where the first session of the attempt is.
-func (r *run) way(side report.Side, anew bool) (URL, *Hosts) {
-	u, hosts := r.spec.Source, r.spec.SourceHosts
-	if side == report.Target {
-		u, hosts = r.spec.Target, r.spec.TargetHosts
-	}
-	at := r.reached[side]
-	if u = at.narrow(u); anew {
-		return u, hosts
-	}
-	return u, at.only(hosts)
 }

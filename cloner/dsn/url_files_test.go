@@ -1,20 +1,16 @@
-package cloner
+package dsn
 
 import (
 	"errors"
-	"io"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"calco/cloner/pgtools"
-	"calco/cloner/report"
+	"calco/db/dbtest"
 )
 
 // A file without an end took the process with it, and a pipe that nobody writes to held a worker for ever.
@@ -34,7 +30,7 @@ func TestFilesOfURLAreRegularAndSmall(t *testing.T) {
 	for _, key := range fileKeywords {
 		for _, file := range []string{"/dev/zero", "/dev/stdin", pipe, large, dir, filepath.Join(dir, "missing")} {
 			u := URL("postgres://u:p@127.0.0.1:1/d?" + key + "=" + url.QueryEscape(file))
-			if _, err := u.Config("a", nil); !errors.Is(err, errSettings) {
+			if _, err := u.Config("a", nil); !errors.Is(err, ErrSettings) {
 				t.Errorf("%s of %s: %v, want an error", file, key, err)
 			}
 		}
@@ -68,7 +64,7 @@ func TestFilesOfFolder(t *testing.T) {
 	t.Parallel()
 	outside, folder := t.TempDir(), t.TempDir()
 	for _, file := range []string{filepath.Join(outside, "secret"), filepath.Join(folder, "ca.pem"), filepath.Join(folder, "in", "ca.pem")} {
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, []byte(newAuthority(t).pem), 0o600)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, []byte(dbtest.NewAuthority(t).PEM), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -128,58 +124,14 @@ func TestConnectTimeoutIsBounded(t *testing.T) {
 			t.Errorf("%q: %v, want %v", typed, err, want)
 			continue
 		}
-		info, err := parseConninfo(u)
+		info, err := Parse(u)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := info.forLibpq("a", 150000); typed != "" && typed != "7" && !strings.Contains(got, "connect_timeout='60'") {
+		if got := info.ForLibpq("a", 15); typed != "" && typed != "7" && !strings.Contains(got, "connect_timeout='60'") {
 			t.Errorf("%q: pg_dump gets %s", typed, got)
 		}
 	}
-}
-
-// A server without TLS that is then cut off was called a server whose TLS is wrong, and the clone failed at once.
-func TestLostUnderPreferIsNoTLSError(t *testing.T) {
-	t.Parallel()
-	for mode, want := range map[string]report.ReasonCode{"prefer": report.ReasonHost, "require": report.ReasonTLS} {
-		u := URL("postgres://u:p@" + withoutTLS(t) + "/d?sslmode=" + mode)
-		_, err := dial(t.Context(), report.Source, u, nil, "a")
-		if err == nil {
-			t.Fatal("connected")
-		}
-		reason, err := connectReason(t.Context(), report.Source, u, err)
-		if err != nil || reason.Code != want {
-			t.Errorf("%s: %+v, %v, want %s", mode, reason, err, want)
-		}
-	}
-}
-
-// withoutTLS answers each request for TLS with no, and closes the connection of whoever goes on without. It returns its address.
-func withoutTLS(t *testing.T) string {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var answering sync.WaitGroup
-	answering.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			var request [8]byte
-			if _, err := io.ReadFull(c, request[:]); err == nil && request[4] == 4 { // 80877103, not a version
-				_, _ = c.Write([]byte("N"))
-			}
-			_ = c.Close()
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		answering.Wait()
-	})
-	return l.Addr().String()
 }
 
 // pg_dump before version 16 took "system" for the name of a file, after all rows were copied.
@@ -193,62 +145,12 @@ func TestPgDumpGetsSystemRoots(t *testing.T) {
 		"sslmode=verify-full&sslrootcert=system": bundle, "sslmode=verify-full": bundle, "sslmode=verify-ca": bundle,
 		"sslmode=verify-full&sslrootcert=/own": "/own",
 	} {
-		info, err := parseConninfo("postgres://u@h/d?" + parameters)
+		info, err := Parse("postgres://u@h/d?" + parameters)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := info.forLibpq("a", 150000); !strings.Contains(got, "sslrootcert='"+want+"'") {
+		if got := info.ForLibpq("a", 15); !strings.Contains(got, "sslrootcert='"+want+"'") {
 			t.Errorf("%s: pg_dump gets %s", parameters, got)
-		}
-	}
-}
-
-// pg_dump was given no require_auth where it does not know it, and would have answered in clear text.
-func TestParameterReasons(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		parameters string
-		version    pgtools.Version
-		want       int
-	}{
-		{"require_auth=scram-sha-256", 150020, 1},
-		{"require_auth=scram-sha-256", 160000, 0},
-		{"sslmode=require&sslnegotiation=direct", 160000, 1},
-		{"sslmode=require&sslnegotiation=direct", 170000, 0},
-		{"sslnegotiation=postgres&channel_binding=require", 150020, 0},
-		{"require_auth=md5", 0, 0}, // that there is none is said elsewhere
-	} {
-		got := parameterReasons(report.Source, URL("postgres://u@h/d?"+tt.parameters), tt.version)
-		if len(got) != tt.want || len(got) > 0 && got[0].Code != report.ReasonClientTools {
-			t.Errorf("%s with %s: %+v, want %d", tt.parameters, tt.version, got, tt.want)
-		}
-	}
-}
-
-// A certificate that pg_dump cannot check stopped a clone when all its rows were there.
-func TestRootsReasons(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		parameters string
-		version    pgtools.Version
-		bundle     string
-		want       int
-	}{
-		{"sslmode=verify-full", 150020, "", 1},
-		{"sslmode=verify-full&sslrootcert=system", 150020, "", 1},
-		{"sslmode=verify-full&sslrootcert=system", 150020, "/roots.pem", 0},
-		{"sslmode=verify-full&sslrootcert=/own.pem", 150020, "", 0},
-		{"sslmode=verify-full", 160000, "", 0},
-		{"sslmode=verify-ca", 160000, "", 1},
-		{"sslmode=require", 150020, "", 0},
-	} {
-		info, err := parseConninfo("postgres://u@h/d?" + tt.parameters)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := rootsReasons(report.Target, info, tt.version, tt.bundle)
-		if len(got) != tt.want || len(got) > 0 && got[0].Code != report.ReasonClientTools {
-			t.Errorf("%s with %s and %q: %+v, want %d", tt.parameters, tt.version, tt.bundle, got, tt.want)
 		}
 	}
 }

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package cloner
+package dsn
 
 import "syscall"
 

@@ -1,4 +1,4 @@
-package cloner
+package dsn
 
 import (
 	"cmp"
@@ -99,16 +99,16 @@ type Hosts struct {
 // Of is the policy for a database that an admin has saved, or a member.
 func (p HostPolicy) Of(admin bool) *Hosts { return &Hosts{policy: p, admin: admin} }
 
-// forbiddenError says that a connection may not be made. Nobody has tried: it tells nothing of what is there.
-type forbiddenError struct{ host string }
+// ForbiddenError says that a connection may not be made. Nobody has tried: it tells nothing of what is there.
+type ForbiddenError struct{ Host string }
 
-func (e *forbiddenError) Error() string {
-	return e.host + " is no host that saved databases may lead to"
+func (e *ForbiddenError) Error() string {
+	return e.Host + " is no host that saved databases may lead to"
 }
 
 // Check refuses a URL that leads to forbidden hosts alone, as far as that shows without asking what a name stands for.
 func (h *Hosts) Check(u URL) error {
-	c, err := parseConninfo(string(u))
+	c, err := Parse(string(u))
 	if err != nil || h == nil {
 		return err
 	}
@@ -121,13 +121,13 @@ func (h *Hosts) Check(u URL) error {
 		case !strings.HasPrefix(host, "/") && err != nil && !named(h.policy.Deny, hostName(host)):
 			return nil
 		}
-		forbidden = &forbiddenError{host}
+		forbidden = &ForbiddenError{host}
 	}
 	return forbidden
 }
 
 // checkFiles refuses a URL that names files outside the folder that the operator allows.
-func (h *Hosts) checkFiles(c conninfo) error {
+func (h *Hosts) checkFiles(c Conninfo) error {
 	if h == nil {
 		return nil
 	}
@@ -242,7 +242,7 @@ func (h *Hosts) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 		}
 	}
 	if len(permitted) == 0 {
-		return nil, &forbiddenError{host}
+		return nil, &ForbiddenError{host}
 	}
 	return permitted, nil
 }
@@ -273,7 +273,7 @@ func (h *Hosts) guard(config *pgconn.Config) {
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		if network == "unix" {
 			if !h.permitsSocket(path.Dir(address)) {
-				return nil, &forbiddenError{path.Dir(address)}
+				return nil, &ForbiddenError{path.Dir(address)}
 			}
 			return dialing(ctx, network, address)
 		}
@@ -282,16 +282,16 @@ func (h *Hosts) guard(config *pgconn.Config) {
 		known := passed[at.Addr().Unmap()]
 		mu.Unlock()
 		if err != nil || !known {
-			return nil, &forbiddenError{cmp.Or(at.Addr().String(), address)}
+			return nil, &ForbiddenError{cmp.Or(at.Addr().String(), address)}
 		}
 		return dialing(ctx, network, address)
 	}
 }
 
-// pin puts the addresses of the hosts beside their names, for a program that would look them up by itself. TLS goes on to
+// Pin puts the addresses of the hosts beside their names, for a program that would look them up by itself. TLS goes on to
 // check the names.
 // https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-HOSTADDR
-func (h *Hosts) pin(ctx context.Context, c conninfo) (conninfo, error) {
+func (h *Hosts) Pin(ctx context.Context, c Conninfo) (Conninfo, error) {
 	if h == nil {
 		return c, nil
 	}
@@ -302,7 +302,7 @@ func (h *Hosts) pin(ctx context.Context, c conninfo) (conninfo, error) {
 		found := []string{""} // for a socket
 		if strings.HasPrefix(host, "/") {
 			if !h.permitsSocket(host) {
-				errs = append(errs, &forbiddenError{host})
+				errs = append(errs, &ForbiddenError{host})
 				continue
 			}
 		} else {
@@ -324,7 +324,7 @@ func (h *Hosts) pin(ctx context.Context, c conninfo) (conninfo, error) {
 	if len(hosts) == 0 {
 		return nil, errors.Join(errs...)
 	}
-	return c.with(conninfo{
+	return c.With(Conninfo{
 		"host": strings.Join(hosts, ","), "hostaddr": strings.Join(addresses, ","), "port": strings.Join(pinnedPorts, ","),
 	}), nil
 }
