@@ -25,11 +25,9 @@ func (r *run) do(ctx context.Context) error {
 
 // renew forgets what the next attempt finds out anew.
 func (r *run) renew() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.failed, r.leftAlone, r.largeLost = nil, nil, false
+	r.ledger, r.largeLost = NewLedger(r.meter), false
 	r.left, r.there, r.largeHere, r.fence = nil, inventory{}, nil, ""
-	r.report.Differences, r.report.Warnings = []report.Difference{}, nil
+	r.report.Differences = []report.Difference{}
 	if r.plan != nil {
 		r.plan.renew()
 	}
@@ -147,7 +145,7 @@ func (r *run) notRefused(err error) error {
 	}
 	reason := refused.Reasons[0]
 	silent := reason.Code == report.ReasonHost || reason.Code == report.ReasonNoConnection
-	if !r.begun() && (!silent || r.waiting.tries == 0) {
+	if !r.begun() && (!silent || r.waiting.Tries == 0) {
 		return err
 	}
 	e := &report.Error{Phase: report.PhasePreflight, Err: errors.New(refused.Error()), Hint: reason.Hint}
@@ -201,7 +199,7 @@ func (r *run) fill(ctx context.Context) error {
 func (r *run) incomplete() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.largeLost || slices.ContainsFunc(r.plan.tables, func(t *table) bool { return t.lost && !r.leftAlone[t.OID] })
+	return r.largeLost || slices.ContainsFunc(r.plan.tables, func(t *table) bool { return t.lost && !r.ledger.Keeps(t.OID) })
 }
 
 // holdOn keeps the snapshot alive until r.letGo is called, which may be often. If it is lost meanwhile, lose is told.

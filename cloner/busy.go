@@ -23,8 +23,8 @@ func (r *run) checkBusy(ctx context.Context) ([]report.Reason, error) {
 		s   *session
 		sql string
 	}{
-		{r.source, `SELECT pg_try_advisory_lock_shared($1::int, $2::int)`},
-		{r.control, `SELECT pg_try_advisory_lock($1::int, $2::int)`},
+		{r.source.control, `SELECT pg_try_advisory_lock_shared($1::int, $2::int)`},
+		{r.target.control, `SELECT pg_try_advisory_lock($1::int, $2::int)`},
 	} {
 		free, err := one[bool](ctx, side.s, side.sql, lockClass, lockObject)
 		if err != nil {

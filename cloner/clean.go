@@ -24,7 +24,7 @@ const subscriptionsSQL = `
 
 // readsSubscriptions tells whether the target's role may read the OID of a subscription.
 func (r *run) readsSubscriptions() bool {
-	return r.targetFacts.Superuser || r.targetFacts.major() >= 14
+	return r.target.Superuser || r.target.major() >= 14
 }
 
 //go:embed sql/dependents.sql
@@ -45,7 +45,7 @@ func previewClean(ctx context.Context, spec Spec) (report.CleanPreview, error) {
 	if err != nil {
 		return report.CleanPreview{}, err
 	}
-	r := &run{spec: spec, meter: &Meter{}}
+	r := &run{spec: spec, meter: &Meter{}, ledger: NewLedger(&Meter{})}
 	defer r.closeSessions()
 	reason, err := r.connect(ctx, report.Target)
 	if err != nil {
@@ -54,7 +54,7 @@ func previewClean(ctx context.Context, spec Spec) (report.CleanPreview, error) {
 	if reason != nil {
 		return report.CleanPreview{}, report.Refuse(*reason)
 	}
-	u, err := readUse(ctx, r.control)
+	u, err := readUse(ctx, r.target.control)
 	if err != nil {
 		return report.CleanPreview{}, err
 	}
@@ -64,12 +64,12 @@ func previewClean(ctx context.Context, spec Spec) (report.CleanPreview, error) {
 	if reasons, err := r.checkMarks(ctx); err != nil || len(reasons) > 0 {
 		return report.CleanPreview{}, errors.Join(err, report.Refuse(reasons...))
 	}
-	p := report.CleanPreview{Database: r.targetFacts.Database}
+	p := report.CleanPreview{Database: r.target.Database}
 	contents, err := r.contents(ctx)
 	if err != nil {
 		return report.CleanPreview{}, err
 	}
-	p.Confirmation = newConfirmation(r.targetFacts.identity(spec.Target), contents)
+	p.Confirmation = newConfirmation(r.target.identity(), contents)
 	p.LargeObjects = contents.largeObjects
 	p.Objects = p.Confirmation.Objects()
 	for _, o := range contents.objects {
@@ -121,11 +121,11 @@ func (o targetObject) String() string { return o.Type + " " + o.Identity }
 func (r *run) contents(ctx context.Context) (contents, error) {
 	var c contents
 	var err error
-	if c.objects, err = collect[targetObject](ctx, r.control, contentsSQL, r.schemasOrAll()); err != nil {
+	if c.objects, err = collect[targetObject](ctx, r.target.control, contentsSQL, r.schemasOrAll()); err != nil {
 		return c, fmt.Errorf("read what the target holds: %w", err)
 	}
 	if r.spec.Clean {
-		changes, err := collect[struct{ Type, Identity, Value string }](ctx, r.control, changesSQL, r.schemasOrAll())
+		changes, err := collect[struct{ Type, Identity, Value string }](ctx, r.target.control, changesSQL, r.schemasOrAll())
 		if err != nil {
 			return c, fmt.Errorf("read what is set on the target: %w", err)
 		}
@@ -138,7 +138,7 @@ func (r *run) contents(ctx context.Context) (contents, error) {
 			OID       uint32
 			Identity  string
 			Permitted bool
-		}](ctx, r.control, subscriptionsSQL)
+		}](ctx, r.target.control, subscriptionsSQL)
 		if err != nil {
 			return c, fmt.Errorf("read subscriptions of the target: %w", err)
 		}
@@ -149,13 +149,13 @@ func (r *run) contents(ctx context.Context) (contents, error) {
 		}
 	}
 	if r.spec.whole() {
-		if c.large, err = readLargeRuns(ctx, r.control); err != nil {
+		if c.large, err = readLargeRuns(ctx, r.target.control); err != nil {
 			return c, err
 		}
 		for _, run := range c.large {
 			c.largeObjects += int(run.Count)
 		}
-		if c.foreignLarge, err = one[int](ctx, r.control, `SELECT count(*) FROM pg_largeobject_metadata WHERE NOT pg_has_role(lomowner, 'USAGE')`); err != nil {
+		if c.foreignLarge, err = one[int](ctx, r.target.control, `SELECT count(*) FROM pg_largeobject_metadata WHERE NOT pg_has_role(lomowner, 'USAGE')`); err != nil {
 			return c, fmt.Errorf("read owners of large objects of the target: %w", err)
 		}
 	}
@@ -261,7 +261,7 @@ func (r *run) checkClean(ctx context.Context, c contents) ([]report.Reason, erro
 	if n > 0 {
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonPermission, Side: report.Target, Objects: report.AtMost(foreign),
-			Text: fmt.Sprintf("The role %s may not drop %s of the target: %s.", r.targetFacts.Role, report.Count(n, "object", "objects"), report.Listed(foreign)),
+			Text: fmt.Sprintf("The role %s may not drop %s of the target: %s.", r.target.Role, report.Count(n, "object", "objects"), report.Listed(foreign)),
 			Hint: "Connect as their owner, or as a member of it.",
 		})
 	}
@@ -280,7 +280,7 @@ func (r *run) checkClean(ctx context.Context, c contents) ([]report.Reason, erro
 
 // checkSubscriptions refuses to clean a target with subscriptions that are not dropped with it.
 func (r *run) checkSubscriptions(ctx context.Context) ([]report.Reason, error) {
-	names, err := collect[struct{ Name string }](ctx, r.control, `
+	names, err := collect[struct{ Name string }](ctx, r.target.control, `
 		SELECT subname::text AS name FROM pg_subscription
 		WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())`)
 	if err != nil {
@@ -313,7 +313,7 @@ func dependentsReason(spec Spec, names []string) report.Reason {
 
 // dependents are what outside the chosen schemas depends on what is in them.
 func (r *run) dependents(ctx context.Context) ([]string, error) {
-	found, err := collect[struct{ Name string }](ctx, r.control, dependentsSQL, r.spec.Schemas)
+	found, err := collect[struct{ Name string }](ctx, r.target.control, dependentsSQL, r.spec.Schemas)
 	if err != nil {
 		return nil, fmt.Errorf("read what depends on the chosen schemas: %w", err)
 	}

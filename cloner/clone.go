@@ -1,10 +1,10 @@
 package cloner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/archive"
-	"calco/cloner/dsn"
+	"calco/cloner/internal/patience"
 	"calco/cloner/pgtools"
 	"calco/cloner/report"
 )
@@ -65,7 +65,7 @@ func Clone(ctx context.Context, spec Spec, o Options) (report.Report, error) {
 	o.Meter.notify = o.notify
 	o.Meter.start(o.Past)
 	spec, err := spec.normalize()
-	r := &run{spec: spec, options: o, meter: o.Meter, nonce: NewJob(), report: report.Report{Schemas: spec.Schemas, Differences: []report.Difference{}}}
+	r := &run{spec: spec, options: o, meter: o.Meter, nonce: NewJob(), ledger: NewLedger(o.Meter), patience: patience.New(cmp.Or(o.Patience, DefaultPatience)), report: report.Report{Schemas: spec.Schemas, Differences: []report.Difference{}}}
 	if err == nil {
 		err = safely(func() error { return r.do(ctx) })
 	}
@@ -74,11 +74,13 @@ func Clone(ctx context.Context, spec Spec, o Options) (report.Report, error) {
 
 // run is one clone under way. It may take several attempts.
 type run struct {
-	spec     Spec
-	options  Options
-	meter    *Meter
-	patience time.Duration // with the first connection to a side; 0 leaves it to the URL
-	waiting  waiting
+	spec            Spec
+	options         Options
+	meter           *Meter
+	patience        *patience.Patience
+	waiting         patience.Wait
+	connectPatience time.Duration // with the first connection to a side; 0 leaves it to the URL
+	ledger          *Ledger       // of the attempt
 
 	// What holds over the attempts, as long as the snapshot does.
 	snap          *snapshot // nil once all rows are there, or when it is lost
@@ -96,33 +98,25 @@ type run struct {
 	staying       bool             // clean has left something that an extension needs
 
 	// What an attempt finds out and does.
-	lanes                    int      // that both servers have connections for
-	source                   *session // for questions, outside the snapshot; holds the lock that keeps clones from filling it
-	control                  *session // on the target: holds the lock of the job, and makes what lanes do not
-	sourceFacts, targetFacts facts
-	reached                  map[report.Side]dsn.Reached // by the first session of a side; its host stays over the attempts
-	timeline                 int                         // of the source; 0 where it cannot be told, or could be another than it seems
-	searchPath               string                      // the source's, as its ordinary sessions have it; quoted
-	dumpOptions              map[report.Side]string      // see dumpOptionsSQL
-	left                     *leftover
-	there                    inventory // what was on the target when the attempt began
-	largeHere                map[int]bool
-	letGo                    func() // of the snapshot
-	fence                    string // see session.fence
-	targetTablespaces        map[string]bool
-	accessMethods            map[string]bool
-	sequenceState            []sequence
-	viewRows                 map[string]viewRows // of materialized views, in the snapshot
-	filledViews              map[int64]bool      // materialized views of the source, by OID
-	largeObjectCount         int64
+	lanes             int     // that both servers have connections for
+	source, target    *server // whose control sessions hold the locks of the clone
+	left              *leftover
+	there             inventory // what was on the target when the attempt began
+	largeHere         map[int]bool
+	letGo             func() // of the snapshot
+	fence             string // see session.fence
+	targetTablespaces map[string]bool
+	accessMethods     map[string]bool
+	sequenceState     []sequence
+	viewRows          map[string]viewRows // of materialized views, in the snapshot
+	filledViews       map[int64]bool      // materialized views of the source, by OID
+	largeObjectCount  int64
 
 	mu              sync.Mutex
 	report          report.Report
-	failed          map[int]bool // entries that could not be made, or were not to be
 	defaultGrants   []defaultGrant
 	closedExtension closedExtension
 	kept            map[keptEntry]bool // what was on the target before and stays
-	leftAlone       map[int64]bool     // tables that were on the target already and are not ours to fill
 	largeLost       bool               // large objects were given up
 }
 
@@ -135,9 +129,10 @@ func (r *run) conclude(ctx context.Context, err error) (report.Report, error) {
 	r.meter.stop(err == nil)
 	if err == nil { // the report stays as it was recorded
 		r.sweep(ctx)
+		r.report.Warnings = r.ledger.Warnings()
 		return r.report, nil
 	}
-	r.meter.fill(&r.report)
+	r.fillReport()
 	var refused *report.RefusedError
 	switch {
 	case errors.As(err, &refused):
@@ -163,18 +158,24 @@ func (r *run) conclude(ctx context.Context, err error) (report.Report, error) {
 		r.report.SQLState = pg.Code
 	}
 	r.sweep(ctx)
-	r.meter.fill(&r.report) // the time it took to end counts too
+	r.fillReport() // the time it took to end counts too
 	return r.report, err
+}
+
+// fillReport puts what the attempt has done and found out into the report.
+func (r *run) fillReport() {
+	r.meter.fill(&r.report)
+	r.report.Ledger, r.report.Warnings = r.ledger.Entries(), r.ledger.Warnings()
 }
 
 // decide makes the verdict, and puts it beside the marks, with all that was committed before on the disk.
 func (r *run) decide(ctx context.Context) error {
-	r.meter.fill(&r.report)
+	r.fillReport()
 	r.report.Decide()
 	if err := r.readEpochs(ctx); err != nil {
 		return err
 	}
-	if err := r.recordStatus(ctx, r.control, r.report.Status); err != nil {
+	if err := r.recordStatus(ctx, r.target.control, r.report.Status); err != nil {
 		return fmt.Errorf("record the outcome on the target: %w", err)
 	}
 	return nil
@@ -195,7 +196,7 @@ func (r *run) finish(ctx context.Context) error {
 		err = r.dropMarksAnew(ctx)
 	}
 	if err != nil {
-		r.warn(fmt.Sprintf("Calco's marks are still on the target, in the schema _calco, which can be dropped: %v.", err))
+		r.ledger.Warn(fmt.Sprintf("Calco's marks are still on the target, in the schema _calco, which can be dropped: %v.", err))
 	}
 	return nil
 }
@@ -206,8 +207,8 @@ func (r *run) dropMarksAnew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	closeAll(r.control)
-	r.control = s
+	closeAll(r.target.control)
+	r.target.control = s
 	if err := r.dropMarks(ctx); !errors.Is(err, errTermLost) {
 		return err
 	}
@@ -228,44 +229,40 @@ func (r *run) sweep(ctx context.Context) {
 	r.closeSessions()
 	ctx = context.WithoutCancel(ctx)
 	var both sync.WaitGroup
-	for _, side := range []report.Side{report.Source, report.Target} {
-		reached := r.report.Source
-		u, hosts := r.way(side, true)
-		if side == report.Target {
-			reached = r.report.Target
-		}
-		if reached.Address == "" {
+	for _, side := range []*server{r.source, r.target} {
+		if side == nil {
 			continue // never got in, so nothing runs there
 		}
 		both.Go(func() {
-			if err := safely(func() error { return r.sweepSide(ctx, side, u, hosts) }); err != nil {
-				r.warn(fmt.Sprintf("Something may still be running on the %s for a while: look for %s in pg_stat_activity (%v).",
-					side, r.spec.applicationName(), err))
+			if err := safely(func() error { return r.sweepSide(ctx, side) }); err != nil {
+				r.ledger.Warn(fmt.Sprintf("Something may still be running on the %s for a while: look for %s in pg_stat_activity (%v).",
+					side.side, side.name, err))
 			}
 		})
 	}
 	both.Wait()
 }
 
-func (r *run) sweepSide(ctx context.Context, side report.Side, u dsn.URL, hosts *dsn.Hosts) error {
-	s, err := sweeper(ctx, side, u, hosts)
+func (r *run) sweepSide(ctx context.Context, side *server) error {
+	s, err := sweeper(ctx, side.way)
 	if err != nil {
 		return err
 	}
 	defer s.close()
 	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
-	err = endBackends(ctx, s, r.spec.applicationName())
-	if err == nil && side == report.Target && r.claimed {
+	err = endBackends(ctx, s, side.name)
+	if err == nil && side == r.target && r.claimed {
 		_ = r.countMarks(ctx, s) // what cannot be read stays as the answers told it
 	}
 	return err
 }
 
-func sweeper(ctx context.Context, side report.Side, u dsn.URL, hosts *dsn.Hosts) (*session, error) {
+func sweeper(ctx context.Context, w way) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, sweepReach)
 	defer cancel()
-	return dial(ctx, side, u, hosts, "calco sweep")
+	u, hosts := w.anew()
+	return dial(ctx, w.side, u, hosts, "calco sweep")
 }
 
 func (r *run) closeSessions() {
@@ -277,61 +274,31 @@ func (r *run) closeSessions() {
 
 // closeSides ends the sessions of an attempt. Those that hold the snapshot stay.
 func (r *run) closeSides() {
-	closeAll(r.source, r.control)
-	r.source, r.control = nil, nil
+	var sessions []*session
+	for _, s := range []*server{r.source, r.target} {
+		if s != nil {
+			sessions = append(sessions, s.control)
+			s.control = nil
+		}
+	}
+	closeAll(sessions...)
 }
 
-// warn adds to what is worth knowing without being a difference.
-func (r *run) warn(text string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if slices.Contains(r.report.Warnings, text) {
-		return
-	}
-	r.report.Warnings = append(r.report.Warnings, text)
-	r.meter.warn(text)
-}
-
-func (r *run) markFailed(entry int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.failed == nil {
-		r.failed = map[int]bool{}
-	}
-	r.failed[entry] = true
+// achieve counts things that were made and will stay.
+func (r *run) achieve(n int) {
+	r.patience.Achieve(n)
+	r.meter.achieve(n)
 }
 
 // markKept: the entry's object was there before, and stays as it is.
 func (r *run) markKept(e *archive.Entry) {
-	r.markFailed(e.ID)
+	r.ledger.Skip(e.ID)
 	if e.CatalogOID == pgClass {
-		r.leaveTable(int64(e.OID))
+		r.ledger.Keep(int64(e.OID))
 	}
 	for _, t := range r.plan.tables {
 		if e.CatalogOID == pgExtension && t.Extension == int64(e.OID) {
-			r.leaveTable(t.OID)
+			r.ledger.Keep(t.OID)
 		}
 	}
-}
-
-// leaveTable: its rows are not ours to bring.
-func (r *run) leaveTable(oid int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.leftAlone == nil {
-		r.leftAlone = map[int64]bool{}
-	}
-	r.leftAlone[oid] = true
-}
-
-func (r *run) isLeftAlone(table int64) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.leftAlone[table]
-}
-
-func (r *run) hasFailed(entry int) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.failed[entry]
 }

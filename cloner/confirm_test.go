@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/patience"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -254,7 +256,7 @@ func TestDropIsGuarded(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.close()
-			r := &run{control: s, meter: &Meter{}}
+			r := &run{target: &server{control: s}, meter: &Meter{}, ledger: NewLedger(&Meter{}), patience: patience.New(time.Minute)}
 			c, err := r.contents(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -299,7 +301,7 @@ func TestDropTakesNoMoreThanIsNoted(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.close()
-			r := &run{control: s, meter: &Meter{}}
+			r := &run{target: &server{control: s}, meter: &Meter{}, ledger: NewLedger(&Meter{}), patience: patience.New(time.Minute)}
 			c, err := r.contents(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -310,7 +312,7 @@ func TestDropTakesNoMoreThanIsNoted(t *testing.T) {
 				t.Fatal(err)
 			}
 			dbtest.Exec(t, target, test.then)
-			if err := s.exec(t.Context(), "DROP"+after); sqlState(err) != divisionByZero {
+			if err := s.exec(t.Context(), "DROP"+after); sqlState(err) != DivisionByZero {
 				t.Errorf("error %v, want a division by zero", err)
 			}
 			if err := s.exec(t.Context(), "ROLLBACK"); err != nil {
@@ -382,12 +384,12 @@ func TestDropOfLargeObjectsIsGuarded(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.close()
-			r := &run{spec: confirmed(t, Spec{Target: dsn.URL(target), Clean: true}), control: s, meter: &Meter{}}
+			r := &run{spec: confirmed(t, Spec{Target: dsn.URL(target), Clean: true}), target: &server{control: s}, meter: &Meter{}, ledger: NewLedger(&Meter{}), patience: patience.New(time.Minute)}
 			found, err := collect[facts](t.Context(), s, factsSQL)
 			if err != nil {
 				t.Fatal(err)
 			}
-			r.targetFacts = found[0]
+			r.target.facts, r.target.url = found[0], dsn.URL(target)
 			dbtest.Exec(t, target, then)
 			err = r.dropLargeObjects(t.Context())
 			if refused, ok := errors.AsType[*report.RefusedError](err); !ok || refused.Reasons[0].Code != report.ReasonNotShown {

@@ -97,7 +97,7 @@ func serverReason(r report.Reason, u dsn.URL, info dsn.Conninfo, pg *pgconn.PgEr
 		r.Code = report.ReasonTLS
 		r.Text = fmt.Sprintf("The %s accepts only encrypted connections for %s.", r.Side, u)
 		r.Hint = "Add sslmode=require to the connection URL."
-	case pg.Code == "28000", pg.Code == "42501":
+	case pg.Code == "28000", pg.Code == NoPrivilege:
 		r.Code = report.ReasonCredentials
 		r.Text = fmt.Sprintf("The %s does not let %s in: %s.", r.Side, u, pg.Message)
 		r.Hint = "Check the user in the connection URL and the server's pg_hba.conf."
@@ -112,7 +112,7 @@ func serverReason(r report.Reason, u dsn.URL, info dsn.Conninfo, pg *pgconn.PgEr
 		r.Code = report.ReasonNoConnection
 		r.Text = fmt.Sprintf("The %s at %s takes no connection now: %s.", r.Side, info.Address(), pg.Message)
 		r.Hint = "Try again in a moment."
-		if pg.Code == "53300" {
+		if pg.Code == TooManyConnections {
 			r.Hint = "Close other connections or raise max_connections."
 		}
 	}

@@ -77,7 +77,7 @@ const checksumOf = "concat_ws(' ', coalesce(sum(hashtextextended(t, 0)), 0), coa
 // rowText is a row as text, by which it is compared. Two databases of unlike encodings have the same text in other bytes.
 func (r *run) rowText(columns string) string {
 	text := "ROW(" + columns + ")::text"
-	if r.sourceFacts.Encoding != r.targetFacts.Encoding {
+	if r.source.Encoding != r.target.Encoding {
 		text = "encode(convert_to(" + text + ", 'UTF8'), 'hex')"
 	}
 	return text + ` COLLATE "C"`

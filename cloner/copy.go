@@ -22,8 +22,8 @@ func (r *run) copyRows(ctx context.Context, q *partQueue, g *graph) error {
 	for range min(r.lanes, len(q.waiting)) - 1 {
 		eg.Go(func() error {
 			l, err := r.openLane(ctx)
-			if sqlState(err) == tooManyConnections { // the others carry on
-				r.warn("A lane less: " + lossReason(err))
+			if sqlState(err) == TooManyConnections { // the others carry on
+				r.ledger.Warn("A lane less: " + lossReason(err))
 				return nil
 			}
 			if err != nil {
@@ -61,21 +61,21 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 				continue
 			}
 			// They may have arrived without what is not in their rows.
-			if err := r.largeObjectProperties(ctx, &lane{source: r.source, target: r.control}, p); err != nil {
+			if err := r.largeObjectProperties(ctx, &lane{source: r.source.control, target: r.target.control}, p); err != nil {
 				return nil, err
 			}
 		}
 	}
 	made := map[object]bool{}
 	for _, e := range r.plan.pre {
-		made[object{e.CatalogOID, e.OID}] = !r.hasFailed(e.ID)
+		made[object{e.CatalogOID, e.OID}] = !r.ledger.Skips(e.ID)
 	}
 	for _, t := range r.plan.tables {
 		maker := object{pgClass, uint32(t.OID)}
 		if t.Extension != 0 {
 			maker = object{pgExtension, uint32(t.Extension)}
 		}
-		if r.isLeftAlone(t.OID) {
+		if r.ledger.Keeps(t.OID) {
 			t.lost = true
 			g.open(t.OID)
 			continue
@@ -101,10 +101,10 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 	return q, nil
 }
 
-// readSnapshot begins a transaction of r.source in the snapshot, whatever was left of another one.
+// readSnapshot begins a transaction of r.source.control in the snapshot, whatever was left of another one.
 func (r *run) readSnapshot(ctx context.Context) error {
 	err := r.snap.importing(ctx, func(name string) error {
-		return errors.Join(r.source.exec(ctx, "ROLLBACK"), r.source.exec(ctx, beginAt(name)))
+		return errors.Join(r.source.control.exec(ctx, "ROLLBACK"), r.source.control.exec(ctx, beginAt(name)))
 	})
 	if err != nil {
 		return fmt.Errorf("import snapshot: %w", err)
@@ -119,17 +119,17 @@ func (r *run) snapshotLargeObjects(ctx context.Context) ([]*part, error) {
 	if err := r.readSnapshot(ctx); err != nil {
 		return nil, err
 	}
-	parts, err := r.largeObjectParts(ctx, r.source)
+	parts, err := r.largeObjectParts(ctx, r.source.control)
 	if err != nil {
 		return nil, err
 	}
-	if r.largeObjectCount, err = one[int64](ctx, r.source, `SELECT count(*) FROM pg_largeobject_metadata`); err != nil {
+	if r.largeObjectCount, err = one[int64](ctx, r.source.control, `SELECT count(*) FROM pg_largeobject_metadata`); err != nil {
 		return nil, fmt.Errorf("count large objects: %w", err)
 	}
 	for _, p := range parts {
 		r.meter.add(p.flight.work)
 	}
-	return parts, r.source.exec(ctx, "COMMIT")
+	return parts, r.source.control.exec(ctx, "COMMIT")
 }
 
 // openLane connects both ends of a lane.
@@ -153,7 +153,7 @@ func (r *run) openLaneTarget(ctx context.Context) (*session, error) {
 	}
 	// CHECK constraints, defaults and generated columns call functions that may name
 	// objects without their schema.
-	if err := s.exec(ctx, fmt.Sprintf("SET client_encoding = %s; SET search_path = %s", quoteLiteral(r.copyEncoding()), r.searchPath)); err != nil {
+	if err := s.exec(ctx, fmt.Sprintf("SET client_encoding = %s; SET search_path = %s", quoteLiteral(r.copyEncoding()), r.source.searchPath)); err != nil {
 		s.close()
 		return nil, fmt.Errorf("set up a lane: %w", err)
 	}
@@ -161,7 +161,7 @@ func (r *run) openLaneTarget(ctx context.Context) (*session, error) {
 }
 
 func (r *run) openLaneSource(ctx context.Context) (*session, error) {
-	s, err := r.open(ctx, report.Source)
+	s, err := r.source.open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +175,7 @@ func (r *run) openLaneSource(ctx context.Context) (*session, error) {
 // copyEncoding is the client encoding of both ends of a lane. Where the databases do not know what their bytes mean, bytes
 // are just bytes. With SQL_ASCII a target that does know would store invalid ones without a word; see checkEncodings.
 func (r *run) copyEncoding() string {
-	if r.sourceFacts.Encoding == "SQL_ASCII" {
+	if r.source.Encoding == "SQL_ASCII" {
 		return "SQL_ASCII"
 	}
 	return "UTF8"
@@ -217,7 +217,7 @@ func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *grap
 		return r.recover(ctx, l, p, err, q, g)
 	}
 	r.meter.ditch(p.flight)
-	if endsClone(err) && !errors.Is(err, errRewritten) {
+	if Classify(err).Ends() && !errors.Is(err, errRewritten) {
 		if ctx.Err() == nil {
 			r.meter.spoil(p.flight.table)
 		}
@@ -238,13 +238,13 @@ func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *grap
 		q.again(p)
 		return nil
 	}
-	if t := p.table; t != nil && sqlState(err) == "23514" && t.RootOID != t.OID && !p.through && !r.plan.catalog.foreign[t.RootOID] {
+	if t := p.table; t != nil && sqlState(err) == CheckViolation && t.RootOID != t.OID && !p.through && !r.plan.catalog.foreign[t.RootOID] {
 		// The target sorts these rows into another partition: another collation, say. Not where that may be a foreign
 		// table, which leads to somebody's server.
 		q.again(r.throughRoot(t, p.number))
 		return nil
 	}
-	if mayPass(err) {
+	if Classify(err).MayPass() {
 		q.later(p, err)
 		return nil
 	}
@@ -261,6 +261,7 @@ func (r *run) arrive(ctx context.Context, l *lane, p *part, rows int64, q *partQ
 			return err
 		}
 	}
+	r.patience.Achieve(1)
 	r.meter.land(p.flight, r.settlePart(p, rows, false, g))
 	q.arrived(p)
 	return nil
@@ -338,12 +339,12 @@ func (r *run) replaceTarget(ctx context.Context, l *lane, p *part) (rows int64, 
 func (r *run) giveUp(p *part, err error, g *graph) {
 	switch {
 	case p.table == nil:
-		r.meter.blame(report.PhaseCopy, "LARGE OBJECTS", err)
+		r.ledger.Record(report.PhaseCopy, "LARGE OBJECTS", err)
 	case !r.isLost(p.table):
-		if sqlState(err) == "23514" && r.plan.catalog.foreign[p.table.RootOID] {
+		if sqlState(err) == CheckViolation && r.plan.catalog.foreign[p.table.RootOID] {
 			err = fmt.Errorf("%w: %w", errForeignPartition, err)
 		}
-		r.meter.blame(report.PhaseCopy, "ROWS OF "+p.table.String(), err)
+		r.ledger.Record(report.PhaseCopy, "ROWS OF "+p.table.String(), err)
 		r.meter.spoil(p.table.OID)
 	}
 	r.settlePart(p, 0, true, g)
@@ -392,14 +393,4 @@ func (p *part) name() string {
 		return "large objects"
 	}
 	return p.table.String()
-}
-
-// mayPass tells whether a part that failed may succeed once other tables are there: a
-// CHECK or a generated column can read them, through a function.
-func mayPass(err error) bool {
-	switch sqlState(err) {
-	case "23514", "23502", "P0001", "P0002", "P0003", "P0004", "21000", "40P01", "55P03":
-		return true
-	}
-	return isNameError(err)
 }

@@ -36,7 +36,7 @@ const (
 // Nothing is dropped that was not confirmed: each round compares what is there with the
 // confirmation, and each DROP is guarded against what comes in between.
 func (r *run) clean(ctx context.Context) error {
-	if err := r.control.exec(ctx, "SET plan_cache_mode = force_generic_plan; SET lock_timeout = '"+lockPatience+"'; "+cleanGuardSQL); err != nil {
+	if err := r.target.control.exec(ctx, "SET plan_cache_mode = force_generic_plan; SET lock_timeout = '"+lockPatience+"'; "+cleanGuardSQL); err != nil {
 		return fmt.Errorf("prepare to clean the target: %w", err)
 	}
 	schemas, err := r.dropObjects(ctx)
@@ -52,7 +52,7 @@ func (r *run) clean(ctx context.Context) error {
 	if err := r.reset(ctx); err != nil {
 		return err
 	}
-	if err := r.control.exec(ctx, "RESET plan_cache_mode; SET lock_timeout = 0; DEALLOCATE ALL"); err != nil {
+	if err := r.target.control.exec(ctx, "RESET plan_cache_mode; SET lock_timeout = 0; DEALLOCATE ALL"); err != nil {
 		return fmt.Errorf("end the cleaning of the target: %w", err)
 	}
 	return nil
@@ -107,7 +107,7 @@ func (c contents) apart() (objects, schemas []targetObject) {
 // error if that fails too, and the round before, which was stuck, had the same objects.
 func (r *run) dropRound(ctx context.Context, w *lockWait, objects []targetObject, stuck bool) error {
 	dropped := r.dropped
-	holders, err := readHolders(ctx, r.control)
+	holders, err := readHolders(ctx, r.target.control)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (r *run) foreignKeyDrops(ctx context.Context, objects []targetObject, holde
 		SQL, From, To           string
 		OID, FromTable, ToTable uint32
 	}
-	keys, err := collect[foreignKey](ctx, r.control, foreignKeysSQL, r.schemasOrAll())
+	keys, err := collect[foreignKey](ctx, r.target.control, foreignKeysSQL, r.schemasOrAll())
 	if err != nil {
 		return nil, nil, fmt.Errorf("read foreign keys of the target: %w", err)
 	}
@@ -238,7 +238,7 @@ func (r *run) guarded(ctx context.Context, drops []guardedStatement) (timedOut i
 	for i, d := range drops {
 		queries[i] = d.sent
 	}
-	errs, err := r.control.pipeline(ctx, queries)
+	errs, err := r.target.control.pipeline(ctx, queries)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -249,11 +249,11 @@ func (r *run) guarded(ctx context.Context, drops []guardedStatement) (timedOut i
 				return 0, nil, err // the fence's
 			}
 			r.dropped++
-		case lockTimeout:
+		case LockNotAvailable:
 			timedOut++
-		case divisionByZero,
-			"2BP01", "40P01", "42P16", // dependent objects still exist, deadlock, inherited constraint
-			"42883", "42P01", "42704", "3F000": // gone with something else, and its types with it
+		case DivisionByZero,
+			DependentObjects, Deadlock, InvalidTable, // dependent objects still exist, deadlock, inherited constraint
+			NoFunction, NoTable, NoObject, NoSchema: // gone with something else, and its types with it
 			failed = fmt.Errorf("%s: %w", drops[i].sql, err)
 		default:
 			return 0, nil, fmt.Errorf("%s: %w", drops[i].sql, err)
@@ -261,8 +261,6 @@ func (r *run) guarded(ctx context.Context, drops []guardedStatement) (timedOut i
 	}
 	return timedOut, failed, nil
 }
-
-const lockTimeout = "55P03"
 
 // dropCircle drops one of these objects together with those that depend on it, which are among them. It counts those that
 // others use.
@@ -309,8 +307,8 @@ func (r *run) dropLargeObjects(ctx context.Context) error {
 		// The division raises if these are not the objects that were confirmed, all of them, or none.
 		unlink := fmt.Sprintf(`SELECT count(lo_unlink(oid)), 1 / (count(*) = 0 OR count(*) = %d AND md5(string_agg(oid::text, ' ' ORDER BY oid)) = '%x')::int
 			FROM pg_largeobject_metadata WHERE oid BETWEEN %d AND %d`, run.Count, run.Sum, run.First, run.Last)
-		err := r.patiently(ctx, targetObject{}, func() error { return r.control.write(ctx, unlink) })
-		if err != nil && sqlState(err) != divisionByZero {
+		err := r.patiently(ctx, targetObject{}, func() error { return r.target.control.write(ctx, unlink) })
+		if err != nil && sqlState(err) != DivisionByZero {
 			return fmt.Errorf("drop large objects: %w", err)
 		}
 		if err == nil {
@@ -331,10 +329,10 @@ func (r *run) dropLargeObjects(ctx context.Context) error {
 func (r *run) dropSchemas(ctx context.Context, schemas []targetObject) error {
 	for _, s := range schemas {
 		err := r.patiently(ctx, s, func() error {
-			return r.control.write(ctx, s.guardedDrop(lockPatience).sent)
+			return r.target.control.write(ctx, s.guardedDrop(lockPatience).sent)
 		})
 		switch sqlState(err) {
-		case "2BP01", "42501", "3F000", divisionByZero:
+		case DependentObjects, NoPrivilege, NoSchema, DivisionByZero:
 			// Kept: something came into it, or somebody has taken it away. The copy finds out what that means to it.
 		default:
 			if err != nil {
@@ -352,7 +350,7 @@ func (r *run) reset(ctx context.Context) error {
 		Pass int
 		SQL  string
 	}
-	resets, err := collect[reset](ctx, r.control, resetsSQL, r.schemasOrAll())
+	resets, err := collect[reset](ctx, r.target.control, resetsSQL, r.schemasOrAll())
 	if err != nil {
 		return fmt.Errorf("read what is set on the target: %w", err)
 	}
@@ -360,12 +358,12 @@ func (r *run) reset(ctx context.Context) error {
 		return err
 	}
 	for _, s := range resets {
-		err := r.patiently(ctx, targetObject{}, func() error { return r.control.write(ctx, s.SQL) })
-		if endsClone(err) || sqlState(err) == "" && err != nil {
+		err := r.patiently(ctx, targetObject{}, func() error { return r.target.control.write(ctx, s.SQL) })
+		if Classify(err).Ends() || sqlState(err) == "" && err != nil {
 			return err
 		}
 		if err != nil {
-			r.warn(fmt.Sprintf("Could not reset what was granted on the target before (%s): %v", s.SQL, err))
+			r.ledger.Warn(fmt.Sprintf("Could not reset what was granted on the target before (%s): %v", s.SQL, err))
 		}
 	}
 	return nil
@@ -373,16 +371,16 @@ func (r *run) reset(ctx context.Context) error {
 
 // dropEach runs each statement and returns those that others depend on.
 func (r *run) dropEach(ctx context.Context, drops []string) (left []string, err error) {
-	errs, err := r.control.pipeline(ctx, drops)
+	errs, err := r.target.control.pipeline(ctx, drops)
 	if err != nil {
 		return nil, err
 	}
 	for i, err := range errs {
 		switch sqlState(err) {
-		case "2BP01", "40P01", "42P16": // dependent objects still exist, deadlock, inherited constraint
+		case DependentObjects, Deadlock, InvalidTable: // dependent objects still exist, deadlock, inherited constraint
 			left = append(left, drops[i])
 			continue
-		case "42883", "42P01", "42704", "3F000": // gone with something else, and its types with it
+		case NoFunction, NoTable, NoObject, NoSchema: // gone with something else, and its types with it
 			continue
 		}
 		if err != nil {
@@ -414,7 +412,7 @@ func (r *run) unconfirmed(c contents) []report.Reason {
 			Text: fmt.Sprintf("Nobody has confirmed what cleaning the target %s drops.%s", r.spec.Target, r.gone(c)), Hint: again,
 		}}
 	}
-	if now := r.targetFacts.identity(r.spec.Target); now != confirmed.Target {
+	if now := r.target.identity(); now != confirmed.Target {
 		return []report.Reason{{
 			Code: report.ReasonOtherTarget, Side: report.Target,
 			Text: fmt.Sprintf("The target %s is not the database that was confirmed to be cleaned (%s).%s", r.spec.Target, otherwise(now, confirmed.Target), r.gone(c)), Hint: again,
@@ -446,7 +444,7 @@ func (r *run) notShown(names []string, c contents) report.Reason {
 // gone tells what became of the objects that were confirmed, where this job may have dropped some.
 func (r *run) gone(c contents) string {
 	confirmed := r.spec.Confirmed
-	if confirmed == nil || confirmed.Target != r.targetFacts.identity(r.spec.Target) || r.dropped == 0 && r.left == nil {
+	if confirmed == nil || confirmed.Target != r.target.identity() || r.dropped == 0 && r.left == nil {
 		return " Nothing was dropped."
 	}
 	here := 0

@@ -21,14 +21,15 @@ import (
 // empty. Both sides are dumped by the same program with the same options, so that the
 // results can be compared.
 func (r *run) dump(ctx context.Context, side report.Side, snapshot string) (*archive.Archive, error) {
-	u, hosts := r.way(side, false)
+	there := r.server(side)
+	u, hosts := there.pinned()
 	info, err := dsn.Parse(string(u))
 	if err != nil {
 		return nil, err
 	}
 	if info, err = hosts.Pin(ctx, info); err != nil {
 		err = fmt.Errorf("connect pg_dump to the %s: %w", side, err)
-		if ctx.Err() == nil && isLoss(err) {
+		if ctx.Err() == nil && Classify(err) == Lost {
 			err = &lostError{side: side, err: err}
 		}
 		return nil, err
@@ -48,16 +49,16 @@ func (r *run) dump(ctx context.Context, side report.Side, snapshot string) (*arc
 	for _, schema := range r.excluded {
 		args = append(args, "--exclude-schema="+dumpPattern(schema))
 	}
-	if r.sourceFacts.Lz4 && !r.targetFacts.Lz4 {
+	if r.source.Lz4 && !r.target.Lz4 {
 		args = append(args, "--no-toast-compression")
 	}
 	if snapshot != "" {
 		args = append(args, "--snapshot="+snapshot)
 	}
-	if options := r.dumpOptions[side]; options != "" {
+	if options := there.dumpOptions; options != "" {
 		info = info.With(dsn.Conninfo{"options": strings.TrimSpace(info["options"] + " " + options)})
 	}
-	args = append(args, "--dbname="+info.ForLibpq(r.spec.applicationName(), r.pgDumpVersion.Major()))
+	args = append(args, "--dbname="+info.ForLibpq(there.name, r.pgDumpVersion.Major()))
 
 	cmd := exec.CommandContext(ctx, r.pgDump, args...)
 	// Constants in definitions, such as the bounds of partitions, are written in the session's time zone.
@@ -116,11 +117,7 @@ func (r *run) whyDumpFailed(ctx context.Context, side report.Side, err error) er
 	if errors.As(err, new(*lostError)) || errors.Is(err, errSnapshotLost) {
 		return err
 	}
-	s := r.source
-	if side == report.Target {
-		s = r.control
-	}
-	if s != nil && s.ping(ctx) != nil && ctx.Err() == nil {
+	if s := r.server(side).control; s != nil && s.ping(ctx) != nil && ctx.Err() == nil {
 		return &lostError{side: side, err: err}
 	}
 	if side == report.Source && r.snap != nil && r.snap.refresh(ctx) != nil && ctx.Err() == nil {
@@ -188,13 +185,13 @@ func (r *run) readSchema(ctx context.Context) error {
 	}
 	r.plan = nil // another snapshot has another one
 	snap, err := takeSnapshot(ctx, func(ctx context.Context) (*session, error) {
-		return r.open(ctx, report.Source)
+		return r.source.open(ctx)
 	})
 	if err != nil {
 		return err
 	}
 	r.snap = snap
-	if snap.noEnd != nil && r.timeline != 0 {
+	if snap.noEnd != nil && r.source.timeline != 0 {
 		r.warnUnprovable(snap.noEnd.Error())
 	}
 	r.report.SnapshotAt = snap.at.UTC().Truncate(time.Second)
@@ -202,10 +199,10 @@ func (r *run) readSchema(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.source.exec(ctx, beginAt(snap.name())); err != nil {
+	if err := r.source.control.exec(ctx, beginAt(snap.name())); err != nil {
 		return fmt.Errorf("import snapshot: %w", err)
 	}
-	catalog, err := readCatalog(ctx, r.source)
+	catalog, err := readCatalog(ctx, r.source.control)
 	if err != nil {
 		return err
 	}
@@ -213,15 +210,15 @@ func (r *run) readSchema(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.viewRows, err = r.readViewRows(ctx, r.source, plan); err != nil {
+	if r.viewRows, err = r.readViewRows(ctx, r.source.control, plan); err != nil {
 		return err
 	}
-	if err := r.source.exec(ctx, "COMMIT"); err != nil {
+	if err := r.source.control.exec(ctx, "COMMIT"); err != nil {
 		return fmt.Errorf("end transaction on the source: %w", err)
 	}
 	r.plan = plan
 	for _, t := range r.plan.tables {
-		t.split = splitTable(t, r.sourceFacts.VersionNum, r.spec.PartSize)
+		t.split = splitTable(t, r.source.VersionNum, r.spec.PartSize)
 	}
 	r.plan.sample(r.spec.Verify)
 	r.plan.renew()

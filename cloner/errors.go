@@ -1,8 +1,6 @@
 package cloner
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"strings"
 
@@ -35,42 +33,12 @@ type standingRefusal struct{ refused *report.RefusedError }
 func (e *standingRefusal) Error() string { return e.refused.Error() }
 func (e *standingRefusal) Unwrap() error { return e.refused }
 
-const tooManyConnections = "53300"
-
 // sqlState is PostgreSQL's code of err, or "".
 func sqlState(err error) string {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Code
 	}
 	return ""
-}
-
-// endsClone tells whether err is beyond one object: the connection or the server is
-// gone, the disk is full, or the clone was told to stop. All else concerns one object,
-// goes into the ledger, and the clone goes on.
-// https://www.postgresql.org/docs/current/errcodes-appendix.html
-func endsClone(err error) bool {
-	if err == nil {
-		return false
-	}
-	if errors.Is(err, errTermLost) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return true
-	}
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
-		return true
-	}
-	switch severity := cmp.Or(pg.SeverityUnlocalized, pg.Severity); { // the other speaks the server's language
-	case severity == "FATAL", severity == "PANIC":
-		return true
-	case pg.Code == "53100", pg.Code == tooManyConnections: // disk full
-		return true
-	case pg.Code == "57014": // a cancelled statement, by us or by somebody on the server
-		return true
-	case strings.HasPrefix(pg.Code, "08"), strings.HasPrefix(pg.Code, "57P"): // connection, shutdown
-		return true
-	}
-	return false
 }
 
 // hintFor is what to do about an error that PostgreSQL reported, or "".
@@ -91,13 +59,13 @@ func hintFor(err error) string {
 	if !ok {
 		return ""
 	}
-	if pg.Hint != "" && pg.Code != "42883" && pg.Code != "42704" {
+	if pg.Hint != "" && pg.Code != NoFunction && pg.Code != NoObject {
 		return pg.Hint
 	}
 	switch pg.Code {
-	case "42501":
+	case NoPrivilege:
 		return "Connect to the target as a role that has this permission, or grant it."
-	case "42704":
+	case NoObject:
 		if strings.HasPrefix(pg.Message, "role ") {
 			return "Create the role on the target server, then clone again. Roles belong to the server, not to the database."
 		}
@@ -105,15 +73,15 @@ func hintFor(err error) string {
 		if strings.Contains(pg.Message, "extension") {
 			return "Install the extension's package on the target server, then clone again."
 		}
-	case "42883", "42P01":
+	case NoFunction, NoTable:
 		return "A function names this object without its schema. On the source, add SET search_path to the function."
-	case "23505":
+	case UniqueViolation:
 		return "The source holds duplicates that its own index does not see. Run REINDEX or remove them there."
-	case "23503":
+	case ForeignKeyViolation:
 		return "The source holds rows that break this foreign key. Repair them there, or make the constraint NOT VALID."
-	case "53100":
+	case DiskFull:
 		return "Free disk space on the server, then start again."
-	case "53200":
+	case OutOfMemory:
 		return "Raise max_locks_per_transaction or the memory of the server."
 	}
 	return ""

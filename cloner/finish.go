@@ -26,7 +26,7 @@ const sequencesAPart = 100
 // sequences copies the state of each sequence, late, so that it is at least as far as the
 // rows that took their numbers from it.
 func (r *run) sequences(ctx context.Context) error {
-	state, err := r.readSequences(ctx, r.source, report.PhaseSequences)
+	state, err := r.readSequences(ctx, r.source.control, report.PhaseSequences)
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (r *run) sequences(ctx context.Context) error {
 			sql: fmt.Sprintf("SELECT setval(%s::regclass, %s, %s)", quoteLiteral(s.name), s.lastValue, quoteLiteral(s.isCalled)),
 		}
 	}
-	if err := r.make(ctx, r.control, statements); err != nil {
+	if err := r.make(ctx, r.target.control, statements); err != nil {
 		return err
 	}
 	r.meter.advance(report.PhaseSequences, len(state))
@@ -51,7 +51,7 @@ func (r *run) sequences(ctx context.Context) error {
 func (r *run) readSequences(ctx context.Context, s *session, p report.Phase) ([]sequence, error) {
 	var names []string
 	for _, e := range r.plan.entries {
-		if e.Desc == "SEQUENCE" && !r.hasFailed(e.ID) {
+		if e.Desc == "SEQUENCE" && !r.ledger.Skips(e.ID) {
 			names = append(names, quoteName(e.Namespace, e.Tag))
 		}
 	}
@@ -63,15 +63,15 @@ func (r *run) readSequences(ctx context.Context, s *session, p report.Phase) ([]
 	var state []sequence
 	for batch := range slices.Chunk(names, sequencesAPart) {
 		read, err := readSequenceBatch(ctx, s, batch)
-		if err != nil && !endsClone(err) {
+		if err != nil && !Classify(err).Ends() {
 			// One of them is gone or forbidden: ask for each.
 			for _, name := range batch {
 				one, err := readSequenceBatch(ctx, s, []string{name})
-				if endsClone(err) {
+				if Classify(err).Ends() {
 					return nil, err
 				}
 				if err != nil {
-					r.meter.blame(p, "SEQUENCE VALUE "+name, err)
+					r.ledger.Record(p, "SEQUENCE VALUE "+name, err)
 				}
 				state = append(state, one...)
 			}
@@ -111,7 +111,7 @@ func (r *run) extensionSequences(ctx context.Context) ([]string, error) {
 		Extension       int64
 		Namespace, Name string
 	}
-	found, err := collect[config](ctx, r.source, `
+	found, err := collect[config](ctx, r.source.control, `
 		SELECT e.oid::bigint AS extension, n.nspname::text AS namespace, c.relname::text AS name
 		FROM pg_extension e, unnest(e.extconfig) k
 		JOIN pg_class c ON c.oid = k
@@ -123,7 +123,7 @@ func (r *run) extensionSequences(ctx context.Context) ([]string, error) {
 	var names []string
 	for _, c := range found {
 		if slices.ContainsFunc(r.plan.entries, func(e *archive.Entry) bool {
-			return e.CatalogOID == pgExtension && int64(e.OID) == c.Extension && !r.hasFailed(e.ID)
+			return e.CatalogOID == pgExtension && int64(e.OID) == c.Extension && !r.ledger.Skips(e.ID)
 		}) && !r.keepsRows(c.Namespace, c.Name) {
 			names = append(names, quoteName(c.Namespace, c.Name))
 		}
@@ -134,7 +134,7 @@ func (r *run) extensionSequences(ctx context.Context) ([]string, error) {
 // views fills the materialized views that are filled on the source, each after those it
 // is made of. Their owners run them, so it comes after the grants.
 func (r *run) views(ctx context.Context) error {
-	filled, err := collect[struct{ OID int64 }](ctx, r.source,
+	filled, err := collect[struct{ OID int64 }](ctx, r.source.control,
 		`SELECT oid::bigint AS oid FROM pg_class WHERE relkind = 'm' AND relispopulated`)
 	if err != nil {
 		return fmt.Errorf("read materialized views of the source: %w", err)
@@ -145,11 +145,11 @@ func (r *run) views(ctx context.Context) error {
 	}
 	var todo []statement
 	for _, e := range r.viewsInOrder() {
-		if r.filledViews[int64(e.OID)] && !r.hasFailed(e.ID) && r.plan.readsForeign(e.ID) {
-			r.warn(title(e) + " was not filled: it reads a foreign table, which leads to another server. Refresh it yourself if the target may read there.")
+		if r.filledViews[int64(e.OID)] && !r.ledger.Skips(e.ID) && r.plan.readsForeign(e.ID) {
+			r.ledger.Warn(title(e) + " was not filled: it reads a foreign table, which leads to another server. Refresh it yourself if the target may read there.")
 			continue
 		}
-		if r.filledViews[int64(e.OID)] && !r.hasFailed(e.ID) {
+		if r.filledViews[int64(e.OID)] && !r.ledger.Skips(e.ID) {
 			todo = append(todo, statement{
 				phase: report.PhaseViews, object: "DATA OF " + title(e),
 				sql: "REFRESH MATERIALIZED VIEW " + quoteName(e.Namespace, e.Tag),
@@ -195,17 +195,17 @@ func (r *run) readViewRows(ctx context.Context, s *session, p *plan) (map[string
 			query = fmt.Sprintf("SELECT count(*) AS rows, %s AS checksum FROM (SELECT %s AS t FROM %s v OFFSET 0) s", checksumOf, r.rowText("v.*"), name)
 		}
 		found, err := r.readRowsOf(ctx, s, query)
-		if err != nil && !endsClone(err) && query != counting {
-			r.warn(fmt.Sprintf("The rows of %s of the %s were only counted: %v", name, s.side, err))
+		if err != nil && !Classify(err).Ends() && query != counting {
+			r.ledger.Warn(fmt.Sprintf("The rows of %s of the %s were only counted: %v", name, s.side, err))
 			found, err = r.readRowsOf(ctx, s, counting)
 		}
 		switch {
 		case err == nil:
 			rows[name] = found
-		case endsClone(err):
+		case Classify(err).Ends():
 			return nil, fmt.Errorf("look at the rows of %s of the %s: %w", name, s.side, err)
 		default:
-			r.warn(fmt.Sprintf("The rows of %s of the %s could not be compared: %v", name, s.side, err))
+			r.ledger.Warn(fmt.Sprintf("The rows of %s of the %s could not be compared: %v", name, s.side, err))
 		}
 	}
 	return rows, nil
@@ -214,7 +214,7 @@ func (r *run) readViewRows(ctx context.Context, s *session, p *plan) (map[string
 // readRowsOf runs a query of readViewRows. On the source that is in a transaction of the snapshot; one that fails is replaced.
 func (r *run) readRowsOf(ctx context.Context, s *session, query string) (viewRows, error) {
 	found, err := theOnly[viewRows](ctx, s, query)
-	if s.side == report.Source && err != nil && !endsClone(err) {
+	if s.side == report.Source && err != nil && !Classify(err).Ends() {
 		if err := r.readSnapshot(ctx); err != nil {
 			return viewRows{}, err
 		}
@@ -225,27 +225,27 @@ func (r *run) readRowsOf(ctx context.Context, s *session, query string) (viewRow
 // refresh runs until all succeeded or a whole round brought nothing: a view can read
 // another through a function, which no dependency shows, and fails until that is filled.
 func (r *run) refresh(ctx context.Context, todo []statement) error {
-	const notFilled = "55000" // materialized view "…" has not been populated
+	const notFilled = NotInState // materialized view "…" has not been populated
 	for len(todo) > 0 {
 		var again []statement
 		for _, st := range todo {
-			err := r.control.write(ctx, st.sql)
-			if isNameError(err) {
-				err = r.control.write(ctx, r.underSourcePath(st.sql))
+			err := r.target.control.write(ctx, st.sql)
+			if Classify(err) == Missing {
+				err = r.target.control.write(ctx, r.underSourcePath(st.sql))
 			}
 			if sqlState(err) == notFilled {
 				again = append(again, st)
 				continue
 			}
 			if err != nil {
-				if err := r.remake(ctx, r.control, st, err); err != nil {
+				if err := r.remake(ctx, r.target.control, st, err); err != nil {
 					return err
 				}
 			}
 			r.meter.advance(report.PhaseViews, 1)
 		}
 		if len(again) == len(todo) {
-			return r.make(ctx, r.control, again) // for the ledger
+			return r.make(ctx, r.target.control, again) // for the ledger
 		}
 		todo = again
 	}
@@ -284,7 +284,7 @@ func (r *run) viewsInOrder() []*archive.Entry {
 func (r *run) analyze(ctx context.Context) error {
 	var names []string
 	for _, e := range r.plan.entries {
-		if e.Desc == "TABLE" && !r.hasFailed(e.ID) && !r.plan.catalog.foreign[int64(e.OID)] {
+		if e.Desc == "TABLE" && !r.ledger.Skips(e.ID) && !r.plan.catalog.foreign[int64(e.OID)] {
 			names = append(names, quoteName(e.Namespace, e.Tag))
 		}
 	}
@@ -299,14 +299,14 @@ func (r *run) analyze(ctx context.Context) error {
 			return err
 		}
 		for i, err := range errs {
-			if isNameError(err) {
+			if Classify(err) == Missing {
 				err = s.write(ctx, r.underSourcePath(queries[i]))
 			}
-			if endsClone(err) {
+			if Classify(err).Ends() {
 				return err
 			}
 			if err != nil {
-				r.warn(fmt.Sprintf("No statistics of %s: %v", batch[i], err))
+				r.ledger.Warn(fmt.Sprintf("No statistics of %s: %v", batch[i], err))
 			}
 		}
 		r.meter.advance(report.PhaseAnalyze, len(batch))

@@ -36,7 +36,7 @@ func (r *run) grants(ctx context.Context) error {
 	for i, g := range groups {
 		queries[i] = g.sql()
 	}
-	errs, err := r.control.pipeline(ctx, queries)
+	errs, err := r.target.control.pipeline(ctx, queries)
 	if err != nil {
 		return err
 	}
@@ -58,17 +58,17 @@ func (r *run) grantWhatCan(ctx context.Context, g grantGroup) error {
 	blamed := map[string]bool{}
 	for _, s := range append([]grant{{g.object, g.opening}}, g.grants...) {
 		const tries = 5
-		err := r.control.write(ctx, made+s.sql)
-		for try := 0; try < tries && err != nil && worthRetrying(err); try++ {
-			err = r.control.write(ctx, made+s.sql)
+		err := r.target.control.write(ctx, made+s.sql)
+		for try := 0; try < tries && err != nil && Classify(err) == Transient; try++ {
+			err = r.target.control.write(ctx, made+s.sql)
 		}
 		switch {
 		case err == nil:
 			made += s.sql
-		case endsClone(err):
+		case Classify(err).Ends():
 			return err
 		case !blamed[s.object]:
-			r.meter.blame(report.PhasePostData, s.object, err)
+			r.ledger.Record(report.PhasePostData, s.object, err)
 			blamed[s.object] = true
 		}
 	}
@@ -81,14 +81,14 @@ func (r *run) grantGroups() []grantGroup {
 	of := map[int]int{} // the group of an entry, by its ID
 	for _, list := range [][]*archive.Entry{r.plan.pre, r.plan.post} {
 		for _, e := range list {
-			if kind, on := grantable(e); kind == functions && !r.hasFailed(e.ID) {
+			if kind, on := grantable(e); kind == functions && !r.ledger.Skips(e.ID) {
 				of[e.ID] = len(groups)
 				groups = append(groups, grantGroup{object: "ACL " + title(e), opening: "GRANT ALL ON " + on + " TO PUBLIC;\n"})
 			}
 		}
 	}
 	for _, e := range r.plan.acls {
-		if r.hasFailed(e.ID) {
+		if r.ledger.Skips(e.ID) {
 			continue // it is not to be made
 		}
 		on := e.ID

@@ -10,8 +10,10 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/patience"
 )
 
 // labelled makes a node that tests can name.
@@ -444,7 +446,7 @@ func TestGraphOfManyPartitions(t *testing.T) {
 			p.byID[e.ID], p.post = e, append(p.post, e)
 		}
 	}
-	r := &run{plan: p, meter: &Meter{}}
+	r := &run{plan: p, meter: &Meter{}, ledger: NewLedger(&Meter{}), patience: patience.New(time.Minute)}
 	r.meter.start(nil)
 	g := r.buildGraph()
 	edges := 0

@@ -37,7 +37,7 @@ func inspect(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (report.Inspectio
 	if err != nil {
 		return report.Inspection{}, err
 	}
-	r := &run{spec: spec, meter: &Meter{}, patience: inspectConnect}
+	r := &run{spec: spec, meter: &Meter{}, connectPatience: inspectConnect, ledger: NewLedger(&Meter{})}
 	defer r.closeSessions()
 	reason, err := r.connect(ctx, report.EitherSide)
 	if err != nil {
@@ -47,17 +47,17 @@ func inspect(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (report.Inspectio
 		reason.Side = ""
 		return report.Inspection{}, report.Refuse(*reason)
 	}
-	if err := r.source.exec(ctx, inspectPatient); err != nil {
+	if err := r.source.control.exec(ctx, inspectPatient); err != nil {
 		return report.Inspection{}, fmt.Errorf("set up the session: %w", err)
 	}
-	i := report.Inspection{Endpoint: r.report.Source, Identity: r.sourceFacts.identity(u)}
-	if i.Schemas, err = collect[report.SchemaInfo](ctx, r.source, schemasSQL); err != nil {
+	i := report.Inspection{Endpoint: r.report.Source, Identity: r.source.identity()}
+	if i.Schemas, err = collect[report.SchemaInfo](ctx, r.source.control, schemasSQL); err != nil {
 		return report.Inspection{}, fmt.Errorf("list schemas: %w", err)
 	}
-	if i.Size, err = one[int64](ctx, r.source, `SELECT pg_database_size(current_database())`); err != nil {
+	if i.Size, err = one[int64](ctx, r.source.control, `SELECT pg_database_size(current_database())`); err != nil {
 		return report.Inspection{}, fmt.Errorf("read the size of the database: %w", err)
 	}
-	if i.Provider, err = one[string](ctx, r.source, providerSQL); err != nil {
+	if i.Provider, err = one[string](ctx, r.source.control, providerSQL); err != nil {
 		return report.Inspection{}, fmt.Errorf("read who runs the server: %w", err)
 	}
 	_, tools, err := pgtools.Newest(ctx, "pg_dump")
@@ -65,7 +65,7 @@ func inspect(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (report.Inspectio
 	if err != nil && !errors.As(err, &missing) {
 		return report.Inspection{}, fmt.Errorf("look for pg_dump: %w", err)
 	}
-	inUse, err := readUse(ctx, r.source)
+	inUse, err := readUse(ctx, r.source.control)
 	if err != nil {
 		return report.Inspection{}, err
 	}
@@ -78,9 +78,9 @@ func inspect(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (report.Inspectio
 
 // refusedAsSource is what preflight would say of the only database this run is connected to, were it the source.
 func (r *run) refusedAsSource(ctx context.Context, tools pgtools.Version, inUse use) ([]report.Reason, error) {
-	r.targetFacts = facts{VersionNum: r.sourceFacts.VersionNum}
-	reasons := append([]report.Reason{}, versionReasons(r.sourceFacts, report.Source)...)
-	reasons = append(reasons, toolsReasons(r.sourceFacts.major(), 0, tools)...)
+	r.target = nil
+	reasons := append([]report.Reason{}, versionReasons(r.source.facts, report.Source)...)
+	reasons = append(reasons, toolsReasons(r.source.major(), 0, tools)...)
 	reasons = append(reasons, parameterReasons(report.Source, r.spec.Source, tools)...)
 	unreadable, err := r.checkReadable(ctx)
 	if err != nil {
@@ -95,10 +95,10 @@ func (r *run) refusedAsSource(ctx context.Context, tools pgtools.Version, inUse 
 
 // refusedAsTarget is the same, were it the target.
 func (r *run) refusedAsTarget(ctx context.Context, tools pgtools.Version, inUse use) ([]report.Reason, error) {
-	r.control, r.targetFacts = r.source, r.sourceFacts
-	defer func() { r.control = nil }()
-	reasons := append([]report.Reason{}, versionReasons(r.targetFacts, report.Target)...)
-	reasons = append(reasons, toolsReasons(0, r.targetFacts.major(), tools)...)
+	r.target = r.source
+	defer func() { r.target = nil }()
+	reasons := append([]report.Reason{}, versionReasons(r.target.facts, report.Target)...)
+	reasons = append(reasons, toolsReasons(0, r.target.major(), tools)...)
 	reasons = append(reasons, parameterReasons(report.Target, r.spec.Target, tools)...)
 	unwritable, err := r.checkWritable(ctx)
 	if err != nil {

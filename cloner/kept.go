@@ -29,7 +29,7 @@ func (r *run) keep(ctx context.Context) ([]keptEntry, error) {
 	if err != nil || r.spec.Clean { // what clean has reset takes the source's
 		return kept, err
 	}
-	entries, err := collect[keptEntry](ctx, r.control, keptSQL)
+	entries, err := collect[keptEntry](ctx, r.target.control, keptSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read what is set on the target: %w", err)
 	}
@@ -46,7 +46,7 @@ func (r *run) keep(ctx context.Context) ([]keptEntry, error) {
 			kept = append(kept, keptEntry{Kind: keptDatabase, Name: name})
 		}
 	}
-	granted, err := one[bool](ctx, r.control, `SELECT datacl IS NOT NULL FROM pg_database WHERE datname = current_database()`)
+	granted, err := one[bool](ctx, r.target.control, `SELECT datacl IS NOT NULL FROM pg_database WHERE datname = current_database()`)
 	if err != nil {
 		return nil, fmt.Errorf("read grants on the target's database: %w", err)
 	}
@@ -62,7 +62,7 @@ func (r *run) keepRows(ctx context.Context) ([]keptEntry, error) {
 	relations, err := collect[struct {
 		Namespace, Name, Condition string
 		IsSequence                 bool
-	}](ctx, r.control, `
+	}](ctx, r.target.control, `
 		SELECT n.nspname::text AS namespace, c.relname::text AS name, k.condition, c.relkind = 'S' AS is_sequence
 		FROM pg_extension e, unnest(e.extconfig, e.extcondition) k (relation, condition)
 		JOIN pg_class c ON c.oid = k.relation
@@ -76,7 +76,7 @@ func (r *run) keepRows(ctx context.Context) ([]keptEntry, error) {
 		if c.IsSequence {
 			c.Condition = "WHERE is_called"
 		}
-		used, err := one[bool](ctx, r.control, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s %s)", quoteName(c.Namespace, c.Name), c.Condition))
+		used, err := one[bool](ctx, r.target.control, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s %s)", quoteName(c.Namespace, c.Name), c.Condition))
 		if err != nil {
 			return nil, fmt.Errorf("look for rows of the target's extensions: %w", err)
 		}
@@ -99,9 +99,9 @@ func (r *run) leaveKept(kept []keptEntry) {
 		}
 	}
 	for _, t := range r.plan.tables {
-		if r.keepsRows(t.Schema, t.Name) && !r.isLeftAlone(t.OID) {
-			r.leaveTable(t.OID)
-			r.warn(fmt.Sprintf("The rows of %s, which belongs to an extension, are the target's own and stay.", t))
+		if r.keepsRows(t.Schema, t.Name) && !r.ledger.Keeps(t.OID) {
+			r.ledger.Keep(t.OID)
+			r.ledger.Warn(fmt.Sprintf("The rows of %s, which belongs to an extension, are the target's own and stay.", t))
 		}
 	}
 }
@@ -176,11 +176,11 @@ func (r *run) openSchemas(ctx context.Context) (map[string]bool, error) {
 		}
 		return grants, nil
 	}
-	source, err := read(r.source, "true")
+	source, err := read(r.source.control, "true")
 	if err != nil {
 		return nil, err
 	}
-	target, err := read(r.control, "a.grantee <> n.nspowner")
+	target, err := read(r.target.control, "a.grantee <> n.nspowner")
 	if err != nil {
 		return nil, err
 	}

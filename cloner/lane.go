@@ -274,11 +274,11 @@ func (l *lane) readSource(p *part, full chan<- []byte, empty <-chan []byte) outc
 			o.err = firstError(o.err, decodeError(body))
 			switch state := sqlState(o.err); {
 			case copying:
-			case hashing && !endsClone(o.err):
+			case hashing && !Classify(o.err).Ends():
 				o.err = fmt.Errorf("%w: %w", errNoChecksum, o.err)
-			case state == divisionByZero:
+			case state == DivisionByZero:
 				o.err = errRewritten
-			case state == "42P01", state == "3F000": // the table is gone, or its schema
+			case state == NoTable, state == NoSchema: // the table is gone, or its schema
 				o.err = fmt.Errorf("%w: %w", errRewritten, o.err)
 			}
 		case 'C':

@@ -230,7 +230,7 @@ func TestLaneGuard(t *testing.T) {
 			if _, err := fmt.Sscan(oid, &tab.OID); err != nil {
 				t.Fatal(err)
 			}
-			r := &run{}
+			r := &run{source: &server{}, target: &server{}}
 			_, err := l.carryPart(t.Context(), r.tablePart(tab, 0))
 			if !errors.Is(err, errRewritten) {
 				t.Fatalf("carry = %v, want %v", err, errRewritten)
@@ -331,7 +331,7 @@ func TestLaneInterrupted(t *testing.T) {
 			case errors.As(err, &f) && f.side == tt.side && errors.Is(err, io.ErrUnexpectedEOF): // its socket was full, so it could not say why
 			case !errors.As(err, &f) || f.side != tt.side || sqlState(err) != tt.code:
 				t.Errorf("carry = %v, want an error %s of the %s", err, tt.code, tt.side)
-			case !endsClone(err):
+			case !Classify(err).Ends():
 				t.Errorf("%v does not end the clone", err)
 			}
 			release()

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"reflect"
 	"testing"
+	"time"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/patience"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -32,7 +34,7 @@ func TestLargeObjectParts(t *testing.T) {
 	if err := s.exec(t.Context(), "BEGIN"); err != nil {
 		t.Fatal(err)
 	}
-	r := &run{spec: Spec{PartSize: size}, meter: &Meter{}}
+	r := &run{spec: Spec{PartSize: size}, meter: &Meter{}, ledger: NewLedger(&Meter{}), patience: patience.New(time.Minute)}
 	parts, err := r.largeObjectParts(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)

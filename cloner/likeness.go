@@ -15,7 +15,7 @@ import (
 // bytes of the latter mean nobody can tell, so no copy of them can be called equal.
 func (r *run) checkEncodings(context.Context) ([]report.Reason, error) {
 	const unknown = "SQL_ASCII"
-	source, target := r.sourceFacts.Encoding, r.targetFacts.Encoding
+	source, target := r.source.Encoding, r.target.Encoding
 	if source == target || source != unknown && target != unknown {
 		return nil, nil
 	}
@@ -69,7 +69,7 @@ const likenessSQL = `
 
 // compareLikeness compares what the source had under the snapshot with what the target has.
 func (r *run) compareLikeness(ctx context.Context) ([]report.Difference, error) {
-	target, err := collect[likeness](ctx, r.control, likenessSQL)
+	target, err := collect[likeness](ctx, r.target.control, likenessSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read what the target is like: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"calco/cloner/internal/patience"
 	"calco/cloner/report"
 )
 
@@ -65,7 +66,7 @@ func newLockWait() *lockWait { return &lockWait{since: time.Now(), denied: map[i
 // awaitLocks waits a moment for those who hold locks on these objects, and says who they are. With Spec.EndBlockers it
 // ends them. It gives up when nothing was dropped for as long as the clone has patience.
 func (r *run) awaitLocks(ctx context.Context, w *lockWait, objects []targetObject) error {
-	holders, err := readHolders(ctx, r.control)
+	holders, err := readHolders(ctx, r.target.control)
 	if err != nil {
 		return err
 	}
@@ -101,7 +102,7 @@ func (r *run) showLockWait(p report.Phase, texts []string, since time.Time, trie
 	if len(texts) > 0 {
 		text = "Waiting for locks on the target. " + strings.Join(texts[:min(len(texts), 3)], "; ") + "."
 	}
-	until := since.Add(r.budget())
+	until := since.Add(r.patience.Limit())
 	if time.Now().Before(until) {
 		r.meter.trouble(report.Trouble{Text: text, Since: since, Until: until, Tries: tries})
 		return nil
@@ -110,7 +111,7 @@ func (r *run) showLockWait(p report.Phase, texts []string, since time.Time, trie
 	if p == report.PhaseClean {
 		hint += " A clone that cleans can also end them itself, where its role may and that is chosen."
 	}
-	return &report.Error{Phase: p, Err: fmt.Errorf("%w for %v: %s", errLocked, r.budget(), text), Hint: hint}
+	return &report.Error{Phase: p, Err: fmt.Errorf("%w for %v: %s", errLocked, r.patience.Limit(), text), Hint: hint}
 }
 
 var errLocked = errors.New("others hold locks on the target")
@@ -121,7 +122,7 @@ var blockersSQL string
 // lockWatch is what looks from time to time whether statements of this run wait for others on the target, once it is being
 // filled, and says for whom. Where nothing got done meanwhile for as long as the clone has patience, that is an error.
 func (r *run) lockWatch(s *session) func(context.Context) error {
-	var w waiting
+	var w patience.Wait
 	return func(ctx context.Context) error {
 		if r.held.Load() == nil { // clean waits by itself
 			return s.ping(ctx)
@@ -139,21 +140,18 @@ func (r *run) lockWatch(s *session) func(context.Context) error {
 			return err
 		}
 		if len(found) == 0 {
-			if w.tries > 0 {
+			if w.Tries > 0 {
 				r.meter.calm()
 			}
-			w = waiting{}
+			w = patience.Wait{}
 			return nil
 		}
-		if work := r.meter.achieved(); w.tries == 0 || work > w.work {
-			w = waiting{since: time.Now(), work: work, tries: w.tries}
-		}
-		w.tries++
+		w.Again(r.patience)
 		texts := make([]string, len(found))
 		for i, f := range found {
 			texts[i] = fmt.Sprintf("%s is in use by %s", f.What, f.lockHolder)
 		}
-		return r.showLockWait(report.PhasePostData, texts, w.since, w.tries)
+		return r.showLockWait(report.PhasePostData, texts, w.Since, w.Tries)
 	}
 }
 
@@ -172,21 +170,21 @@ func (r *run) endHolder(ctx context.Context, w *lockWait, o targetObject, h lock
 	if !r.spec.EndBlockers || h.PID == 0 || w.denied[h.PID] {
 		return false, nil
 	}
-	ended, err := one[int](ctx, r.control, `
+	ended, err := one[int](ctx, r.target.control, `
 		WITH holder AS (`+lockHoldersSQL+`)
 		SELECT count(*) FILTER (WHERE pg_terminate_backend(pid))
 		FROM pg_stat_activity
 		WHERE pid = $1 AND usesysid IS NOT NULL AND pid IN (SELECT pid FROM holder WHERE class = $2 AND oid = $3)`, h.PID, h.Class, h.OID)
-	if sqlState(err) == "42501" {
+	if sqlState(err) == NoPrivilege {
 		w.denied[h.PID] = true
-		r.warn(fmt.Sprintf("The role %s may not end %s, which is in the way of the drop of %s.", r.targetFacts.Role, h, o))
+		r.ledger.Warn(fmt.Sprintf("The role %s may not end %s, which is in the way of the drop of %s.", r.target.Role, h, o))
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("end a session on the target: %w", err)
 	}
 	if ended > 0 {
-		r.warn(fmt.Sprintf("Ended %s, which was in the way of the drop of %s.", h, o))
+		r.ledger.Warn(fmt.Sprintf("Ended %s, which was in the way of the drop of %s.", h, o))
 	}
 	return ended > 0, nil
 }
@@ -195,7 +193,7 @@ func (r *run) endHolder(ctx context.Context, w *lockWait, o targetObject, h lock
 func (r *run) patiently(ctx context.Context, o targetObject, do func() error) error {
 	for w := newLockWait(); ; {
 		err := do()
-		if sqlState(err) != lockTimeout {
+		if sqlState(err) != LockNotAvailable {
 			r.meter.calm()
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/patience"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -169,7 +170,7 @@ func TestEndsOnlyHolders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &run{control: s, spec: Spec{EndBlockers: true}, meter: &Meter{}}
+	r := &run{target: &server{control: s}, spec: Spec{EndBlockers: true}, meter: &Meter{}, ledger: NewLedger(&Meter{}), patience: patience.New(time.Minute)}
 	for _, of := range holders {
 		was := of[0]
 		was.OID++ // a table that it has let go of

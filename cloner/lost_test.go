@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/patience"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -64,8 +65,9 @@ func TestCommittedPartStays(t *testing.T) {
 	dbtest.Exec(t, target, "CREATE TABLE t (n int)")
 	l := newTestLane(t, source, target)
 	dbtest.Exec(t, target, "INSERT INTO _calco.epoch (number, nonce, snapshot_at, oldest_xid) VALUES (1, 'x', now(), '1')")
-	r := &run{spec: Spec{Job: "lane", Term: 7, Target: dsn.URL(target)}, meter: &Meter{}, epoch: 1, fence: l.fence, searchPath: "public"}
-	r.sourceFacts, r.targetFacts = facts{Encoding: "UTF8"}, facts{Encoding: "UTF8"}
+	r := &run{spec: Spec{Job: "lane", Term: 7, Target: dsn.URL(target)}, meter: &Meter{}, ledger: NewLedger(&Meter{}), patience: patience.New(time.Minute), epoch: 1, fence: l.fence}
+	r.source = &server{facts: facts{Encoding: "UTF8"}, searchPath: "public"}
+	r.target = &server{way: r.way(report.Target), facts: facts{Encoding: "UTF8"}}
 	p := &part{relation: "t", flight: &flight{}, out: "COPY public.t TO STDOUT", in: "COPY public.t FROM STDIN"}
 	if _, err := l.carryPart(t.Context(), p); err != nil {
 		t.Fatal(err)

@@ -51,27 +51,27 @@ func (r *run) make(ctx context.Context, s *session, statements []statement) erro
 // remake tries a statement that failed with err again.
 func (r *run) remake(ctx context.Context, s *session, st statement, err error) error {
 	const tries = 5 // a deadlock is broken by giving way; more than a few mean something else
-	for try := 0; try < tries && err != nil && worthRetrying(err); try++ {
+	for try := 0; try < tries && err != nil && Classify(err) == Transient; try++ {
 		err = s.write(ctx, st.sql)
 	}
-	if isNameError(err) {
+	if Classify(err) == Missing {
 		err = s.write(ctx, st.sql)
 	}
-	if isNameError(err) {
+	if Classify(err) == Missing {
 		err = s.write(ctx, r.underSourcePath(st.sql))
 	}
 	switch {
 	case err == nil:
 		return nil
-	case endsClone(err):
+	case Classify(err).Ends():
 		return err
 	case r.standsAlready(st, err):
 		return nil
 	}
 	if st.entry != nil {
-		r.markFailed(st.entry.ID)
+		r.ledger.Skip(st.entry.ID)
 	}
-	r.meter.blame(st.phase, st.object, err)
+	r.ledger.Record(st.phase, st.object, err)
 	r.meter.spoil(st.table)
 	return nil
 }
@@ -79,7 +79,7 @@ func (r *run) remake(ctx context.Context, s *session, st statement, err error) e
 // underSourcePath is SQL that runs under the source's own search_path: a function may name
 // objects without their schema, and on the source that worked.
 func (r *run) underSourcePath(sql string) string {
-	return "SET LOCAL search_path = " + r.searchPath + ";\n" + sql
+	return "SET LOCAL search_path = " + r.source.searchPath + ";\n" + sql
 }
 
 // standsAlready tells whether a statement failed because its object is there, and may be:
@@ -90,17 +90,17 @@ func (r *run) standsAlready(st statement, err error) bool {
 	}
 	pulled := r.plan.pulled[st.entry.ID]
 	switch sqlState(err) {
-	case "42P06": // duplicate schema
+	case DuplicateSchema: // duplicate schema
 		if pulled {
 			r.markKept(st.entry)
 		}
 		return true
-	case "23505": // how text search objects say that they are duplicates
+	case UniqueViolation: // how text search objects say that they are duplicates
 		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.SchemaName != "pg_catalog" {
 			return false
 		}
-	case "42710", "42P07", "42723", "42P16": // duplicate object, relation, function; second primary key
-	case "42809": // is a partition already
+	case DuplicateObject, DuplicateTable, DuplicateFunction, InvalidTable: // duplicate object, relation, function; second primary key
+	case WrongObjectType: // is a partition already
 		if st.entry.Desc != "TABLE ATTACH" {
 			return false
 		}
@@ -109,34 +109,16 @@ func (r *run) standsAlready(st statement, err error) bool {
 	}
 	if pulled {
 		r.markKept(st.entry) // no rows of ours go into it
-		r.warn(fmt.Sprintf("%s was on the target already and was left as it is.", st.object))
+		r.ledger.Warn(fmt.Sprintf("%s was on the target already and was left as it is.", st.object))
 		return true
 	}
 	// A partition that joined a table which was there got its indexes from that.
 	x := r.plan.catalog.indexes[object{st.entry.CatalogOID, st.entry.OID}]
-	if x == nil || !r.isLeftAlone(r.plan.catalog.root(x.TableOID)) {
+	if x == nil || !r.ledger.Keeps(r.plan.catalog.root(x.TableOID)) {
 		return false
 	}
-	r.markFailed(st.entry.ID) // nothing more is to be done for it; the comparison will tell
+	r.ledger.Skip(st.entry.ID) // nothing more is to be done for it; the comparison will tell
 	return true
-}
-
-// worthRetrying: a deadlock, or an object that was missing for a moment.
-func worthRetrying(err error) bool {
-	switch sqlState(err) {
-	case "40P01", "40001", "55P03":
-		return true
-	}
-	return false
-}
-
-// isNameError: a function, relation, type, column or schema was not found.
-func isNameError(err error) bool {
-	switch sqlState(err) {
-	case "42883", "42P01", "42704", "42703", "3F000":
-		return true
-	}
-	return false
 }
 
 // entryStatement is what makes an entry, as _printTocEntry in pg_backup_archiver.c does it.
@@ -264,19 +246,19 @@ func (r *run) preData(ctx context.Context) error {
 	}
 	statements := make([]statement, 0, len(r.plan.pre))
 	for _, e := range r.plan.pre {
-		if r.there.stands(e, r.plan) || r.hasFailed(e.ID) {
+		if r.there.stands(e, r.plan) || r.ledger.Skips(e.ID) {
 			continue // it was made before, or is not to be
 		}
 		st := r.entryStatement(report.PhasePreData, e)
 		// Archives of version 17 and later say which method partitions are to inherit.
-		if e.RelKind == 'p' && e.TableAM != "" && r.accessMethods[e.TableAM] && r.targetFacts.major() >= 17 {
+		if e.RelKind == 'p' && e.TableAM != "" && r.accessMethods[e.TableAM] && r.target.major() >= 17 {
 			st.sql += fmt.Sprintf("\nALTER TABLE %s SET ACCESS METHOD %s;", quoteName(e.Namespace, e.Tag), quoteName(e.TableAM))
 		}
 		statements = append(statements, st)
 	}
 	r.meter.expect(report.PhasePreData, len(statements))
 	for batch := range slices.Chunk(statements, pipelineStatements) {
-		if err := r.make(ctx, r.control, batch); err != nil {
+		if err := r.make(ctx, r.target.control, batch); err != nil {
 			return err
 		}
 		r.meter.advance(report.PhasePreData, len(batch))
@@ -291,11 +273,11 @@ func (r *run) ensurePublic(ctx context.Context) error {
 		return nil
 	}
 	const has = "SELECT to_regnamespace('public') IS NOT NULL"
-	needed, err := one[bool](ctx, r.source, has)
+	needed, err := one[bool](ctx, r.source.control, has)
 	if err != nil {
 		return fmt.Errorf("look for schema public on the source: %w", err)
 	}
-	there, err := one[bool](ctx, r.control, has)
+	there, err := one[bool](ctx, r.target.control, has)
 	if err != nil {
 		return fmt.Errorf("look for schema public on the target: %w", err)
 	}
@@ -303,18 +285,18 @@ func (r *run) ensurePublic(ctx context.Context) error {
 		return nil
 	}
 	sql := "CREATE SCHEMA public; COMMENT ON SCHEMA public IS 'standard public schema'; "
-	if r.targetFacts.major() >= 15 {
+	if r.target.major() >= 15 {
 		sql += "GRANT USAGE ON SCHEMA public TO PUBLIC; ALTER SCHEMA public OWNER TO pg_database_owner"
 	} else {
 		sql += "GRANT ALL ON SCHEMA public TO PUBLIC"
 	}
-	return r.make(ctx, r.control, []statement{{phase: report.PhasePreData, object: "SCHEMA public", sql: sql}})
+	return r.make(ctx, r.target.control, []statement{{phase: report.PhasePreData, object: "SCHEMA public", sql: sql}})
 }
 
 // readPlaces learns which tablespaces and access methods the target has or will have.
 func (r *run) readPlaces(ctx context.Context) error {
 	type place struct{ Kind, Name string }
-	places, err := collect[place](ctx, r.control, `
+	places, err := collect[place](ctx, r.target.control, `
 		SELECT 'tablespace' AS kind, spcname::text AS name FROM pg_tablespace
 		UNION ALL
 		SELECT 'access method', amname::text FROM pg_am`)
@@ -326,10 +308,10 @@ func (r *run) readPlaces(ctx context.Context) error {
 		have[p.Kind][p.Name] = true
 	}
 	r.targetTablespaces, r.accessMethods = have["tablespace"], have["access method"]
-	if r.defaultGrants, err = collect[defaultGrant](ctx, r.control, defaultGrantsSQL); err != nil {
+	if r.defaultGrants, err = collect[defaultGrant](ctx, r.target.control, defaultGrantsSQL); err != nil {
 		return fmt.Errorf("read default privileges of the target: %w", err)
 	}
-	if r.closedExtension, err = theOnly[closedExtension](ctx, r.control, closedExtensionSQL); err != nil {
+	if r.closedExtension, err = theOnly[closedExtension](ctx, r.target.control, closedExtensionSQL); err != nil {
 		return fmt.Errorf("read default privileges of the target: %w", err)
 	}
 	missing := map[string]bool{}
@@ -339,7 +321,7 @@ func (r *run) readPlaces(ctx context.Context) error {
 		}
 		if e.Tablespace != "" && !r.targetTablespaces[e.Tablespace] && !missing[e.Tablespace] {
 			missing[e.Tablespace] = true
-			r.warn(fmt.Sprintf("The target has no tablespace %s; its objects are in the default one.", e.Tablespace))
+			r.ledger.Warn(fmt.Sprintf("The target has no tablespace %s; its objects are in the default one.", e.Tablespace))
 		}
 	}
 	return nil
@@ -350,18 +332,18 @@ func (r *run) readPlaces(ctx context.Context) error {
 func (r *run) owners(ctx context.Context) error {
 	var statements []statement
 	for _, e := range slices.Concat(r.plan.pre, r.plan.post) {
-		if sql := ownerSQL(e); sql != "" && !r.hasFailed(e.ID) {
+		if sql := ownerSQL(e); sql != "" && !r.ledger.Skips(e.ID) {
 			statements = append(statements, statement{phase: report.PhasePostData, object: "OWNER OF " + title(e), sql: sql})
 		}
 	}
-	return r.make(ctx, r.control, statements)
+	return r.make(ctx, r.target.control, statements)
 }
 
 // eventTriggers come last of all objects: they would fire at the making of the others.
 func (r *run) eventTriggers(ctx context.Context) error {
 	var statements []statement
 	for _, e := range r.plan.last {
-		if r.hasFailed(e.ID) {
+		if r.ledger.Skips(e.ID) {
 			continue // it is not to be made
 		}
 		statements = append(statements, r.entryStatement(report.PhasePostData, e))
@@ -369,7 +351,7 @@ func (r *run) eventTriggers(ctx context.Context) error {
 			statements = append(statements, statement{phase: report.PhasePostData, object: "OWNER OF " + title(e), sql: sql})
 		}
 	}
-	return r.make(ctx, r.control, statements)
+	return r.make(ctx, r.target.control, statements)
 }
 
 // ownerSQL is the statement that gives an entry its owner, or "". It follows

@@ -93,7 +93,7 @@ func readMarksVersion(ctx context.Context, s *session) (version int, found bool,
 		return 0, false, err
 	}
 	version, err = one[int](ctx, s, `SELECT number FROM _calco.version`)
-	if sqlState(err) == "42P01" {
+	if sqlState(err) == NoTable {
 		return 0, true, nil
 	}
 	return version, true, err
@@ -174,9 +174,9 @@ func (r *run) claim(ctx context.Context) error {
 	}
 	insert := fmt.Sprintf(`INSERT INTO _calco.job (id, term, nonce, schemas, system, database, timeline, definitions)
 		VALUES (%s, %d, %s, %s, %s, %d, %d, %s)`,
-		quoteLiteral(r.spec.Job), r.spec.Term, quoteLiteral(r.nonce), quoteArray(r.spec.Schemas), quoteLiteral(r.sourceFacts.SystemIdentifier),
-		r.sourceFacts.DatabaseOID, r.timeline, quoteLiteral(r.plan.definitions(r.pgDumpVersion)))
-	if err := r.control.exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on; "+createMarks+"; "+insert+"; COMMIT"); err != nil {
+		quoteLiteral(r.spec.Job), r.spec.Term, quoteLiteral(r.nonce), quoteArray(r.spec.Schemas), quoteLiteral(r.source.SystemIdentifier),
+		r.source.DatabaseOID, r.source.timeline, quoteLiteral(r.plan.definitions(r.pgDumpVersion)))
+	if err := r.target.control.exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on; "+createMarks+"; "+insert+"; COMMIT"); err != nil {
 		return fmt.Errorf("write the job to the target: %w", err)
 	}
 	return r.holdTarget(ctx)
@@ -184,11 +184,11 @@ func (r *run) claim(ctx context.Context) error {
 
 // announce tells the caller that the target is about to change.
 func (r *run) announce(ctx context.Context) error {
-	target := r.targetFacts.identity(r.spec.Target)
+	target := r.target.identity()
 	if r.options.Begin == nil || r.begunOn != nil && *r.begunOn == target {
 		return nil
 	}
-	err := r.options.Begin(ctx, r.sourceFacts.identity(r.spec.Source), target)
+	err := r.options.Begin(ctx, r.source.identity(), target)
 	if refused, ok := errors.AsType[*report.RefusedError](err); ok {
 		return &standingRefusal{refused}
 	}
@@ -217,7 +217,7 @@ func (r *run) holdTarget(ctx context.Context) error {
 	}
 	r.fence = fmt.Sprintf(`SELECT 1 / (SELECT count(*)::int FROM (SELECT FROM _calco.job WHERE id = %s AND term = %d AND nonce = %s FOR SHARE) own)`,
 		quoteLiteral(r.spec.Job), r.spec.Term, quoteLiteral(r.nonce))
-	r.control.fence = r.fence
+	r.target.control.fence = r.fence
 	return nil
 }
 
@@ -225,16 +225,16 @@ func (r *run) holdTarget(ctx context.Context) error {
 // they are gone, since a dead client's transaction may still commit. That job is dead:
 // this one has its lock.
 func (r *run) endInterrupted(ctx context.Context) error {
-	left, err := one[bool](ctx, r.control, `SELECT to_regnamespace('_calco') IS NOT NULL`)
+	left, err := one[bool](ctx, r.target.control, `SELECT to_regnamespace('_calco') IS NOT NULL`)
 	if err != nil || !left {
 		return err
 	}
-	jobs, err := collect[struct{ ID string }](ctx, r.control, `SELECT id FROM _calco.job`)
-	if err != nil && sqlState(err) != "42P01" {
+	jobs, err := collect[struct{ ID string }](ctx, r.target.control, `SELECT id FROM _calco.job`)
+	if err != nil && sqlState(err) != NoTable {
 		return fmt.Errorf("read the interrupted job: %w", err)
 	}
 	for _, j := range jobs {
-		if err := endBackends(ctx, r.control, backendsOf(j.ID)); err != nil {
+		if err := endBackends(ctx, r.target.control, backendsOf(j.ID)); err != nil {
 			return fmt.Errorf("end the interrupted job: %w", err)
 		}
 	}
@@ -323,7 +323,7 @@ func (r *run) recordStatus(ctx context.Context, s *session, status report.Status
 
 // dropMarks drops the job's schema once its outcome is known, but no other job's.
 func (r *run) dropMarks(ctx context.Context) error {
-	if err := r.control.write(ctx, "SET LOCAL synchronous_commit = on; "+dropMarksSQL); err != nil {
+	if err := r.target.control.write(ctx, "SET LOCAL synchronous_commit = on; "+dropMarksSQL); err != nil {
 		return fmt.Errorf("drop the job's schema on the target: %w", err)
 	}
 	r.claimed = false
@@ -339,14 +339,14 @@ var foreignMarksSQL string
 
 // checkMarks refuses a target whose schema _calco somebody else has made, or uses: dropping it would take what is theirs.
 func (r *run) checkMarks(ctx context.Context) ([]report.Reason, error) {
-	version, _, err := readMarksVersion(ctx, r.control)
+	version, _, err := readMarksVersion(ctx, r.target.control)
 	switch {
 	case err != nil && sqlState(err) == "":
 		return nil, fmt.Errorf("read the schema _calco of the target: %w", err)
 	case err == nil && version > marksVersion:
 		return nil, nil // of a newer Calco: readLeftover refuses that
 	}
-	found, err := collect[struct{ Name string }](ctx, r.control, foreignMarksSQL)
+	found, err := collect[struct{ Name string }](ctx, r.target.control, foreignMarksSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read the schema _calco of the target: %w", err)
 	}
@@ -366,11 +366,11 @@ func (r *run) checkMarks(ctx context.Context) ([]report.Reason, error) {
 
 // dropAnyMarks drops the schema of whatever job is over. This one has the lock of the target.
 func (r *run) dropAnyMarks(ctx context.Context) error {
-	r.control.fence = ""
+	r.target.control.fence = ""
 	if reasons, err := r.checkMarks(ctx); err != nil || len(reasons) > 0 {
 		return errors.Join(err, report.Refuse(reasons...))
 	}
-	if err := r.control.exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on; "+dropMarksSQL+"; COMMIT"); err != nil {
+	if err := r.target.control.exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on; "+dropMarksSQL+"; COMMIT"); err != nil {
 		return fmt.Errorf("drop the job's schema on the target: %w", err)
 	}
 	r.claimed = false

@@ -45,7 +45,7 @@ func (r *run) buildGraph() *graph {
 	}
 	var tables []*table
 	for _, t := range r.plan.tables {
-		if r.isLeftAlone(t.OID) {
+		if r.ledger.Keeps(t.OID) {
 			continue
 		}
 		tables = append(tables, t)
@@ -65,7 +65,7 @@ func (r *run) buildGraph() *graph {
 func (b *graphBuilder) add(e *archive.Entry) {
 	st := b.r.entryStatement(report.PhasePostData, e)
 	x := b.r.plan.catalog.indexes[object{e.CatalogOID, e.OID}]
-	if b.r.hasFailed(e.ID) {
+	if b.r.ledger.Skips(e.ID) {
 		return // it is not to be made
 	}
 	if b.stands(e, x) {
@@ -319,7 +319,7 @@ func (r *run) makeBatch(ctx context.Context, s *session, batch []*node) error {
 		leave = append(leave, r.meter.enter(n.phase))
 		work += n.work
 		// What its first half failed with is in the ledger already.
-		if n.second && r.hasFailed(n.entry.ID) || n.sql == "" {
+		if n.second && r.ledger.Skips(n.entry.ID) || n.sql == "" {
 			continue
 		}
 		statements = append(statements, n.statement)
@@ -332,15 +332,15 @@ func (r *run) makeBatch(ctx context.Context, s *session, batch []*node) error {
 	}
 	made := 0
 	for _, st := range statements {
-		if !r.hasFailed(st.entry.ID) {
+		if !r.ledger.Skips(st.entry.ID) {
 			made++
 		}
 	}
-	r.meter.achieve(made)
+	r.achieve(made)
 	for _, n := range batch {
 		r.meter.advance(n.phase, 1)
 		if n.last && n.table != 0 {
-			r.meter.settle(n.table, !r.hasFailed(n.entry.ID))
+			r.meter.settle(n.table, !r.ledger.Skips(n.entry.ID))
 		}
 	}
 	return nil
@@ -354,11 +354,11 @@ const lastTries = 5
 func (r *run) openShared(ctx context.Context, sharing *atomic.Int32, lanes func() bool) (*session, error) {
 	for tries := 1; ; {
 		s, err := r.openTarget(ctx)
-		if sqlState(err) != tooManyConnections || tries == lastTries {
+		if sqlState(err) != TooManyConnections || tries == lastTries {
 			return s, err
 		}
 		if sharing.Add(-1) > 0 {
-			r.warn("A session less on the target: " + lossReason(err))
+			r.ledger.Warn("A session less on the target: " + lossReason(err))
 			return nil, nil
 		}
 		sharing.Add(1)
@@ -373,7 +373,7 @@ func (r *run) openShared(ctx context.Context, sharing *atomic.Int32, lanes func(
 
 // openTarget opens a session that writes on the target.
 func (r *run) openTarget(ctx context.Context) (*session, error) {
-	s, err := r.open(ctx, report.Target)
+	s, err := r.target.open(ctx)
 	if err != nil {
 		return nil, err
 	}

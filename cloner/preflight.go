@@ -18,37 +18,11 @@ import (
 // oldestServer is the oldest server this engine was tested with, as server_version_num.
 const oldestServer = 130000
 
-//go:embed sql/facts.sql
-var factsSQL string
-
 //go:embed sql/unreadable.sql
 var unreadableSQL string
 
 //go:embed sql/unreadable_large_objects.sql
 var unreadableLargeObjectsSQL string
-
-// facts are what a clone needs to know of one server and database.
-type facts struct {
-	VersionNum       int
-	Version          string
-	Encoding         string
-	Database         string
-	DatabaseOID      int64
-	SystemIdentifier string
-	InRecovery       bool
-	Role             string
-	Superuser        bool
-	CanCreate        bool
-	Lz4              bool
-}
-
-func (f facts) major() int { return f.VersionNum / 10000 }
-
-// identity is that of the database at a URL with these facts.
-func (f facts) identity(u dsn.URL) report.Identity {
-	e := u.Endpoint()
-	return report.Identity{System: f.SystemIdentifier, Database: f.DatabaseOID, Address: e.Address + "/" + e.Database}
-}
 
 // preflightPatience is how long preflight may take. Until the pulse of both sides is felt nothing else tells a server that
 // lets Calco in and then says nothing.
@@ -65,14 +39,14 @@ func (r *run) preflightInTime(ctx context.Context) error {
 		return err
 	}
 	side := report.Source
-	if r.source != nil && r.sourceFacts.VersionNum > 0 { // it has answered
+	if r.source != nil && r.source.control != nil { // it has answered
 		side = report.Target
 	}
 	return &lostError{side: side, err: errSilent, text: fmt.Sprintf("The server of the %s lets Calco in and then does not answer.", side)}
 }
 
 // preflight looks at both servers and refuses what cannot end well, all reasons at
-// once. Nothing is written anywhere. It leaves r.source and r.control open.
+// once. Nothing is written anywhere. It leaves r.source.control and r.target.control open.
 func (r *run) preflight(ctx context.Context) error {
 	var reasons []report.Reason
 	for _, side := range []report.Side{report.Source, report.Target} {
@@ -146,165 +120,66 @@ const freeSQL = `
 // fitLanes makes do with fewer lanes where the servers have no connections for as many: one that is refused would stop the
 // whole clone.
 func (r *run) fitLanes(ctx context.Context) error {
-	source, err := one[int](ctx, r.source, freeSQL)
+	source, err := one[int](ctx, r.source.control, freeSQL)
 	if err != nil {
 		return fmt.Errorf("count the free connections of the source: %w", err)
 	}
-	target, err := one[int](ctx, r.control, freeSQL)
+	target, err := one[int](ctx, r.target.control, freeSQL)
 	if err != nil {
 		return fmt.Errorf("count the free connections of the target: %w", err)
 	}
 	r.lanes = max(min(r.spec.Lanes, source-besideLanesSource, (target-besideLanesTarget)/targetALane), 1)
 	if r.lanes < r.spec.Lanes {
-		r.warn(fmt.Sprintf("%s instead of %d: the source has %d free connections for this role, and the target %d.", report.Count(r.lanes, "lane", "lanes"), r.spec.Lanes, source, target))
+		r.ledger.Warn(fmt.Sprintf("%s instead of %d: the source has %d free connections for this role, and the target %d.", report.Count(r.lanes, "lane", "lanes"), r.spec.Lanes, source, target))
 	}
 	return nil
 }
 
-// connect opens the first session of a side and reads its facts. What is on neither side yet is
-// opened as a source, which is only read.
+// connect connects to a side anew. The host that was reached before stays, and the server has to be the same.
 func (r *run) connect(ctx context.Context, side report.Side) (*report.Reason, error) {
-	u, f := r.spec.Source, &r.sourceFacts
+	w, system := r.way(side), ""
+	if before := r.server(side); before != nil {
+		w, system = before.way, before.SystemIdentifier
+	}
+	s, reason, err := connect(ctx, w, r.connectPatience, system)
+	if err != nil || reason != nil {
+		return reason, err
+	}
+	r.meter.meet(side, s.Version)
 	if side == report.Target {
-		u, f = r.spec.Target, &r.targetFacts
+		r.target, r.report.Target = s, s.endpoint()
+		return nil, nil
 	}
-	if err := u.Check(); err != nil {
-		return urlReason(side, err), nil
-	}
-	s, pooled, err := r.dialFirst(ctx, side)
-	if err != nil {
-		return connectReason(ctx, side, u, err)
-	}
-	if pooled {
-		s.close()
-		return &report.Reason{
-			Code: report.ReasonPooler, Side: side,
-			Text: fmt.Sprintf("The %s at %s is reached through a pooler in transaction mode, which cannot hold a snapshot or a lock.", side, u),
-			Hint: "Use the direct address of the server, or the pooler's session mode (often port 5432 instead of 6543).",
-		}, nil
-	}
-	options, err := s.word(ctx, dumpOptionsSQL)
-	if err != nil {
-		s.close()
-		return nil, fmt.Errorf("read settings of the %s: %w", side, err)
-	}
-	if r.dumpOptions == nil {
-		r.dumpOptions = map[report.Side]string{}
-	}
-	r.dumpOptions[side] = options
-	settings := sourceSettings
-	if side == report.Target {
-		settings = targetSettings
-		r.control = s
-	} else {
-		r.source = s
-		// As ordinary sessions see it, before ours is pinned: functions rely on it.
-		path, err := s.word(ctx, `SELECT coalesce(string_agg(quote_ident(x), ', '), 'public') FROM unnest(current_schemas(false)) x`)
-		if err != nil {
-			return nil, fmt.Errorf("read search_path of the source: %w", err)
-		}
-		r.searchPath = path
-	}
-	if err := s.exec(ctx, join(settings, setName(r.spec.applicationName()))); err != nil {
-		return nil, fmt.Errorf("set up the session on the %s: %w", side, err)
-	}
-	found, err := theOnly[facts](ctx, s, factsSQL)
-	if err != nil {
-		return nil, fmt.Errorf("read what the %s is: %w", side, err)
-	}
-	if before := f.SystemIdentifier; before != "" && before != found.SystemIdentifier {
-		return nil, &lostError{side: side, err: errOtherServer, text: fmt.Sprintf("The %s is not there: %v.", side, errOtherServer)}
-	}
-	*f = found
-	if side == report.Source {
-		if err := r.readTimeline(ctx, s); err != nil {
-			return nil, err
-		}
-	}
-	info, _ := dsn.Parse(string(u)) // checked above
-	r.meter.meet(side, f.Version)
-	endpoint := report.Endpoint{Address: info.Address(), Database: f.Database, User: f.Role, Version: f.Version}
-	if side == report.Target {
-		r.report.Target = endpoint
-	} else {
-		r.report.Source = endpoint
+	r.source, r.report.Source = s, s.endpoint()
+	if s.noTimeline != "" {
+		r.warnUnprovable(s.noTimeline)
 	}
 	return nil, nil
 }
 
-// readTimeline leaves it at 0 where the server does not tell, with a warning: nothing is proven then from one snapshot to
-// the next. A standby may follow another timeline than the one that it knows.
-func (r *run) readTimeline(ctx context.Context, s *session) (err error) {
-	r.timeline = 0
-	if r.sourceFacts.InRecovery {
-		r.warnUnprovable("it is a standby")
-		return nil
+// server is the one that was connected to last, or nil.
+func (r *run) server(side report.Side) *server {
+	if side == report.Target {
+		return r.target
 	}
-	r.timeline, err = one[int](ctx, s, `SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int`)
-	if err != nil && endsClone(err) {
-		return fmt.Errorf("read the timeline of the source: %w", err)
+	return r.source
+}
+
+// way is how the spec says that a side is reached.
+func (r *run) way(side report.Side) way {
+	if side == report.Target {
+		return way{side: side, url: r.spec.Target, hosts: r.spec.TargetHosts, name: r.spec.applicationName()}
 	}
-	if err != nil {
-		r.warnUnprovable(err.Error())
-	}
-	return nil
+	return way{side: side, url: r.spec.Source, hosts: r.spec.SourceHosts, name: r.spec.applicationName()}
 }
 
 // warnUnprovable says in time what losing the snapshot would cost.
 func (r *run) warnUnprovable(why string) {
-	r.warn("The source does not tell where its write-ahead log is (" + why + "). Should the snapshot be lost, all rows have to be copied again.")
-}
-
-// dialFirst connects, and tells whether that is through a transaction pooler.
-func (r *run) dialFirst(ctx context.Context, side report.Side) (s *session, pooled bool, err error) {
-	if r.patience > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, r.patience)
-		defer cancel()
-	}
-	u, hosts := r.way(side, true)
-	if s, err = dial(ctx, side, u, hosts, r.spec.applicationName()); err != nil {
-		return nil, false, err
-	}
-	if r.reached == nil {
-		r.reached = map[report.Side]dsn.Reached{}
-	}
-	r.reached[side] = s.at
-	u, hosts = r.way(side, false)
-	if pooled, err = transactionPooled(ctx, s, u, hosts, r.spec.applicationName()); err != nil {
-		s.close()
-		return nil, false, err
-	}
-	return s, pooled, nil
-}
-
-// transactionPooled tells whether s goes through a pooler that gives each transaction
-// another backend. No session setting may be made before this is known: it would stay
-// with the backend and reach other clients.
-func transactionPooled(ctx context.Context, s *session, u dsn.URL, hosts *dsn.Hosts, applicationName string) (bool, error) {
-	other, err := dial(ctx, s.side, u, hosts, applicationName)
-	if err != nil {
-		return false, err
-	}
-	defer other.close()
-	const backend = "SELECT pg_backend_pid()"
-	first, err := s.word(ctx, backend)
-	if err != nil {
-		return false, err
-	}
-	second, err := other.word(ctx, "BEGIN; "+backend)
-	if err != nil || second == first {
-		return true, err
-	}
-	again, err := s.word(ctx, backend)
-	if err != nil {
-		return false, err
-	}
-	return again != first, other.exec(ctx, "COMMIT")
+	r.ledger.Warn("The source does not tell where its write-ahead log is (" + why + "). Should the snapshot be lost, all rows have to be copied again.")
 }
 
 func (r *run) checkVersions(context.Context) ([]report.Reason, error) {
-	return append(versionReasons(r.sourceFacts, report.Source), versionReasons(r.targetFacts, report.Target)...), nil
+	return append(versionReasons(r.source.facts, report.Source), versionReasons(r.target.facts, report.Target)...), nil
 }
 
 func versionReasons(f facts, side report.Side) []report.Reason {
@@ -343,7 +218,7 @@ func (r *run) checkTools(ctx context.Context) ([]report.Reason, error) {
 		return nil, fmt.Errorf("look for pg_dump: %w", err)
 	}
 	r.pgDump, r.pgDumpVersion = path, version
-	reasons := toolsReasons(r.sourceFacts.major(), r.targetFacts.major(), version)
+	reasons := toolsReasons(r.source.major(), r.target.major(), version)
 	return slices.Concat(reasons, parameterReasons(report.Source, r.spec.Source, version), parameterReasons(report.Target, r.spec.Target, version)), nil
 }
 
@@ -415,7 +290,7 @@ func (r *run) checkReadable(ctx context.Context) ([]report.Reason, error) {
 		Schema, Name string
 		Permitted    bool
 	}
-	found, err := collect[unreadable](ctx, r.source, unreadableSQL)
+	found, err := collect[unreadable](ctx, r.source.control, unreadableSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read permissions on the source: %w", err)
 	}
@@ -437,26 +312,26 @@ func (r *run) checkReadable(ctx context.Context) ([]report.Reason, error) {
 	if len(forbidden) > 0 {
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonUnreadable, Side: report.Source, Objects: report.AtMost(forbidden),
-			Text: fmt.Sprintf("The role %s may not read %s on the source: %s.", r.sourceFacts.Role, report.Count(len(forbidden), "table or sequence", "tables or sequences"), report.Listed(forbidden)),
+			Text: fmt.Sprintf("The role %s may not read %s on the source: %s.", r.source.Role, report.Count(len(forbidden), "table or sequence", "tables or sequences"), report.Listed(forbidden)),
 			Hint: "Grant it SELECT on them and USAGE on their schemas (pg_read_all_data has both), or choose other schemas.",
 		})
 	}
 	if len(hidden) > 0 {
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonUnreadable, Side: report.Source, Objects: report.AtMost(hidden),
-			Text: fmt.Sprintf("Row-level security hides rows of %s from the role %s on the source: %s.", report.Count(len(hidden), "table", "tables"), r.sourceFacts.Role, report.Listed(hidden)),
+			Text: fmt.Sprintf("Row-level security hides rows of %s from the role %s on the source: %s.", report.Count(len(hidden), "table", "tables"), r.source.Role, report.Listed(hidden)),
 			Hint: "Use a role with BYPASSRLS, or the tables' owner.",
 		})
 	}
 	if r.spec.whole() {
-		n, err := one[int](ctx, r.source, unreadableLargeObjectsSQL)
+		n, err := one[int](ctx, r.source.control, unreadableLargeObjectsSQL)
 		if err != nil {
 			return nil, fmt.Errorf("read permissions on large objects: %w", err)
 		}
 		if n > 0 {
 			reasons = append(reasons, report.Reason{
 				Code: report.ReasonUnreadable, Side: report.Source,
-				Text: fmt.Sprintf("The role %s may not read %s on the source.", r.sourceFacts.Role, report.Count(n, "large object", "large objects")),
+				Text: fmt.Sprintf("The role %s may not read %s on the source.", r.source.Role, report.Count(n, "large object", "large objects")),
 				Hint: "Grant it SELECT on them, or choose the schemas to clone: large objects belong to none.",
 			})
 		}
@@ -476,7 +351,7 @@ func (r *run) checkReadable(ctx context.Context) ([]report.Reason, error) {
 }
 
 func (r *run) unknownSchemas(ctx context.Context) ([]string, error) {
-	have, err := collect[struct{ Name string }](ctx, r.source, `SELECT nspname::text AS name FROM pg_namespace`)
+	have, err := collect[struct{ Name string }](ctx, r.source.control, `SELECT nspname::text AS name FROM pg_namespace`)
 	if err != nil {
 		return nil, fmt.Errorf("list schemas of the source: %w", err)
 	}
@@ -491,20 +366,20 @@ func (r *run) unknownSchemas(ctx context.Context) ([]string, error) {
 
 func (r *run) checkWritable(ctx context.Context) ([]report.Reason, error) {
 	var reasons []report.Reason
-	if r.targetFacts.InRecovery {
+	if r.target.InRecovery {
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonReadOnly, Side: report.Target,
 			Text: fmt.Sprintf("The target %s is a standby, which takes no writes.", r.spec.Target),
 			Hint: "Use the address of the primary.",
 		})
-	} else if !r.targetFacts.CanCreate {
+	} else if !r.target.CanCreate {
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonPermission, Side: report.Target,
-			Text: fmt.Sprintf("The role %s may not create schemas in the target's database %s.", r.targetFacts.Role, r.targetFacts.Database),
-			Hint: fmt.Sprintf("Use the database's owner, or GRANT CREATE ON DATABASE %s TO %s.", quoteName(r.targetFacts.Database), quoteName(r.targetFacts.Role)),
+			Text: fmt.Sprintf("The role %s may not create schemas in the target's database %s.", r.target.Role, r.target.Database),
+			Hint: fmt.Sprintf("Use the database's owner, or GRANT CREATE ON DATABASE %s TO %s.", quoteName(r.target.Database), quoteName(r.target.Role)),
 		})
 	}
-	if r.source == nil || r.control == nil || r.source == r.control { // only the target is there
+	if r.source == nil || r.source == r.target { // only the target is there
 		return reasons, nil
 	}
 	found, err := r.checkPlaces(ctx)
@@ -515,7 +390,7 @@ func (r *run) checkWritable(ctx context.Context) ([]report.Reason, error) {
 // all, when everything is there. A server takes some more than it promises.
 // https://www.postgresql.org/docs/current/runtime-config-locks.html
 func (r *run) checkLocks(ctx context.Context) ([]report.Reason, error) {
-	tables, err := one[int64](ctx, r.source, `
+	tables, err := one[int64](ctx, r.source.control, `
 		SELECT count(*)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', '_calco')`)
@@ -523,7 +398,7 @@ func (r *run) checkLocks(ctx context.Context) ([]report.Reason, error) {
 		return nil, fmt.Errorf("count the tables of the source: %w", err)
 	}
 	var reasons []report.Reason
-	for _, s := range []*session{r.source, r.control} {
+	for _, s := range []*session{r.source.control, r.target.control} {
 		type room struct{ Locks, Sessions int64 }
 		has, err := theOnly[room](ctx, s, `
 			SELECT current_setting('max_locks_per_transaction')::bigint AS locks,
@@ -545,7 +420,7 @@ func (r *run) checkLocks(ctx context.Context) ([]report.Reason, error) {
 // checkPlaces wants the target's role to be allowed to make what comes in the schemas that are there, and the temporary
 // table that large objects come through.
 func (r *run) checkPlaces(ctx context.Context) ([]report.Reason, error) {
-	filled, err := collect[struct{ Name string }](ctx, r.source, `
+	filled, err := collect[struct{ Name string }](ctx, r.source.control, `
 		SELECT DISTINCT nspname::text AS name
 		FROM (SELECT 'pg_class'::regclass AS class, oid, relnamespace AS schema FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')
 		      UNION ALL SELECT 'pg_type'::regclass, oid, typnamespace FROM pg_type WHERE typtype IN ('e', 'd', 'r')
@@ -562,7 +437,7 @@ func (r *run) checkPlaces(ctx context.Context) ([]report.Reason, error) {
 		}
 	}
 	// A schema that clean drops is made anew.
-	closed, err := collect[struct{ Name string }](ctx, r.control, `
+	closed, err := collect[struct{ Name string }](ctx, r.target.control, `
 		SELECT nspname::text AS name
 		FROM pg_namespace n
 		WHERE nspname = ANY ($1)
@@ -580,26 +455,26 @@ func (r *run) checkPlaces(ctx context.Context) ([]report.Reason, error) {
 		}
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonPermission, Side: report.Target, Objects: report.AtMost(list),
-			Text: fmt.Sprintf("The role %s may not create anything in %s of the target: %s.", r.targetFacts.Role, word(len(list) == 1, "a schema", "schemas"), report.Listed(list)),
-			Hint: fmt.Sprintf("GRANT CREATE, USAGE ON SCHEMA %s TO %s.", strings.Join(quoted, ", "), quoteName(r.targetFacts.Role)),
+			Text: fmt.Sprintf("The role %s may not create anything in %s of the target: %s.", r.target.Role, word(len(list) == 1, "a schema", "schemas"), report.Listed(list)),
+			Hint: fmt.Sprintf("GRANT CREATE, USAGE ON SCHEMA %s TO %s.", strings.Join(quoted, ", "), quoteName(r.target.Role)),
 		})
 	}
 	if !r.spec.whole() {
 		return reasons, nil
 	}
-	large, err := one[bool](ctx, r.source, `SELECT EXISTS (SELECT FROM pg_largeobject_metadata)`)
+	large, err := one[bool](ctx, r.source.control, `SELECT EXISTS (SELECT FROM pg_largeobject_metadata)`)
 	if err != nil {
 		return nil, fmt.Errorf("look for large objects of the source: %w", err)
 	}
-	temporary, err := one[bool](ctx, r.control, `SELECT has_database_privilege(current_database(), 'TEMPORARY')`)
+	temporary, err := one[bool](ctx, r.target.control, `SELECT has_database_privilege(current_database(), 'TEMPORARY')`)
 	if err != nil {
 		return nil, fmt.Errorf("read permissions on the target: %w", err)
 	}
 	if large && !temporary {
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonPermission, Side: report.Target,
-			Text: fmt.Sprintf("The role %s may not create temporary tables in the target's database %s, through which large objects come.", r.targetFacts.Role, r.targetFacts.Database),
-			Hint: fmt.Sprintf("GRANT TEMPORARY ON DATABASE %s TO %s.", quoteName(r.targetFacts.Database), quoteName(r.targetFacts.Role)),
+			Text: fmt.Sprintf("The role %s may not create temporary tables in the target's database %s, through which large objects come.", r.target.Role, r.target.Database),
+			Hint: fmt.Sprintf("GRANT TEMPORARY ON DATABASE %s TO %s.", quoteName(r.target.Database), quoteName(r.target.Role)),
 		})
 	}
 	return reasons, nil

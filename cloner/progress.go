@@ -3,13 +3,10 @@ package cloner
 import (
 	"cmp"
 	"container/list"
-	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/report"
 )
@@ -20,20 +17,20 @@ const activeTables = 50
 // Meter keeps the progress of one clone. It is safe for concurrent use: Clone
 // writes to it, any number of readers sample it. The zero value is ready.
 type Meter struct {
-	mu      sync.Mutex
-	started time.Time
-	phases  map[report.Phase]*phaseState
-	active  map[*flight]struct{}
-	ledger  []report.LedgerEntry
-	tables  int
-	total   int
-	size    int64 // of the tables on the source's disk
-	toRead  int64 // their rows, by the source's statistics; 0 where these do not have all of them
-	rows    int64
-	bytes   int64
-	notify  func(report.Phase)
-	waiting *report.Trouble
-	done    int64 // see achieved
+	mu       sync.Mutex
+	started  time.Time
+	phases   map[report.Phase]*phaseState
+	active   map[*flight]struct{}
+	failures int // objects that could not be made
+	tables   int
+	total    int
+	size     int64 // of the tables on the source's disk
+	toRead   int64 // their rows, by the source's statistics; 0 where these do not have all of them
+	rows     int64
+	bytes    int64
+	notify   func(report.Phase)
+	waiting  *report.Trouble
+	done     int64 // see Progress.Achieved
 
 	versions map[report.Side]string // of the servers
 
@@ -73,7 +70,7 @@ func (f *flight) again() *flight {
 func (m *Meter) Progress() report.Progress {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p := report.Progress{Phases: []report.PhaseProgress{}, Active: []report.TableProgress{}, Tables: m.tables, TablesTotal: m.total, Rows: m.rows, Bytes: m.bytes, Ledger: len(m.ledger), Achieved: m.done}
+	p := report.Progress{Phases: []report.PhaseProgress{}, Active: []report.TableProgress{}, Tables: m.tables, TablesTotal: m.total, Rows: m.rows, Bytes: m.bytes, Ledger: m.failures, Achieved: m.done}
 	p.RowsTotal, p.SourceVersion, p.TargetVersion = m.toRead, m.versions[report.Source], m.versions[report.Target]
 	if !m.started.IsZero() {
 		p.Elapsed = time.Since(m.started)
@@ -266,13 +263,6 @@ func (m *Meter) achieve(n int) {
 	}
 }
 
-// achieved is how many parts have arrived and things were made.
-func (m *Meter) achieved() int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.done
-}
-
 // trouble says what the clone waits for.
 func (m *Meter) trouble(t report.Trouble) {
 	m.mu.Lock()
@@ -305,7 +295,7 @@ func (m *Meter) restart() {
 		s.done, s.total, s.begun, s.ended = 0, 0, false, false
 	}
 	m.tables, m.total, m.size, m.toRead, m.rows, m.bytes = 0, 0, 0, 0, 0, 0
-	m.ledger, m.byOID = nil, nil
+	m.failures, m.byOID = 0, nil
 	m.active = nil
 	m.recent.Init()
 	m.forecast = forecast{past: m.forecast.past, done: m.forecast.done}
@@ -319,19 +309,12 @@ func (m *Meter) ditch(f *flight) {
 	m.change(f.table, func(t *tableMeter) { t.down(f) })
 }
 
-// blame enters an object that could not be made into the ledger.
-func (m *Meter) blame(p report.Phase, object string, err error) {
-	e := report.LedgerEntry{Phase: p, Object: object, Error: err.Error(), Hint: hintFor(err)}
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		e.SQLState, e.Error = pg.Code, pg.Message
-		if pg.Detail != "" && pg.Code != "23502" && pg.Code != "23514" { // those show a whole row, to all who see the job
-			e.Error += ": " + pg.Detail
-		}
-	}
+// Failed hears of an object that could not be made.
+func (m *Meter) Failed(e report.LedgerEntry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.ledger = append(m.ledger, e)
-	m.log(report.Event{Kind: report.EventTrouble, Phase: p, Object: object, Text: e.Error})
+	m.failures++
+	m.log(report.Event{Kind: report.EventTrouble, Phase: e.Phase, Object: e.Object, Text: e.Error})
 }
 
 // fill copies the totals into a report.
@@ -341,7 +324,6 @@ func (m *Meter) fill(r *report.Report) {
 	defer m.mu.Unlock()
 	r.Tables, r.TablesTotal, r.Size, r.Rows, r.Bytes = m.tables, m.total, m.size, m.rows, m.bytes
 	r.Seconds = p.Elapsed.Seconds()
-	r.Ledger = append([]report.LedgerEntry{}, m.ledger...)
 	r.Phases = nil
 	for _, ph := range p.Phases {
 		r.Phases = append(r.Phases, report.PhaseReport{Name: ph.Name, Begun: m.phases[ph.Name].first.Sub(m.started).Seconds(), Seconds: ph.Elapsed.Seconds()})

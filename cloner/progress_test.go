@@ -3,15 +3,12 @@ package cloner
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/dsn"
 	"calco/cloner/report"
@@ -179,26 +176,4 @@ func sampled(t *testing.T, spec Spec, o Options) report.Report {
 		}
 	}
 	return result
-}
-
-func TestLedger(t *testing.T) {
-	t.Parallel()
-	var m Meter
-	m.blame(report.PhaseIndexes, "INDEX a.b", &pgconn.PgError{Code: "23505", Message: "could not create unique index", Detail: "Key (n)=(1) is duplicated."})
-	m.blame(report.PhaseCopy, "ROWS OF a.c", errors.New("lost"))
-	var r report.Report
-	m.fill(&r)
-	if got, want := r.Ledger[0], (report.LedgerEntry{
-		Phase: report.PhaseIndexes, Object: "INDEX a.b", SQLState: "23505", Error: "could not create unique index: Key (n)=(1) is duplicated.",
-		Hint: "The source holds duplicates that its own index does not see. Run REINDEX or remove them there.",
-	}); got != want {
-		t.Errorf("got  %+v\nwant %+v", got, want)
-	}
-	if got, want := r.Ledger[1], (report.LedgerEntry{Phase: report.PhaseCopy, Object: "ROWS OF a.c", Error: "lost"}); got != want {
-		t.Errorf("got  %+v\nwant %+v", got, want)
-	}
-	m.blame(report.PhaseCopy, "ROWS OF a.d", errors.New("lost"))
-	if len(r.Ledger) != 2 {
-		t.Errorf("a report grew after it was filled")
-	}
 }

@@ -41,13 +41,13 @@ func (r *run) properties(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.make(ctx, r.control, append(statements, grants...))
+	return r.make(ctx, r.target.control, append(statements, grants...))
 }
 
 // databaseGrants give a database on which nobody has granted or revoked anything the grants of the source's, in one
 // transaction, so that a later life finds all of them or none. Those to roles that are missing fail by themselves.
 func (r *run) databaseGrants(ctx context.Context, source, target map[string]property) ([]statement, error) {
-	initial, err := one[bool](ctx, r.control, `
+	initial, err := one[bool](ctx, r.target.control, `
 		SELECT datacl IS NULL OR NOT EXISTS (
 		       (SELECT * FROM aclexplode(datacl) EXCEPT SELECT * FROM aclexplode(acldefault('d', datdba))) UNION ALL
 		       (SELECT * FROM aclexplode(acldefault('d', datdba)) EXCEPT SELECT * FROM aclexplode(datacl)))
@@ -58,7 +58,7 @@ func (r *run) databaseGrants(ctx context.Context, source, target map[string]prop
 	if !initial || r.keepsProperty(grantPrefix) {
 		return nil, nil
 	}
-	roles, err := collect[struct{ Name string }](ctx, r.control, `SELECT quote_ident(rolname) AS name FROM pg_roles UNION ALL SELECT 'PUBLIC'`)
+	roles, err := collect[struct{ Name string }](ctx, r.target.control, `SELECT quote_ident(rolname) AS name FROM pg_roles UNION ALL SELECT 'PUBLIC'`)
 	if err != nil {
 		return nil, fmt.Errorf("list roles of the target: %w", err)
 	}
@@ -93,7 +93,7 @@ func (r *run) databaseGrants(ctx context.Context, source, target map[string]prop
 // readProperties reads both sides, by what sets apart one property from another.
 func (r *run) readProperties(ctx context.Context) (source, target map[string]property, err error) {
 	read := func(s *session) (map[string]property, error) {
-		all, err := collect[property](ctx, s, propertiesSQL, quoteName(r.targetFacts.Database))
+		all, err := collect[property](ctx, s, propertiesSQL, quoteName(r.target.Database))
 		if err != nil {
 			return nil, fmt.Errorf("read properties of the %s's database: %w", s.side, err)
 		}
@@ -103,10 +103,10 @@ func (r *run) readProperties(ctx context.Context) (source, target map[string]pro
 		}
 		return byName, nil
 	}
-	if source, err = read(r.source); err != nil {
+	if source, err = read(r.source.control); err != nil {
 		return nil, nil, err
 	}
-	if target, err = read(r.control); err != nil {
+	if target, err = read(r.target.control); err != nil {
 		return nil, nil, err
 	}
 	return source, target, nil
@@ -145,10 +145,10 @@ func (r *run) compareProperties(ctx context.Context) ([]report.Difference, error
 // hiddenSubscriptions are those of the source that pg_dump leaves out, because the role is not a superuser. What is in the
 // target's is not compared.
 func (r *run) hiddenSubscriptions(ctx context.Context) ([]report.Difference, error) {
-	if r.sourceFacts.Superuser {
+	if r.source.Superuser {
 		return nil, nil
 	}
-	names, err := collect[struct{ Name string }](ctx, r.source, `
+	names, err := collect[struct{ Name string }](ctx, r.source.control, `
 		SELECT subname::text AS name FROM pg_subscription
 		WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())`)
 	if err != nil {

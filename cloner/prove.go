@@ -50,7 +50,7 @@ func (r *run) unloggedLost(marks []mark) bool {
 	}
 	return slices.ContainsFunc(r.plan.tables, func(t *table) bool {
 		name := t.relation()
-		return t.Unlogged && !r.isLeftAlone(t.OID) && (here[name] == 0 || here[name] < parts[name])
+		return t.Unlogged && !r.ledger.Keeps(t.OID) && (here[name] == 0 || here[name] < parts[name])
 	})
 }
 
@@ -85,7 +85,7 @@ func (r *run) prove(ctx context.Context, f *findings) error {
 	opened := r.epoch == 0
 	if opened {
 		next := r.left.Epoch + 1
-		if err := r.control.write(ctx, r.epochSQL(next)); err != nil {
+		if err := r.target.control.write(ctx, r.epochSQL(next)); err != nil {
 			return fmt.Errorf("write the epoch to the target: %w", err)
 		}
 		r.epoch = next
@@ -94,7 +94,7 @@ func (r *run) prove(ctx context.Context, f *findings) error {
 	if !opened && len(f.doubt)+len(f.stale) == 0 {
 		return nil
 	}
-	sameTimeline := r.timeline != 0 && r.timeline == r.left.Timeline
+	sameTimeline := r.source.timeline != 0 && r.source.timeline == r.left.Timeline
 	todo, unproven := cut(f.doubt, func(m mark) bool {
 		return sameTimeline && m.Durable && m.Oldest <= r.snap.xmax && r.snap.xmax-m.Oldest < xidsComparable
 	})
@@ -176,7 +176,7 @@ func (r *run) proveBatch(ctx context.Context, s *session, batch []mark, tables m
 	})
 	proven := make([]bool, len(batch))
 	switch {
-	case err != nil && endsClone(err):
+	case err != nil && Classify(err).Ends():
 		return nil, err
 	case err != nil && len(batch) > 1:
 		for i := range batch {
@@ -229,10 +229,10 @@ func (r *run) recordProof(ctx context.Context, kept, stale []mark) error {
 		statements = append(statements, fmt.Sprintf("UPDATE _calco.%s SET epoch = %d WHERE relation = %s AND part IN (%s)",
 			tables[relation].marks(), r.epoch, quoteLiteral(relation), parts))
 	}
-	if err := r.control.write(ctx, join(statements...)); err != nil {
+	if err := r.target.control.write(ctx, join(statements...)); err != nil {
 		return fmt.Errorf("write to the target what was proven: %w", err)
 	}
-	r.meter.achieve(-len(stale)) // it counted once, and will again
+	r.achieve(-len(stale)) // it counted once, and will again
 	r.meter.resumed(r.report.SnapshotAt, len(kept), len(stale))
 	return nil
 }

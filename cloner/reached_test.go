@@ -57,34 +57,31 @@ func TestOneServerOfSeveral(t *testing.T) {
 		behind[address], dialed = to, nil
 	}
 	u := dsn.URL("postgres://several:several@a.test,b.test,c.test" + first.Path + "?sslmode=disable")
-	spec, err := Spec{Source: u, Target: u, TargetHosts: policy.Of(false)}.normalize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &run{spec: spec, meter: &Meter{}}
-	t.Cleanup(r.closeSessions)
-	if reason, err := r.connect(t.Context(), report.Target); reason != nil || err != nil {
+	w := way{side: report.Target, url: u, hosts: policy.Of(false), name: "calco/reached/1"}
+	at, reason, err := connect(t.Context(), w, 0, "")
+	if reason != nil || err != nil {
 		t.Fatal(reason, err)
 	}
-	if got := r.report.Target.Address; got != "a.test,b.test,c.test:5432" {
+	t.Cleanup(at.control.close)
+	if got := at.endpoint().Address; got != "a.test,b.test,c.test:5432" {
 		t.Errorf("the report says %s", got)
 	}
 	const pinned = "203.0.113.2:5432"
 	lead("203.0.113.1:5432", other.Host) // the first of the hosts answers now
-	s, err := r.open(t.Context(), report.Target)
+	s, err := at.open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.close()
 	lead(pinned, "") // away: the others are not asked
-	if s, err := r.open(t.Context(), report.Target); err == nil {
+	if s, err := at.open(t.Context()); err == nil {
 		t.Error("a session went to another server")
 		s.close()
 	}
 	if !slices.Equal(dialed, []string{pinned}) {
 		t.Errorf("dialed %v", dialed)
 	}
-	u, hosts := r.way(report.Target, false)
+	u, hosts := at.pinned()
 	info, err := dsn.Parse(string(u))
 	if err != nil {
 		t.Fatal(err)
@@ -93,15 +90,14 @@ func TestOneServerOfSeveral(t *testing.T) {
 		t.Errorf("pg_dump gets %s at %s, %v", info["host"], info["hostaddr"], err)
 	}
 	// The next attempt looks the name up again, and waits while another server answers.
-	closeAll(r.control)
-	r.control = nil
-	reason, err := r.connect(t.Context(), report.Target)
+	_, reason, err = connect(t.Context(), at.way, 0, at.SystemIdentifier)
 	if !errors.Is(err, errOtherServer) || !passes(err) {
 		t.Errorf("%+v, %v, want to wait for the server", reason, err)
 	}
-	closeAll(r.control)
 	lead(pinned, first.Host)
-	if reason, err := r.connect(t.Context(), report.Target); reason != nil || err != nil {
-		t.Error(reason, err)
+	again, reason, err := connect(t.Context(), at.way, 0, at.SystemIdentifier)
+	if reason != nil || err != nil {
+		t.Fatal(reason, err)
 	}
+	again.control.close()
 }

@@ -24,7 +24,7 @@ func (r *run) redo(ctx context.Context, f findings) error {
 		for _, m := range stale[t.relation()] {
 			t.ThroughRoot = t.ThroughRoot || m.Through
 		}
-		if t.left > 0 && !r.isLeftAlone(t.OID) {
+		if t.left > 0 && !r.ledger.Keeps(t.OID) {
 			incomplete = append(incomplete, t)
 		}
 	}
@@ -51,7 +51,7 @@ func (r *run) redo(ctx context.Context, f findings) error {
 	return r.inParallel(ctx, names, func(ctx context.Context, s *session, batch []string) error {
 		for _, name := range batch {
 			err := s.write(ctx, removals[name])
-			if sqlState(err) == divisionByZero {
+			if sqlState(err) == DivisionByZero {
 				return cannotGoOn("somebody has put rows into %s on the target since, or changed some, and those that have to be copied again cannot be told from them", name)
 			}
 			if err != nil {
@@ -106,20 +106,20 @@ func (t *table) removal(marks []mark, shared bool) string {
 
 // removeLargeObjects drops those that the job has made, and no other's.
 func (r *run) removeLargeObjects(ctx context.Context) error {
-	n, err := one[int](ctx, r.control, `SELECT count(*) FROM _calco.large_object`)
+	n, err := one[int](ctx, r.target.control, `SELECT count(*) FROM _calco.large_object`)
 	if err != nil {
 		return fmt.Errorf("count the large objects that the job has made: %w", err)
 	}
 	const atATime = 1000
 	for ; n > 0; n -= atATime {
-		err := r.control.write(ctx, fmt.Sprintf(`
+		err := r.target.control.write(ctx, fmt.Sprintf(`
 			WITH gone AS (DELETE FROM _calco.large_object WHERE oid IN (SELECT oid FROM _calco.large_object LIMIT %d) RETURNING oid)
 			SELECT count(lo_unlink(oid)) FROM gone JOIN pg_largeobject_metadata USING (oid)`, atATime))
 		if err != nil {
 			return fmt.Errorf("drop large objects: %w", err)
 		}
 	}
-	err = r.control.write(ctx, fmt.Sprintf("DELETE FROM _calco.mark WHERE relation = %s", quoteLiteral(largeObjectsRelation)))
+	err = r.target.control.write(ctx, fmt.Sprintf("DELETE FROM _calco.mark WHERE relation = %s", quoteLiteral(largeObjectsRelation)))
 	if err != nil {
 		return fmt.Errorf("drop the marks of large objects: %w", err)
 	}

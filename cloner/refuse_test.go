@@ -26,6 +26,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/patience"
 	"calco/cloner/pgtools"
 	"calco/cloner/report"
 	"calco/db/dbtest"
@@ -306,11 +307,11 @@ func TestPoolerWithANameOfItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(lane.close)
-	r := &run{spec: Spec{Source: through, Job: "named", Term: 1}, meter: &Meter{}}
+	r := &run{spec: Spec{Source: through, Job: "named", Term: 1}, meter: &Meter{}, ledger: NewLedger(&Meter{}), patience: patience.New(time.Minute)}
 	if reason, err := r.connect(t.Context(), report.Source); err != nil || reason != nil {
 		t.Fatalf("connect: %v, %v", reason, err)
 	}
-	t.Cleanup(r.source.close)
+	t.Cleanup(r.source.control.close)
 	if got := dbtest.Query(t, pooled, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'pooled' AND application_name = '"+name+"'")[0][0]; got != "2" {
 		t.Errorf("%s backends have the name of the job, want 2", got)
 	}
@@ -565,7 +566,7 @@ func TestCheckVersions(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			r := &run{sourceFacts: tt.source, targetFacts: tt.target}
+			r := &run{source: &server{facts: tt.source}, target: &server{facts: tt.target}}
 			reasons, err := r.checkVersions(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -862,7 +863,7 @@ func TestSeverityOfLocalisedServers(t *testing.T) {
 		{&pgconn.PgError{Severity: "PANIK", SeverityUnlocalized: "PANIC", Code: "XX000"}, true},
 		{&pgconn.PgError{Severity: "ОШИБКА", SeverityUnlocalized: "ERROR", Code: "42P01"}, false},
 	} {
-		if got := endsClone(tt.err); got != tt.want {
+		if got := Classify(tt.err).Ends(); got != tt.want {
 			t.Errorf("%s ends the clone: %t", tt.err.Severity, got)
 		}
 	}

@@ -54,8 +54,8 @@ const leftoverSQL = `
 // becomes the job that it finds.
 func (r *run) findLeftover(ctx context.Context) error {
 	r.left = nil
-	if r.waiting.tries > 0 { // what an earlier attempt of this run has sent may still be committed
-		if err := endBackends(ctx, r.control, r.spec.applicationName()); err != nil {
+	if r.waiting.Tries > 0 { // what an earlier attempt of this run has sent may still be committed
+		if err := endBackends(ctx, r.target.control, r.spec.applicationName()); err != nil {
 			return fmt.Errorf("end the earlier attempt: %w", err)
 		}
 	}
@@ -98,7 +98,7 @@ func (r *run) findLeftover(ctx context.Context) error {
 // readLeftover reads what a job has left on the target: nil where there is nothing, or nothing of this job that could be
 // read.
 func (r *run) readLeftover(ctx context.Context) (*leftover, error) {
-	version, marked, err := readMarksVersion(ctx, r.control)
+	version, marked, err := readMarksVersion(ctx, r.target.control)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("read the interrupted job: %w", err)
@@ -113,7 +113,7 @@ func (r *run) readLeftover(ctx context.Context) (*leftover, error) {
 	case version < marksVersion:
 		return nil, r.checkOlder(ctx)
 	}
-	found, err := collect[leftover](ctx, r.control, leftoverSQL)
+	found, err := collect[leftover](ctx, r.target.control, leftoverSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read the interrupted job: %w", err)
 	}
@@ -125,7 +125,7 @@ func (r *run) readLeftover(ctx context.Context) (*leftover, error) {
 
 // checkOlder: a clone that is to go on cannot do so from the marks of an older version. Any other clone drops them.
 func (r *run) checkOlder(ctx context.Context) error {
-	ours, err := one[bool](ctx, r.control, `SELECT EXISTS (SELECT FROM _calco.job WHERE id = $1)`, r.spec.Job)
+	ours, err := one[bool](ctx, r.target.control, `SELECT EXISTS (SELECT FROM _calco.job WHERE id = $1)`, r.spec.Job)
 	if err != nil {
 		return fmt.Errorf("read the interrupted job: %w", err)
 	}
@@ -140,7 +140,7 @@ func (r *run) endUnmarked(ctx context.Context) error {
 	if !r.spec.Resume || r.spec.adopt || r.spec.Term < 2 {
 		return nil
 	}
-	for _, s := range []*session{r.control, r.source} {
+	for _, s := range []*session{r.target.control, r.source.control} {
 		if err := endOthers(ctx, s, r.spec); err != nil {
 			return fmt.Errorf("end the interrupted run on the %s: %w", s.side, err)
 		}
@@ -151,10 +151,10 @@ func (r *run) endUnmarked(ctx context.Context) error {
 // adopt becomes the interrupted job, if that was a clone like this one. One that still has its lock is not interrupted:
 // checkBusy refuses it.
 func (r *run) adopt(ctx context.Context, left *leftover) (ours bool, err error) {
-	if u, err := readUse(ctx, r.control); err != nil || u.Filled {
+	if u, err := readUse(ctx, r.target.control); err != nil || u.Filled {
 		return false, err
 	}
-	if left.System != r.sourceFacts.SystemIdentifier || left.Database != r.sourceFacts.DatabaseOID ||
+	if left.System != r.source.SystemIdentifier || left.Database != r.source.DatabaseOID ||
 		!slices.Equal(sorted(left.Schemas), sorted(r.spec.Schemas)) {
 		return false, report.Refuse(report.Reason{
 			Code: report.ReasonNotEmpty, Side: report.Target,
@@ -167,19 +167,14 @@ func (r *run) adopt(ctx context.Context, left *leftover) (ours bool, err error) 
 		return false, nil
 	}
 	r.spec.Job, r.spec.Term = left.ID, left.Term+1
-	for _, s := range []*session{r.source, r.control} {
-		if err := s.exec(ctx, setName(r.spec.applicationName())); err != nil {
-			return false, fmt.Errorf("name the session on the %s: %w", s.side, err)
-		}
-	}
-	return true, nil
+	return true, errors.Join(r.source.rename(ctx, r.spec.applicationName()), r.target.rename(ctx, r.spec.applicationName()))
 }
 
 // endEarlier makes sure that nobody else writes for this job: it ends the backends of its earlier runs, and of earlier
 // attempts of this one, and raises the term, after which those that still come write nothing. The sessions that hold the
 // snapshot of this run stay.
 func (r *run) endEarlier(ctx context.Context, left *leftover) error {
-	if err := endBackends(ctx, r.control, backendsOf(r.spec.Job)); err != nil {
+	if err := endBackends(ctx, r.target.control, backendsOf(r.spec.Job)); err != nil {
 		return fmt.Errorf("end the interrupted run: %w", err)
 	}
 	if !r.claimed {
@@ -190,7 +185,7 @@ func (r *run) endEarlier(ctx context.Context, left *leftover) error {
 			return err
 		}
 	}
-	if err := endOthers(ctx, r.source, r.spec); err != nil {
+	if err := endOthers(ctx, r.source.control, r.spec); err != nil {
 		return fmt.Errorf("end the interrupted run on the source: %w", err)
 	}
 	return nil
@@ -200,12 +195,12 @@ func (r *run) endEarlier(ctx context.Context, left *leftover) error {
 // nonce nobody else has the same fence, whatever terms are given out elsewhere.
 func (r *run) raiseTerm(ctx context.Context, left *leftover) error {
 	for {
-		raised, err := r.control.word(ctx, fmt.Sprintf(`BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL synchronous_commit = on;
+		raised, err := r.target.control.word(ctx, fmt.Sprintf(`BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL synchronous_commit = on;
 			WITH raised AS (UPDATE _calco.job SET term = %[1]d, nonce = %[4]s, status = NULL WHERE id = %[2]s AND nonce = %[3]s AND term < %[1]d RETURNING 1)
 			SELECT count(*) FROM raised; COMMIT`, r.spec.Term, quoteLiteral(left.ID), quoteLiteral(left.Nonce), quoteLiteral(r.nonce)))
 		switch {
-		case sqlState(err) == lockTimeout:
-			if err := r.control.exec(ctx, "ROLLBACK"); err != nil {
+		case sqlState(err) == LockNotAvailable:
+			if err := r.target.control.exec(ctx, "ROLLBACK"); err != nil {
 				return fmt.Errorf("take over the target: %w", err)
 			}
 		case err != nil:
@@ -213,7 +208,7 @@ func (r *run) raiseTerm(ctx context.Context, left *leftover) error {
 		case raised != "1":
 			return errTermLost
 		}
-		if ended := endOthers(ctx, r.control, r.spec); ended != nil {
+		if ended := endOthers(ctx, r.target.control, r.spec); ended != nil {
 			return fmt.Errorf("end the interrupted run: %w", ended)
 		}
 		if err == nil {
@@ -230,8 +225,8 @@ func (r *run) takeOver(ctx context.Context) error {
 	if r.left.Filling {
 		return r.checkSource()
 	}
-	err := r.control.write(ctx, fmt.Sprintf("UPDATE _calco.job SET system = %s, database = %d, timeline = %d, definitions = %s",
-		quoteLiteral(r.sourceFacts.SystemIdentifier), r.sourceFacts.DatabaseOID, r.timeline, quoteLiteral(r.plan.definitions(r.pgDumpVersion))))
+	err := r.target.control.write(ctx, fmt.Sprintf("UPDATE _calco.job SET system = %s, database = %d, timeline = %d, definitions = %s",
+		quoteLiteral(r.source.SystemIdentifier), r.source.DatabaseOID, r.source.timeline, quoteLiteral(r.plan.definitions(r.pgDumpVersion))))
 	if err != nil {
 		return fmt.Errorf("write the job to the target: %w", err)
 	}
@@ -244,10 +239,10 @@ func (r *run) checkSource() error {
 	before, sumBefore, _ := strings.Cut(left.Definitions, " ")
 	now, sumNow, _ := strings.Cut(r.plan.definitions(r.pgDumpVersion), " ")
 	switch {
-	case left.System != r.sourceFacts.SystemIdentifier || left.Database != r.sourceFacts.DatabaseOID:
+	case left.System != r.source.SystemIdentifier || left.Database != r.source.DatabaseOID:
 		return cannotGoOn("the source is another server or database than the one that was copied")
-	case left.Timeline != r.timeline && left.Timeline != 0 && r.timeline != 0:
-		return cannotGoOn("the source has failed over to another server since (timeline %d, then %d), which may have taken back what was copied", left.Timeline, r.timeline)
+	case left.Timeline != r.source.timeline && left.Timeline != 0 && r.source.timeline != 0:
+		return cannotGoOn("the source has failed over to another server since (timeline %d, then %d), which may have taken back what was copied", left.Timeline, r.source.timeline)
 	case sumBefore == sumNow:
 	case before != now: // even a minor one may write a definition in other words
 		return cannotGoOn("it was begun with pg_dump %s, and this is pg_dump %s: either the schema of the source has changed since, or they write it differently", before, now)
@@ -308,7 +303,7 @@ func (r *run) beginFilling(ctx context.Context) error {
 			quoteLiteral(k.Kind), quoteLiteral(k.Namespace), quoteLiteral(k.Name)))
 	}
 	statements = append(statements, "INSERT INTO _calco.stage (name, epoch) VALUES ('filling', 1)")
-	if err := r.control.write(ctx, join(statements...)); err != nil {
+	if err := r.target.control.write(ctx, join(statements...)); err != nil {
 		return fmt.Errorf("write the epoch to the target: %w", err)
 	}
 	r.epoch = first
@@ -327,7 +322,7 @@ func (r *run) goOn(ctx context.Context) error {
 	if err := r.readThere(ctx); err != nil {
 		return err
 	}
-	marks, err := readMarks(ctx, r.control)
+	marks, err := readMarks(ctx, r.target.control)
 	if err != nil {
 		return err
 	}
@@ -357,7 +352,7 @@ func (r *run) findEpoch(ctx context.Context) (err error) {
 	if r.snap == nil {
 		return nil
 	}
-	r.epoch, err = one[int](ctx, r.control, `SELECT coalesce(max(number), 0) FROM _calco.epoch WHERE nonce = $1`, r.snap.nonce)
+	r.epoch, err = one[int](ctx, r.target.control, `SELECT coalesce(max(number), 0) FROM _calco.epoch WHERE nonce = $1`, r.snap.nonce)
 	if err != nil {
 		return fmt.Errorf("read the epoch of the target: %w", err)
 	}
@@ -369,7 +364,7 @@ func (r *run) readThere(ctx context.Context) (err error) {
 	if r.there, err = r.takeInventory(ctx); err != nil {
 		return err
 	}
-	kept, err := collect[keptEntry](ctx, r.control, `SELECT kind, namespace, name FROM _calco.kept`)
+	kept, err := collect[keptEntry](ctx, r.target.control, `SELECT kind, namespace, name FROM _calco.kept`)
 	if err != nil {
 		return fmt.Errorf("read what was on the target before: %w", err)
 	}
@@ -394,7 +389,7 @@ func (r *run) leave(e *archive.Entry) {
 		return
 	}
 	if e.Desc != "SCHEMA" && e.Desc != "EXTENSION" && e.Desc != "COMMENT" && e.Desc != "ACL" {
-		r.warn(title(e) + " was on the target already and was left as it is.")
+		r.ledger.Warn(title(e) + " was on the target already and was left as it is.")
 	}
 }
 
@@ -431,8 +426,8 @@ func (r *run) checkTarget(marks []mark) error {
 // dropEventTriggers drops those that are there already: they would fire at what is still to be made.
 func (r *run) dropEventTriggers(ctx context.Context) error {
 	for _, e := range r.plan.last {
-		if e.Desc == "EVENT TRIGGER" && r.there.has(e) && !r.hasFailed(e.ID) {
-			if err := r.control.write(ctx, e.DropStmt); err != nil {
+		if e.Desc == "EVENT TRIGGER" && r.there.has(e) && !r.ledger.Skips(e.ID) {
+			if err := r.target.control.write(ctx, e.DropStmt); err != nil {
 				return fmt.Errorf("drop %s: %w", title(e), err)
 			}
 			r.there.forget(e)
@@ -447,7 +442,7 @@ func (r *run) keepEpoch(ctx context.Context) error {
 	found, err := theOnly[struct {
 		At    time.Time
 		Large int64
-	}](ctx, r.control, `
+	}](ctx, r.target.control, `
 		SELECT e.snapshot_at AS at, coalesce(s.large_objects, 0) AS large
 		FROM _calco.epoch e JOIN _calco.stage s ON s.epoch = e.number AND s.name = 'filled'
 		WHERE e.number = $1`, r.epoch)
@@ -463,7 +458,7 @@ func (r *run) keepEpoch(ctx context.Context) error {
 // noteFilled notes that all rows are there, and waits for the disk: with that all that was committed before is safe too,
 // and the snapshot is needed no more.
 func (r *run) noteFilled(ctx context.Context) error {
-	err := r.control.write(ctx, fmt.Sprintf("SET LOCAL synchronous_commit = on; INSERT INTO _calco.stage (name, epoch, large_objects) VALUES ('filled', %d, %d) ON CONFLICT DO NOTHING",
+	err := r.target.control.write(ctx, fmt.Sprintf("SET LOCAL synchronous_commit = on; INSERT INTO _calco.stage (name, epoch, large_objects) VALUES ('filled', %d, %d) ON CONFLICT DO NOTHING",
 		r.epoch, r.largeObjectCount))
 	if err != nil {
 		return fmt.Errorf("note that all rows are on the target: %w", err)
@@ -474,7 +469,7 @@ func (r *run) noteFilled(ctx context.Context) error {
 
 // readEpochs puts the epochs into the report if there was more than one.
 func (r *run) readEpochs(ctx context.Context) error {
-	epochs, err := collect[report.Epoch](ctx, r.control, `
+	epochs, err := collect[report.Epoch](ctx, r.target.control, `
 		SELECT number, snapshot_at, kept, redone, redone_tables,
 		       (SELECT count(*) FROM _calco.mark WHERE born = number) + (SELECT count(*) FROM _calco.unlogged_mark WHERE born = number) AS copied
 		FROM _calco.epoch

@@ -24,27 +24,27 @@ func (r *run) checkSameDatabase(ctx context.Context) ([]report.Reason, error) {
 		Hint: "Choose another target.",
 	}
 	k1, k2 := rand.Int32(), rand.Int32()
-	if err := r.control.exec(ctx, fmt.Sprintf("BEGIN; SELECT pg_advisory_xact_lock(%d, %d)", k1, k2)); err != nil {
+	if err := r.target.control.exec(ctx, fmt.Sprintf("BEGIN; SELECT pg_advisory_xact_lock(%d, %d)", k1, k2)); err != nil {
 		return nil, fmt.Errorf("probe the target: %w", err)
 	}
-	free, err := one[bool](ctx, r.source, `SELECT pg_try_advisory_xact_lock($1::int, $2::int)`, k1, k2)
+	free, err := one[bool](ctx, r.source.control, `SELECT pg_try_advisory_xact_lock($1::int, $2::int)`, k1, k2)
 	if err != nil {
 		return nil, fmt.Errorf("probe the source: %w", err)
 	}
-	if err := r.control.exec(ctx, "ROLLBACK"); err != nil {
+	if err := r.target.control.exec(ctx, "ROLLBACK"); err != nil {
 		return nil, fmt.Errorf("probe the target: %w", err)
 	}
 	if !free {
 		return []report.Reason{same}, nil
 	}
-	if r.sourceFacts.SystemIdentifier != r.targetFacts.SystemIdentifier || r.sourceFacts.DatabaseOID != r.targetFacts.DatabaseOID {
+	if r.source.SystemIdentifier != r.target.SystemIdentifier || r.source.DatabaseOID != r.target.DatabaseOID {
 		return nil, nil
 	}
-	if r.sourceFacts.InRecovery || r.targetFacts.InRecovery {
+	if r.source.InRecovery || r.target.InRecovery {
 		same.Text = fmt.Sprintf("Source and target are one database: one is a standby of the other (%s).", r.spec.Target)
 		return []report.Reason{same}, nil
 	}
-	r.warn("Source and target descend from one physical copy (same system identifier): make sure that the target is the one you mean.")
+	r.ledger.Warn("Source and target descend from one physical copy (same system identifier): make sure that the target is the one you mean.")
 	return nil, nil
 }
 
@@ -52,17 +52,17 @@ func (r *run) checkSameDatabase(ctx context.Context) ([]report.Reason, error) {
 // committed on the target, must not be visible on the source.
 func (r *run) findsMarker(ctx context.Context) (bool, error) {
 	tries := 1
-	if r.sourceFacts.InRecovery {
+	if r.source.InRecovery {
 		tries = 3 // replay may lag behind
 	}
 	for range tries {
-		found, err := one[bool](ctx, r.source, `SELECT to_regclass('_calco.job') IS NOT NULL`)
+		found, err := one[bool](ctx, r.source.control, `SELECT to_regclass('_calco.job') IS NOT NULL`)
 		if err != nil {
 			return false, fmt.Errorf("look for the marker on the source: %w", err)
 		}
 		if found {
 			// The source may be somebody's interrupted target: only our own row counts.
-			found, err = one[bool](ctx, r.source, `SELECT EXISTS (SELECT FROM _calco.job WHERE id = $1 AND nonce = $2)`, r.spec.Job, r.nonce)
+			found, err = one[bool](ctx, r.source.control, `SELECT EXISTS (SELECT FROM _calco.job WHERE id = $1 AND nonce = $2)`, r.spec.Job, r.nonce)
 			if err != nil {
 				return false, fmt.Errorf("look for the marker on the source: %w", err)
 			}

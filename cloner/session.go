@@ -101,6 +101,13 @@ const sourceSettings = commonSettings + `; SET lock_timeout = '60s'; SET default
 // On the target the last commit, not each, waits for the disk.
 const targetSettings = commonSettings + `; SET lock_timeout = 0; SET default_transaction_read_only = off; SET synchronous_commit = off`
 
+func settingsOf(side report.Side) string {
+	if side == report.Target {
+		return targetSettings
+	}
+	return sourceSettings
+}
+
 // dial connects to a host of hosts without changing any setting of the session.
 func dial(ctx context.Context, side report.Side, u dsn.URL, hosts *dsn.Hosts, applicationName string) (*session, error) {
 	cfg, err := u.Config(applicationName, hosts)
@@ -128,26 +135,16 @@ func setName(applicationName string) string {
 	return "SET application_name = " + quoteLiteral(applicationName)
 }
 
-// open connects to one side as this run, and pins the session's settings.
-func (r *run) open(ctx context.Context, side report.Side) (*session, error) {
-	u, hosts := r.way(side, false)
-	return open(ctx, side, u, hosts, r.spec.applicationName())
-}
-
 func open(ctx context.Context, side report.Side, u dsn.URL, hosts *dsn.Hosts, applicationName string) (*session, error) {
 	s, err := dial(ctx, side, u, hosts, applicationName)
 	if err != nil {
 		err = fmt.Errorf("connect to the %s: %w", side, err)
-		if ctx.Err() == nil && isLoss(err) {
+		if ctx.Err() == nil && Classify(err) == Lost {
 			err = &lostError{side: side, err: err}
 		}
 		return nil, err
 	}
-	settings := sourceSettings
-	if side == report.Target {
-		settings = targetSettings
-	}
-	pid, err := s.word(ctx, settings+"; "+setName(applicationName)+"; SELECT pg_backend_pid()")
+	pid, err := s.word(ctx, settingsOf(side)+"; "+setName(applicationName)+"; SELECT pg_backend_pid()")
 	if err == nil {
 		s.pid, err = strconv.Atoi(pid)
 	}
@@ -321,14 +318,14 @@ func (s *session) sendBatch(ctx context.Context, queries []string, errs []error)
 			if fenced && complete == 0 {
 				errs[i] = fenceError(errs[i])
 			}
-			if lost := errs[i]; isLoss(lost) {
+			if lost := errs[i]; Classify(lost) == Lost {
 				errs[i] = nil
 				return s.explain(lost)
 			}
 		case *pgproto3.CommandComplete:
 			complete++
 		case *pgproto3.ReadyForQuery:
-			if sqlState(errs[i]) == "57014" && ctx.Err() != nil {
+			if sqlState(errs[i]) == QueryCanceled && ctx.Err() != nil {
 				return context.Cause(ctx) // the rest must not be waited for
 			}
 			i++
@@ -338,12 +335,10 @@ func (s *session) sendBatch(ctx context.Context, queries []string, errs []error)
 	return nil
 }
 
-const divisionByZero = "22012"
-
 // fenceError is what an error of the fence means: the job's row has another term by now, or is gone.
 func fenceError(err error) error {
 	switch sqlState(err) {
-	case divisionByZero, "42P01", "3F000":
+	case DivisionByZero, NoTable, NoSchema:
 		return errTermLost
 	}
 	return err

@@ -74,7 +74,7 @@ func (s *snapshot) readEnd(ctx context.Context) error {
 	}
 	defer c.close()
 	s.end, s.noEnd = one[string](ctx, c, `SELECT pg_current_wal_insert_lsn()::text`)
-	if s.noEnd != nil && endsClone(s.noEnd) {
+	if s.noEnd != nil && Classify(s.noEnd).Ends() {
 		s.release()
 		return fmt.Errorf("read the position of the source: %w", s.noEnd)
 	}
@@ -150,7 +150,7 @@ func (s *snapshot) importing(ctx context.Context, do func(name string) error) er
 	name := s.name()
 	err := do(name)
 	switch sqlState(err) {
-	case "22023", "42704": // invalid snapshot identifier; in version 18, there is none of that name
+	case InvalidParameterValue, NoObject: // invalid snapshot identifier; in version 18, there is none of that name
 	default:
 		return err
 	}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -35,37 +33,13 @@ var errSnapshotLost = errors.New("the snapshot of the source is lost")
 // explain tells a broken connection from an answer of the server.
 func (s *session) explain(err error) error {
 	conflict := s.side == report.Source && sqlState(err) == "40001" // with recovery, on a standby
-	if err == nil || !isLoss(err) && !conflict {
+	if err == nil || Classify(err) != Lost && !conflict {
 		return err
 	}
 	if _, ok := errors.AsType[*lostError](err); ok {
 		return err
 	}
 	return &lostError{side: s.side, err: err}
-}
-
-// isLoss tells whether err is the end of a connection, and not by our own doing.
-// https://www.postgresql.org/docs/current/errcodes-appendix.html
-func isLoss(err error) bool {
-	if errors.Is(err, context.Canceled) || errors.Is(err, report.ErrCancelled) || errors.Is(err, errTermLost) {
-		return false
-	}
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch {
-		case strings.HasPrefix(pg.Code, "08"):
-			return true
-		case pg.Code == "57P01", pg.Code == "57P02", pg.Code == "57P03", pg.Code == "57P05": // shut down, crashed, starting up, idle for too long
-			return true
-		case pg.Code == "53300": // too many connections
-			return true
-		}
-		return false
-	}
-	var network net.Error
-	var errno syscall.Errno
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
-		errors.As(err, &network) || errors.As(err, &errno) || errors.Is(err, pgconn.ErrConnClosed)
 }
 
 // passes tells whether waiting may cure err. What it cannot cure (a wrong password, a full disk, a missing permission)
@@ -81,30 +55,18 @@ const (
 	maxWait   = 5 * time.Second
 )
 
-// waiting is the trouble a clone is in, from the first failure until something gets done that was not done before.
-type waiting struct {
-	since time.Time
-	tries int
-	work  int64 // that was done when it began
-}
-
-// waitOut waits a little before the next try, or gives up: the error is then the one to end with. Trouble begins anew
-// when something got done since, so that what fails again and again at the same point does not go on for ever.
+// waitOut waits a little before the next try, or gives up: the error is then the one to end with.
 func (r *run) waitOut(ctx context.Context, err error) error {
 	if !passes(err) || ctx.Err() != nil {
 		return err
 	}
 	w := &r.waiting
-	if work := r.meter.achieved(); w.tries == 0 || work > w.work {
-		*w = waiting{since: time.Now(), work: work}
-	}
-	until := w.since.Add(r.budget())
-	w.tries++
+	until := w.Again(r.patience)
 	if time.Now().After(until) {
-		return gaveUp(err, r.budget())
+		return gaveUp(err, r.patience.Limit())
 	}
-	r.meter.trouble(report.Trouble{Text: troubleText(err), Since: w.since, Until: until, Tries: w.tries})
-	delay := min(firstWait<<min(w.tries-1, 10), maxWait)
+	r.meter.trouble(report.Trouble{Text: troubleText(err), Since: w.Since, Until: until, Tries: w.Tries})
+	delay := min(firstWait<<min(w.Tries-1, 10), maxWait)
 	if pause(ctx, min(delay, time.Until(until)+time.Millisecond)) != nil {
 		return context.Cause(ctx)
 	}
@@ -153,13 +115,6 @@ func lossReason(err error) string {
 	return err.Error()
 }
 
-func (r *run) budget() time.Duration {
-	if r.options.Patience > 0 {
-		return r.options.Patience
-	}
-	return DefaultPatience
-}
-
 // The pulse of a side: how often it is felt, and how long an answer may take.
 const (
 	pulseEvery    = 5 * time.Second
@@ -177,11 +132,11 @@ type held struct {
 // no connection: only this tells a dead peer from one that is busy, in less than 30 s. By the way it has the target know
 // when the snapshot is durable. The returned func ends it.
 func (r *run) feelPulse(ctx context.Context, lose context.CancelCauseFunc) (stop func(), err error) {
-	source, err := r.open(ctx, report.Source)
+	source, err := r.source.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	target, err := r.open(ctx, report.Target)
+	target, err := r.target.open(ctx)
 	if err != nil {
 		source.close()
 		return nil, err

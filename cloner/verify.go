@@ -16,7 +16,7 @@ import (
 // verify compares the target with the source: rows of each table, the two archives,
 // sequences, materialized views, large objects and the database's own properties.
 func (r *run) verify(ctx context.Context) error {
-	marks, err := readMarks(ctx, r.control)
+	marks, err := readMarks(ctx, r.target.control)
 	if err != nil {
 		return err
 	}
@@ -181,7 +181,7 @@ func askEach(ctx context.Context, s *session, queries []string) ([]answer, error
 		for i, row := range rows {
 			answers[i].row = row
 		}
-	case endsClone(err):
+	case Classify(err).Ends():
 		return nil, err
 	case len(queries) == 1:
 		answers[0].err = err
@@ -213,7 +213,7 @@ func (r *run) countable(marks []mark) []*counted {
 	var list []*counted
 	trees := map[int64]*counted{}
 	for _, t := range r.plan.tables {
-		if r.leftAlone[t.OID] {
+		if r.ledger.Keeps(t.OID) {
 			continue
 		}
 		c := trees[t.RootOID]
@@ -350,7 +350,7 @@ func sameButColumnOrder(s, t *archive.Entry) bool {
 
 // compareSequences compares with what was read from the source, which may have moved on.
 func (r *run) compareSequences(ctx context.Context) ([]report.Difference, error) {
-	target, err := r.readSequences(ctx, r.control, report.PhaseVerify)
+	target, err := r.readSequences(ctx, r.target.control, report.PhaseVerify)
 	if err != nil {
 		return nil, err
 	}
@@ -377,14 +377,14 @@ func (r *run) compareViews(ctx context.Context) ([]report.Difference, error) {
 		Schema, Name string
 		Filled       bool
 	}
-	target, err := collect[view](ctx, r.control, `
+	target, err := collect[view](ctx, r.target.control, `
 		SELECT n.nspname::text AS schema, c.relname::text AS name, c.relispopulated AS filled
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind = 'm'`)
 	if err != nil {
 		return nil, fmt.Errorf("read materialized views of the target: %w", err)
 	}
-	rows, err := r.readViewRows(ctx, r.control, r.plan)
+	rows, err := r.readViewRows(ctx, r.target.control, r.plan)
 	if err != nil {
 		return nil, err
 	}
@@ -423,7 +423,7 @@ func (r *run) compareLargeObjects(ctx context.Context, marks []mark) ([]report.D
 	if !r.spec.whole() {
 		return nil, nil
 	}
-	got, err := one[int64](ctx, r.control, `SELECT count(*) FROM pg_largeobject_metadata`)
+	got, err := one[int64](ctx, r.target.control, `SELECT count(*) FROM pg_largeobject_metadata`)
 	if err != nil {
 		return nil, fmt.Errorf("count large objects of the target: %w", err)
 	}
@@ -449,7 +449,7 @@ func (r *run) compareLargeObjects(ctx context.Context, marks []mark) ([]report.D
 		r.report.Contents.Rows += m.Rows
 		r.report.Contents.Bytes += m.Bytes
 	}
-	is, err := one[string](ctx, r.control, r.checksumSQL("l.*", "("+allLargeObjects.pieces()+") l"))
+	is, err := one[string](ctx, r.target.control, r.checksumSQL("l.*", "("+allLargeObjects.pieces()+") l"))
 	if err != nil {
 		return nil, fmt.Errorf("look at the large objects of the target: %w", err)
 	}

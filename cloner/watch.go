@@ -178,8 +178,8 @@ func (m *Meter) log(e report.Event) {
 	m.events = append(m.events, loggedEvent{e, m.revision})
 }
 
-// warn logs what is worth knowing.
-func (m *Meter) warn(text string) {
+// Warned hears of what is worth knowing.
+func (m *Meter) Warned(text string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.log(report.Event{Kind: report.EventWarning, Text: text})

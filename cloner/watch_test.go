@@ -204,7 +204,7 @@ func TestMeterKeepsLastEvents(t *testing.T) {
 	t.Parallel()
 	var m Meter
 	for i := range keptEvents + 10 {
-		m.warn(fmt.Sprint(i))
+		m.Warned(fmt.Sprint(i))
 	}
 	all := m.Since(0).Events
 	if len(all) != keptEvents || all[0].Text != "10" || all[len(all)-1].Text != fmt.Sprint(keptEvents+9) {
