@@ -6,6 +6,9 @@ import (
 	"slices"
 	"sync"
 
+	"calco/cloner/internal/ledger"
+	"calco/cloner/internal/safely"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -25,13 +28,13 @@ func (r *run) do(ctx context.Context) error {
 
 // renew forgets what the next attempt finds out anew.
 func (r *run) renew() {
-	r.ledger, r.largeLost = NewLedger(r.meter), false
+	r.ledger, r.largeLost = ledger.New(r.meter), false
 	r.left, r.there, r.largeHere, r.fence = nil, inventory{}, nil, ""
 	r.report.Differences = []report.Difference{}
 	if r.plan != nil {
 		r.plan.renew()
 	}
-	r.meter.restart()
+	r.meter.Restart()
 }
 
 // attempt goes from the first connection to the last comparison, phase by phase. What is on the target already it leaves.
@@ -57,16 +60,16 @@ func (r *run) attempt(parent context.Context) (err error) {
 		return err
 	}
 	defer still()
-	r.meter.end(report.PhasePreflight)
+	r.meter.End(report.PhasePreflight)
 	if err := r.in(ctx, report.PhaseSnapshot, r.readSchema); err != nil {
 		return err
 	}
-	r.meter.end(report.PhaseSnapshot)
+	r.meter.End(report.PhaseSnapshot)
 	r.holdOn(ctx, lose)
 	if err := r.in(ctx, report.PhasePreData, r.claim); err != nil {
 		return r.notRefused(err)
 	}
-	r.meter.calm()
+	r.meter.ClearWait()
 	if r.left == nil || !r.left.Filling {
 		err = r.begin(ctx)
 	} else {
@@ -78,11 +81,11 @@ func (r *run) attempt(parent context.Context) (err error) {
 	if err := r.in(ctx, report.PhasePreData, r.preData); err != nil {
 		return err
 	}
-	r.meter.end(report.PhasePreData)
+	r.meter.End(report.PhasePreData)
 	if err := r.fill(ctx); err != nil {
 		return err
 	}
-	r.meter.filled()
+	r.meter.BodyDone()
 	return r.complete(ctx)
 }
 
@@ -92,7 +95,7 @@ func (r *run) begin(ctx context.Context) error {
 		if err := r.in(ctx, report.PhaseClean, r.clean); err != nil {
 			return err
 		}
-		r.meter.end(report.PhaseClean)
+		r.meter.End(report.PhaseClean)
 	}
 	return r.in(ctx, report.PhasePreData, r.beginFilling)
 }
@@ -115,12 +118,12 @@ func (r *run) complete(ctx context.Context) error {
 		{report.PhaseVerify, r.decide},
 	}
 	for i, s := range steps {
-		r.meter.reach(s.phase)
+		r.meter.SetTailPhase(s.phase)
 		if err := r.in(ctx, s.phase, s.do); err != nil {
 			return err
 		}
 		if !slices.ContainsFunc(steps[i+1:], func(later step) bool { return later.phase == s.phase }) {
-			r.meter.end(s.phase)
+			r.meter.End(s.phase)
 		}
 	}
 	return nil
@@ -128,11 +131,11 @@ func (r *run) complete(ctx context.Context) error {
 
 // in does one step of a phase.
 func (r *run) in(ctx context.Context, p report.Phase, do func(context.Context) error) error {
-	defer r.meter.enter(p)()
+	defer r.meter.Enter(p)()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return inPhase(p, do(ctx))
+	return session.InPhase(p, do(ctx))
 }
 
 // notRefused turns a refusal into a failure where the job has begun before: a server that does not answer may come back,
@@ -150,7 +153,7 @@ func (r *run) notRefused(err error) error {
 	}
 	e := &report.Error{Phase: report.PhasePreflight, Err: errors.New(refused.Error()), Hint: reason.Hint}
 	if silent {
-		e.Err = &lostError{side: reason.Side, err: e.Err, text: reason.Text}
+		e.Err = &session.LostError{Side: reason.Side, Err: e.Err, Text: reason.Text}
 	}
 	return e
 }
@@ -173,9 +176,9 @@ func (r *run) fill(ctx context.Context) error {
 	g := r.buildGraph()
 	q, err := r.queueParts(ctx, g)
 	if err != nil {
-		return inPhase(report.PhaseCopy, err)
+		return session.InPhase(report.PhaseCopy, err)
 	}
-	eg, ctx := newGroup(ctx)
+	eg, ctx := safely.NewGroup(ctx)
 	eg.Go(func() error {
 		err := r.copyRows(ctx, q, g)
 		if err == nil && !r.filled && !r.incomplete() {
@@ -183,14 +186,14 @@ func (r *run) fill(ctx context.Context) error {
 		}
 		r.letGo()
 		if err == nil {
-			r.meter.end(report.PhaseCopy)
+			r.meter.End(report.PhaseCopy)
 		}
-		return inPhase(report.PhaseCopy, err)
+		return session.InPhase(report.PhaseCopy, err)
 	})
-	eg.Go(func() error { return inPhase(report.PhasePostData, r.build(ctx, g)) })
+	eg.Go(func() error { return session.InPhase(report.PhasePostData, r.build(ctx, g)) })
 	err = eg.Wait()
 	if err == nil {
-		r.meter.end(report.PhaseIndexes, report.PhaseConstraints)
+		r.meter.End(report.PhaseIndexes, report.PhaseConstraints)
 	}
 	return err
 }
@@ -210,7 +213,7 @@ func (r *run) holdOn(ctx context.Context, lose context.CancelCauseFunc) {
 	ctx, stop := context.WithCancel(ctx)
 	var keeping sync.WaitGroup
 	keeping.Go(func() {
-		if err := safely(func() error { return r.snap.keep(ctx, pingEvery) }); err != nil {
+		if err := safely.Do(func() error { return r.snap.keep(ctx, pingEvery) }); err != nil {
 			lose(err)
 		}
 	})

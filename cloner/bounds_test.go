@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/progress"
+	"calco/cloner/internal/safely"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -26,7 +29,7 @@ func TestServerThatLies(t *testing.T) {
 		{"half a row", counting, func(row []byte) [][]byte { // its count, without the checksum
 			size := 4 + int(row[5])
 			return [][]byte{append([]byte{0, 1}, row[2:2+size]...)}
-		}, errFault.Error()},
+		}, safely.ErrFault.Error()},
 	} {
 		t.Run(lie.name, func(t *testing.T) {
 			t.Parallel()
@@ -54,14 +57,14 @@ func TestEndlessAnswer(t *testing.T) {
 			return [][]byte{body}
 		}
 		row := append([]byte{0, 1, 0, 16, 0, 0}, make([]byte, 1<<20)...)
-		rows := make([][]byte, answerBytes>>20+10)
+		rows := make([][]byte, session.AnswerBytes>>20+10)
 		for i := range rows {
 			rows[i] = row
 		}
 		return rows
 	})
 	_, err := Inspect(t.Context(), dsn.URL(endless), nil)
-	if refused, ok := errors.AsType[*report.RefusedError](err); !ok || !strings.Contains(refused.Reasons[0].Text, errAnswerSize.Error()) {
+	if refused, ok := errors.AsType[*report.RefusedError](err); !ok || !strings.Contains(refused.Reasons[0].Text, session.ErrAnswerSize.Error()) {
 		t.Errorf("Inspect: %v", err)
 	}
 	large := dbtest.Distort(t, dbtest.Database(t), func(_ string, kind byte, body []byte) [][]byte {
@@ -86,7 +89,7 @@ func TestErrorsAreShort(t *testing.T) {
 	dbtest.Exec(t, source, `
 		CREATE OR REPLACE FUNCTION f(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RAISE '%', repeat('x', 20000000); END $$;
 		CREATE OR REPLACE FUNCTION ok(t text) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT false'`)
-	m := &Meter{}
+	m := &progress.Meter{}
 	report := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{Meter: m}, report.StatusDifferences)
 	if len(report.Ledger) != 2 {
 		t.Errorf("ledger %.1000v", report.Ledger)

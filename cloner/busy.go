@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -20,15 +21,15 @@ const (
 func (r *run) checkBusy(ctx context.Context) ([]report.Reason, error) {
 	var reasons []report.Reason
 	for _, side := range []struct {
-		s   *session
+		s   *session.Session
 		sql string
 	}{
-		{r.source.control, `SELECT pg_try_advisory_lock_shared($1::int, $2::int)`},
-		{r.target.control, `SELECT pg_try_advisory_lock($1::int, $2::int)`},
+		{r.source.Control, `SELECT pg_try_advisory_lock_shared($1::int, $2::int)`},
+		{r.target.Control, `SELECT pg_try_advisory_lock($1::int, $2::int)`},
 	} {
-		free, err := one[bool](ctx, side.s, side.sql, lockClass, lockObject)
+		free, err := session.QueryValue[bool](ctx, side.s, side.sql, lockClass, lockObject)
 		if err != nil {
-			return nil, fmt.Errorf("lock the %s: %w", side.s.side, err)
+			return nil, fmt.Errorf("lock the %s: %w", side.s.Side, err)
 		}
 		if free {
 			continue
@@ -37,7 +38,7 @@ func (r *run) checkBusy(ctx context.Context) ([]report.Reason, error) {
 		if err != nil {
 			return nil, err
 		}
-		reasons = append(reasons, r.busyReason(side.s.side, use))
+		reasons = append(reasons, r.busyReason(side.s.Side, use))
 	}
 	return reasons, nil
 }
@@ -49,8 +50,8 @@ type use struct {
 }
 
 // readUse looks without locking anything.
-func readUse(ctx context.Context, s *session) (use, error) {
-	found, err := collect[use](ctx, s, `
+func readUse(ctx context.Context, s *session.Session) (use, error) {
+	found, err := session.Query[use](ctx, s, `
 		SELECT coalesce(bool_or(mode = 'ExclusiveLock'), false) AS filled,
 		       coalesce(bool_or(mode = 'ShareLock'), false)     AS read
 		FROM pg_locks
@@ -58,7 +59,7 @@ func readUse(ctx context.Context, s *session) (use, error) {
 		  AND classid = $1::bigint::oid AND objid = $2::bigint::oid
 		  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, lockClass, lockObject)
 	if err != nil {
-		return use{}, fmt.Errorf("read the locks of the %s: %w", s.side, err)
+		return use{}, fmt.Errorf("read the locks of the %s: %w", s.Side, err)
 	}
 	return found[0], nil
 }

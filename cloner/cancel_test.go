@@ -16,6 +16,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/progress"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -80,7 +82,7 @@ func (st stage) play(t *testing.T, spec Spec, act func(cancel context.CancelCaus
 }
 
 // watched is play with a meter of the caller's.
-func (st stage) watched(t *testing.T, spec Spec, m *Meter, act func(cancel context.CancelCauseFunc, release func())) (report.Report, error) {
+func (st stage) watched(t *testing.T, spec Spec, m *progress.Meter, act func(cancel context.CancelCauseFunc, release func())) (report.Report, error) {
 	t.Helper()
 	spec = confirmed(t, spec)
 	url := string(spec.Target)
@@ -129,7 +131,7 @@ func (st stage) watched(t *testing.T, spec Spec, m *Meter, act func(cancel conte
 		case e = <-ended:
 			over = true
 		case <-locked:
-			_ = pause(t.Context(), 20*time.Millisecond)
+			_ = session.Pause(t.Context(), 20*time.Millisecond)
 			stuck = len(look.ExecParams(t.Context(), `SELECT 1 FROM pg_stat_activity
 				WHERE datname = current_database() AND application_name LIKE $1 AND wait_event_type = 'Lock'`,
 				[][]byte{[]byte("calco/" + spec.Job + "/%")}, nil, nil, nil).Read().Rows) > 0
@@ -189,7 +191,7 @@ func noGoroutines(t *testing.T, do func()) {
 		if !strings.Contains(all.String(), label) {
 			return
 		}
-		if pause(ctx, 20*time.Millisecond) != nil {
+		if session.Pause(ctx, 20*time.Millisecond) != nil {
 			for stack := range strings.SplitSeq(all.String(), "\n\n") {
 				if strings.Contains(stack, label) {
 					t.Errorf("goroutine left:\n%s", stack)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/session"
 )
 
 //go:embed sql/tables.sql
@@ -90,7 +91,7 @@ func estimatedRows(tables []*table) (rows int64) {
 func (t *table) String() string { return t.Schema + "." + t.Name }
 
 // relation is the table's quoted name.
-func (t *table) relation() string { return quoteName(t.Schema, t.Name) }
+func (t *table) relation() string { return session.QuoteName(t.Schema, t.Name) }
 
 // source is what stands after FROM for its rows on the source, and on the target where they are in a table of this name: not
 // those of its children, and of an extension's table those that its condition picks.
@@ -104,7 +105,7 @@ func (t *table) source() string {
 // destination is where the rows go on the target.
 func (t *table) destination() string {
 	if t.ThroughRoot {
-		return quoteName(t.RootSchema, t.RootName)
+		return session.QuoteName(t.RootSchema, t.RootName)
 	}
 	return t.relation()
 }
@@ -118,7 +119,7 @@ func (t *table) columnList() string {
 	}
 	quoted := make([]string, len(t.Columns))
 	for i, c := range t.Columns {
-		quoted[i] = quoteName(c)
+		quoted[i] = session.QuoteName(c)
 	}
 	return "(" + strings.Join(quoted, ", ") + ")"
 }
@@ -141,8 +142,8 @@ type index struct {
 }
 
 // readCatalog reads in the transaction that s is in.
-func readCatalog(ctx context.Context, s *session) (*catalog, error) {
-	tables, err := collect[table](ctx, s, tablesSQL)
+func readCatalog(ctx context.Context, s *session.Session) (*catalog, error) {
+	tables, err := session.Query[table](ctx, s, tablesSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read tables of the source: %w", err)
 	}
@@ -150,7 +151,7 @@ func readCatalog(ctx context.Context, s *session) (*catalog, error) {
 	for i := range tables {
 		c.tables = append(c.tables, &tables[i])
 	}
-	indexes, err := collect[index](ctx, s, indexesSQL)
+	indexes, err := session.Query[index](ctx, s, indexesSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read indexes of the source: %w", err)
 	}
@@ -162,7 +163,7 @@ func readCatalog(ctx context.Context, s *session) (*catalog, error) {
 		OID, Root int64
 		Foreign   bool
 	}
-	roots, err := collect[partition](ctx, s, `
+	roots, err := session.Query[partition](ctx, s, `
 		SELECT oid::bigint AS oid, pg_partition_root(oid)::oid::bigint AS root, relkind = 'f' AS foreign
 		FROM pg_class
 		WHERE relispartition AND relkind IN ('r', 'p', 'f') OR relkind = 'p'`)
@@ -176,7 +177,7 @@ func readCatalog(ctx context.Context, s *session) (*catalog, error) {
 	if err := c.readNeeds(ctx, s); err != nil {
 		return nil, err
 	}
-	c.shapes, err = one[string](ctx, s, `
+	c.shapes, err = session.QueryValue[string](ctx, s, `
 		SELECT coalesce(string_agg(format('%s.%s:%s', c.oid, a.attnum, a.attname), ',' ORDER BY c.oid, a.attnum), '')
 		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 		WHERE c.relkind = 'c' AND c.relnamespace::regnamespace::text !~ '^pg_|^information_schema$'`)
@@ -187,16 +188,16 @@ func readCatalog(ctx context.Context, s *session) (*catalog, error) {
 		// The root may send rows into a foreign table: what the target sorts otherwise fails instead.
 		t.ThroughRoot = t.ThroughRoot && !c.foreign[t.RootOID]
 	}
-	if c.likeness, err = collect[likeness](ctx, s, likenessSQL); err != nil {
+	if c.likeness, err = session.Query[likeness](ctx, s, likenessSQL); err != nil {
 		return nil, fmt.Errorf("read what the source is like: %w", err)
 	}
 	return c, nil
 }
 
 // readNeeds reads what the index behind a constraint needs, or the extension this is from.
-func (c *catalog) readNeeds(ctx context.Context, s *session) error {
+func (c *catalog) readNeeds(ctx context.Context, s *session.Session) error {
 	type need struct{ Constraint, Catalog, OID int64 }
-	needs, err := collect[need](ctx, s, `
+	needs, err := session.Query[need](ctx, s, `
 		SELECT k.oid::bigint AS constraint, coalesce(m.refclassid, d.refclassid)::bigint AS catalog, coalesce(m.refobjid, d.refobjid)::bigint AS oid
 		FROM pg_constraint k
 		JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = k.conindid

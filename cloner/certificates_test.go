@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -20,7 +21,7 @@ func TestPastedCertificates(t *testing.T) {
 	server := dbtest.Cluster(t, nil)
 	at := server.URL("postgres")
 	write := func(content, where string) {
-		dbtest.Exec(t, at, fmt.Sprintf(`COPY (SELECT unnest(string_to_array(%s, chr(10)))) TO PROGRAM 'umask 077; %s'`, quoteLiteral(content), where))
+		dbtest.Exec(t, at, fmt.Sprintf(`COPY (SELECT unnest(string_to_array(%s, chr(10)))) TO PROGRAM 'umask 077; %s'`, session.QuoteLiteral(content), where))
 	}
 	certificate, key := a.Of("localhost")
 	write(certificate, "cat > server.crt")

@@ -8,6 +8,10 @@ import (
 	"slices"
 	"strings"
 
+	"calco/cloner/internal/ledger"
+	"calco/cloner/internal/progress"
+	"calco/cloner/internal/safely"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -24,7 +28,7 @@ const subscriptionsSQL = `
 
 // readsSubscriptions tells whether the target's role may read the OID of a subscription.
 func (r *run) readsSubscriptions() bool {
-	return r.target.Superuser || r.target.major() >= 14
+	return r.target.Superuser || r.target.Major() >= 14
 }
 
 //go:embed sql/dependents.sql
@@ -33,7 +37,7 @@ var dependentsSQL string
 // PreviewClean looks at what a clone with Clean would drop from the target. It changes
 // nothing. A target that cannot be reached is a *RefusedError.
 func PreviewClean(ctx context.Context, spec Spec) (p report.CleanPreview, err error) {
-	err = safely(func() (err error) {
+	err = safely.Do(func() (err error) {
 		p, err = previewClean(ctx, spec)
 		return err
 	})
@@ -45,7 +49,7 @@ func previewClean(ctx context.Context, spec Spec) (report.CleanPreview, error) {
 	if err != nil {
 		return report.CleanPreview{}, err
 	}
-	r := &run{spec: spec, meter: &Meter{}, ledger: NewLedger(&Meter{})}
+	r := &run{spec: spec, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{})}
 	defer r.closeSessions()
 	reason, err := r.connect(ctx, report.Target)
 	if err != nil {
@@ -54,7 +58,7 @@ func previewClean(ctx context.Context, spec Spec) (report.CleanPreview, error) {
 	if reason != nil {
 		return report.CleanPreview{}, report.Refuse(*reason)
 	}
-	u, err := readUse(ctx, r.target.control)
+	u, err := readUse(ctx, r.target.Control)
 	if err != nil {
 		return report.CleanPreview{}, err
 	}
@@ -69,7 +73,7 @@ func previewClean(ctx context.Context, spec Spec) (report.CleanPreview, error) {
 	if err != nil {
 		return report.CleanPreview{}, err
 	}
-	p.Confirmation = newConfirmation(r.target.identity(), contents)
+	p.Confirmation = newConfirmation(r.target.Identity(), contents)
 	p.LargeObjects = contents.largeObjects
 	p.Objects = p.Confirmation.Objects()
 	for _, o := range contents.objects {
@@ -121,11 +125,11 @@ func (o targetObject) String() string { return o.Type + " " + o.Identity }
 func (r *run) contents(ctx context.Context) (contents, error) {
 	var c contents
 	var err error
-	if c.objects, err = collect[targetObject](ctx, r.target.control, contentsSQL, r.schemasOrAll()); err != nil {
+	if c.objects, err = session.Query[targetObject](ctx, r.target.Control, contentsSQL, r.schemasOrAll()); err != nil {
 		return c, fmt.Errorf("read what the target holds: %w", err)
 	}
 	if r.spec.Clean {
-		changes, err := collect[struct{ Type, Identity, Value string }](ctx, r.target.control, changesSQL, r.schemasOrAll())
+		changes, err := session.Query[struct{ Type, Identity, Value string }](ctx, r.target.Control, changesSQL, r.schemasOrAll())
 		if err != nil {
 			return c, fmt.Errorf("read what is set on the target: %w", err)
 		}
@@ -134,11 +138,11 @@ func (r *run) contents(ctx context.Context) (contents, error) {
 		}
 	}
 	if r.spec.whole() && r.readsSubscriptions() {
-		subscriptions, err := collect[struct {
+		subscriptions, err := session.Query[struct {
 			OID       uint32
 			Identity  string
 			Permitted bool
-		}](ctx, r.target.control, subscriptionsSQL)
+		}](ctx, r.target.Control, subscriptionsSQL)
 		if err != nil {
 			return c, fmt.Errorf("read subscriptions of the target: %w", err)
 		}
@@ -149,13 +153,13 @@ func (r *run) contents(ctx context.Context) (contents, error) {
 		}
 	}
 	if r.spec.whole() {
-		if c.large, err = readLargeRuns(ctx, r.target.control); err != nil {
+		if c.large, err = readLargeRuns(ctx, r.target.Control); err != nil {
 			return c, err
 		}
 		for _, run := range c.large {
 			c.largeObjects += int(run.Count)
 		}
-		if c.foreignLarge, err = one[int](ctx, r.target.control, `SELECT count(*) FROM pg_largeobject_metadata WHERE NOT pg_has_role(lomowner, 'USAGE')`); err != nil {
+		if c.foreignLarge, err = session.QueryValue[int](ctx, r.target.Control, `SELECT count(*) FROM pg_largeobject_metadata WHERE NOT pg_has_role(lomowner, 'USAGE')`); err != nil {
 			return c, fmt.Errorf("read owners of large objects of the target: %w", err)
 		}
 	}
@@ -163,12 +167,12 @@ func (r *run) contents(ctx context.Context) (contents, error) {
 }
 
 // readLargeRuns reads all large objects of a database.
-func readLargeRuns(ctx context.Context, s *session) ([]report.LargeRun, error) {
+func readLargeRuns(ctx context.Context, s *session.Session) ([]report.LargeRun, error) {
 	type row struct {
 		First, Last, Count uint32
 		Sum                []byte
 	}
-	rows, err := collect[row](ctx, s, `
+	rows, err := session.Query[row](ctx, s, `
 		SELECT min(oid)                                                               AS first,
 		       max(oid)                                                               AS last,
 		       count(*)                                                               AS count,
@@ -280,7 +284,7 @@ func (r *run) checkClean(ctx context.Context, c contents) ([]report.Reason, erro
 
 // checkSubscriptions refuses to clean a target with subscriptions that are not dropped with it.
 func (r *run) checkSubscriptions(ctx context.Context) ([]report.Reason, error) {
-	names, err := collect[struct{ Name string }](ctx, r.target.control, `
+	names, err := session.Query[struct{ Name string }](ctx, r.target.Control, `
 		SELECT subname::text AS name FROM pg_subscription
 		WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())`)
 	if err != nil {
@@ -313,7 +317,7 @@ func dependentsReason(spec Spec, names []string) report.Reason {
 
 // dependents are what outside the chosen schemas depends on what is in them.
 func (r *run) dependents(ctx context.Context) ([]string, error) {
-	found, err := collect[struct{ Name string }](ctx, r.target.control, dependentsSQL, r.spec.Schemas)
+	found, err := session.Query[struct{ Name string }](ctx, r.target.Control, dependentsSQL, r.spec.Schemas)
 	if err != nil {
 		return nil, fmt.Errorf("read what depends on the chosen schemas: %w", err)
 	}

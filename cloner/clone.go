@@ -12,15 +12,25 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/ledger"
 	"calco/cloner/internal/patience"
+	"calco/cloner/internal/progress"
+	"calco/cloner/internal/safely"
+	"calco/cloner/internal/session"
 	"calco/cloner/pgtools"
 	"calco/cloner/report"
 )
 
+// Meter keeps the progress of one clone: Clone writes to it, and any number of readers sample it. The zero value is ready.
+type Meter = progress.Meter
+
+// Changes are the tables and events that are new since some moment: see Meter.Since.
+type Changes = progress.Changes
+
 // Options are what a caller wants to see of a clone. The zero value is ready.
 type Options struct {
 	// Meter is written to while the clone runs, for others to sample.
-	Meter *Meter
+	Meter *progress.Meter
 
 	// Past is the report of an earlier clone of the same pair, to reckon the time left with; nil where there is none.
 	Past *report.Report
@@ -60,14 +70,14 @@ const DefaultPatience = 10 * time.Minute
 // *Error for failed.
 func Clone(ctx context.Context, spec Spec, o Options) (report.Report, error) {
 	if o.Meter == nil {
-		o.Meter = &Meter{}
+		o.Meter = &progress.Meter{}
 	}
-	o.Meter.notify = o.notify
-	o.Meter.start(o.Past)
+	o.Meter.Notify = o.notify
+	o.Meter.Start(o.Past)
 	spec, err := spec.normalize()
-	r := &run{spec: spec, options: o, meter: o.Meter, nonce: NewJob(), ledger: NewLedger(o.Meter), patience: patience.New(cmp.Or(o.Patience, DefaultPatience)), report: report.Report{Schemas: spec.Schemas, Differences: []report.Difference{}}}
+	r := &run{spec: spec, options: o, meter: o.Meter, nonce: NewJob(), ledger: ledger.New(o.Meter), patience: patience.New(cmp.Or(o.Patience, DefaultPatience)), report: report.Report{Schemas: spec.Schemas, Differences: []report.Difference{}}}
 	if err == nil {
-		err = safely(func() error { return r.do(ctx) })
+		err = safely.Do(func() error { return r.do(ctx) })
 	}
 	return r.conclude(ctx, err)
 }
@@ -76,11 +86,11 @@ func Clone(ctx context.Context, spec Spec, o Options) (report.Report, error) {
 type run struct {
 	spec            Spec
 	options         Options
-	meter           *Meter
+	meter           *progress.Meter
 	patience        *patience.Patience
 	waiting         patience.Wait
-	connectPatience time.Duration // with the first connection to a side; 0 leaves it to the URL
-	ledger          *Ledger       // of the attempt
+	connectPatience time.Duration  // with the first connection to a side; 0 leaves it to the URL
+	ledger          *ledger.Ledger // of the attempt
 
 	// What holds over the attempts, as long as the snapshot does.
 	snap          *snapshot // nil once all rows are there, or when it is lost
@@ -98,8 +108,8 @@ type run struct {
 	staying       bool             // clean has left something that an extension needs
 
 	// What an attempt finds out and does.
-	lanes             int     // that both servers have connections for
-	source, target    *server // whose control sessions hold the locks of the clone
+	lanes             int             // that both servers have connections for
+	source, target    *session.Server // whose control sessions hold the locks of the clone
 	left              *leftover
 	there             inventory // what was on the target when the attempt began
 	largeHere         map[int]bool
@@ -124,9 +134,9 @@ type run struct {
 func (r *run) conclude(ctx context.Context, err error) (report.Report, error) {
 	defer r.closeSessions()
 	if err == nil {
-		err = safely(func() error { return r.finish(ctx) })
+		err = safely.Do(func() error { return r.finish(ctx) })
 	}
-	r.meter.stop(err == nil)
+	r.meter.Stop(err == nil)
 	if err == nil { // the report stays as it was recorded
 		r.sweep(ctx)
 		r.report.Warnings = r.ledger.Warnings()
@@ -145,14 +155,14 @@ func (r *run) conclude(ctx context.Context, err error) (report.Report, error) {
 		err = context.Cause(ctx)
 	default:
 		r.report.Status = report.StatusFailed
-		r.report.Hint = hintFor(err)
+		r.report.Hint = session.HintFor(err)
 	}
 	if e, ok := errors.AsType[*report.Error](err); ok {
 		r.report.Hint, r.report.Phase, r.report.Relation = e.Hint, e.Phase, e.Relation
 	}
 	if refused == nil {
 		r.report.Error = err.Error()
-		r.report.Resumable = r.begun() && !errors.Is(err, errChanged) && !errors.Is(err, errTermLost)
+		r.report.Resumable = r.begun() && !errors.Is(err, errChanged) && !errors.Is(err, session.ErrTermLost)
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		r.report.SQLState = pg.Code
@@ -164,7 +174,7 @@ func (r *run) conclude(ctx context.Context, err error) (report.Report, error) {
 
 // fillReport puts what the attempt has done and found out into the report.
 func (r *run) fillReport() {
-	r.meter.fill(&r.report)
+	r.meter.Fill(&r.report)
 	r.report.Ledger, r.report.Warnings = r.ledger.Entries(), r.ledger.Warnings()
 }
 
@@ -175,7 +185,7 @@ func (r *run) decide(ctx context.Context) error {
 	if err := r.readEpochs(ctx); err != nil {
 		return err
 	}
-	if err := r.recordStatus(ctx, r.target.control, r.report.Status); err != nil {
+	if err := r.recordStatus(ctx, r.target.Control, r.report.Status); err != nil {
 		return fmt.Errorf("record the outcome on the target: %w", err)
 	}
 	return nil
@@ -185,14 +195,14 @@ func (r *run) decide(ctx context.Context) error {
 func (r *run) finish(ctx context.Context) error {
 	if r.options.Record != nil {
 		if err := r.options.Record(ctx, r.report); err != nil {
-			return inPhase(report.PhaseVerify, fmt.Errorf("record the outcome: %w", err))
+			return session.InPhase(report.PhaseVerify, fmt.Errorf("record the outcome: %w", err))
 		}
 	}
 	err := r.dropMarks(ctx)
-	if errors.Is(err, errTermLost) || err != nil && ctx.Err() != nil {
-		return inPhase(report.PhaseVerify, err)
+	if errors.Is(err, session.ErrTermLost) || err != nil && ctx.Err() != nil {
+		return session.InPhase(report.PhaseVerify, err)
 	}
-	if err != nil && passes(err) {
+	if err != nil && session.CuredByWaiting(err) {
 		err = r.dropMarksAnew(ctx)
 	}
 	if err != nil {
@@ -207,9 +217,9 @@ func (r *run) dropMarksAnew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	closeAll(r.target.control)
-	r.target.control = s
-	if err := r.dropMarks(ctx); !errors.Is(err, errTermLost) {
+	session.CloseAll(r.target.Control)
+	r.target.Control = s
+	if err := r.dropMarks(ctx); !errors.Is(err, session.ErrTermLost) {
 		return err
 	}
 	return nil // they were dropped, and the answer was lost
@@ -229,40 +239,40 @@ func (r *run) sweep(ctx context.Context) {
 	r.closeSessions()
 	ctx = context.WithoutCancel(ctx)
 	var both sync.WaitGroup
-	for _, side := range []*server{r.source, r.target} {
+	for _, side := range []*session.Server{r.source, r.target} {
 		if side == nil {
 			continue // never got in, so nothing runs there
 		}
 		both.Go(func() {
-			if err := safely(func() error { return r.sweepSide(ctx, side) }); err != nil {
+			if err := safely.Do(func() error { return r.sweepSide(ctx, side) }); err != nil {
 				r.ledger.Warn(fmt.Sprintf("Something may still be running on the %s for a while: look for %s in pg_stat_activity (%v).",
-					side.side, side.name, err))
+					side.Side, side.Name, err))
 			}
 		})
 	}
 	both.Wait()
 }
 
-func (r *run) sweepSide(ctx context.Context, side *server) error {
-	s, err := sweeper(ctx, side.way)
+func (r *run) sweepSide(ctx context.Context, side *session.Server) error {
+	s, err := sweeper(ctx, side.Way)
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer s.Close()
 	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
-	err = endBackends(ctx, s, side.name)
+	err = endBackends(ctx, s, side.Name)
 	if err == nil && side == r.target && r.claimed {
 		_ = r.countMarks(ctx, s) // what cannot be read stays as the answers told it
 	}
 	return err
 }
 
-func sweeper(ctx context.Context, w way) (*session, error) {
+func sweeper(ctx context.Context, w session.Way) (*session.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, sweepReach)
 	defer cancel()
-	u, hosts := w.anew()
-	return dial(ctx, w.side, u, hosts, "calco sweep")
+	u, hosts := w.Anew()
+	return session.Dial(ctx, w.Side, u, hosts, "calco sweep")
 }
 
 func (r *run) closeSessions() {
@@ -274,20 +284,20 @@ func (r *run) closeSessions() {
 
 // closeSides ends the sessions of an attempt. Those that hold the snapshot stay.
 func (r *run) closeSides() {
-	var sessions []*session
-	for _, s := range []*server{r.source, r.target} {
+	var sessions []*session.Session
+	for _, s := range []*session.Server{r.source, r.target} {
 		if s != nil {
-			sessions = append(sessions, s.control)
-			s.control = nil
+			sessions = append(sessions, s.Control)
+			s.Control = nil
 		}
 	}
-	closeAll(sessions...)
+	session.CloseAll(sessions...)
 }
 
 // achieve counts things that were made and will stay.
 func (r *run) achieve(n int) {
 	r.patience.Achieve(n)
-	r.meter.achieve(n)
+	r.meter.Achieve(n)
 }
 
 // markKept: the entry's object was there before, and stays as it is.

@@ -11,7 +11,10 @@ import (
 	"time"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/ledger"
 	"calco/cloner/internal/patience"
+	"calco/cloner/internal/progress"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -251,17 +254,17 @@ func TestDropIsGuarded(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, test.sql)
-			s, err := open(t.Context(), report.Target, dsn.URL(target), nil, "calco test")
+			s, err := session.Open(t.Context(), report.Target, dsn.URL(target), nil, "calco test")
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer s.close()
-			r := &run{target: &server{control: s}, meter: &Meter{}, ledger: NewLedger(&Meter{}), patience: patience.New(time.Minute)}
+			defer s.Close()
+			r := &run{target: &session.Server{Control: s}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute)}
 			c, err := r.contents(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.exec(t.Context(), cleanGuardSQL); err != nil {
+			if err := s.Exec(t.Context(), cleanGuardSQL); err != nil {
 				t.Fatal(err)
 			}
 			i := slices.IndexFunc(c.objects, func(o targetObject) bool { return o.String() == test.object })
@@ -296,26 +299,26 @@ func TestDropTakesNoMoreThanIsNoted(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, test.sql)
-			s, err := open(t.Context(), report.Target, dsn.URL(target), nil, "calco test")
+			s, err := session.Open(t.Context(), report.Target, dsn.URL(target), nil, "calco test")
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer s.close()
-			r := &run{target: &server{control: s}, meter: &Meter{}, ledger: NewLedger(&Meter{}), patience: patience.New(time.Minute)}
+			defer s.Close()
+			r := &run{target: &session.Server{Control: s}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute)}
 			c, err := r.contents(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			o := c.objects[slices.IndexFunc(c.objects, func(o targetObject) bool { return o.String() == test.object })]
 			before, after, _ := strings.Cut(o.guardedCascade(nil).sent, "; DROP")
-			if err := s.exec(t.Context(), cleanGuardSQL+"; BEGIN; "+before); err != nil {
+			if err := s.Exec(t.Context(), cleanGuardSQL+"; BEGIN; "+before); err != nil {
 				t.Fatal(err)
 			}
 			dbtest.Exec(t, target, test.then)
-			if err := s.exec(t.Context(), "DROP"+after); sqlState(err) != DivisionByZero {
+			if err := s.Exec(t.Context(), "DROP"+after); session.SQLState(err) != session.DivisionByZero {
 				t.Errorf("error %v, want a division by zero", err)
 			}
-			if err := s.exec(t.Context(), "ROLLBACK"); err != nil {
+			if err := s.Exec(t.Context(), "ROLLBACK"); err != nil {
 				t.Fatal(err)
 			}
 			if got := dbtest.Query(t, target, test.left); len(got) != 1 {
@@ -379,17 +382,17 @@ func TestDropOfLargeObjectsIsGuarded(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, "SELECT lo_create((100000 + 2 * n)::oid) FROM generate_series(1, 700) n")
-			s, err := open(t.Context(), report.Target, dsn.URL(target), nil, "calco test")
+			s, err := session.Open(t.Context(), report.Target, dsn.URL(target), nil, "calco test")
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer s.close()
-			r := &run{spec: confirmed(t, Spec{Target: dsn.URL(target), Clean: true}), target: &server{control: s}, meter: &Meter{}, ledger: NewLedger(&Meter{}), patience: patience.New(time.Minute)}
-			found, err := collect[facts](t.Context(), s, factsSQL)
+			defer s.Close()
+			r := &run{spec: confirmed(t, Spec{Target: dsn.URL(target), Clean: true}), target: &session.Server{Control: s}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute)}
+			found, err := session.Query[session.Facts](t.Context(), s, session.FactsSQL)
 			if err != nil {
 				t.Fatal(err)
 			}
-			r.target.facts, r.target.url = found[0], dsn.URL(target)
+			r.target.Facts, r.target.URL = found[0], dsn.URL(target)
 			dbtest.Exec(t, target, then)
 			err = r.dropLargeObjects(t.Context())
 			if refused, ok := errors.AsType[*report.RefusedError](err); !ok || refused.Reasons[0].Code != report.ReasonNotShown {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -93,7 +94,7 @@ func (r *run) checksumSQL(columns, from string) string {
 func (t *table) contentList() string {
 	quoted := make([]string, len(t.Contents))
 	for i, c := range t.Contents {
-		quoted[i] = quoteName(c)
+		quoted[i] = session.QuoteName(c)
 	}
 	return strings.Join(quoted, ", ")
 }

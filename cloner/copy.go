@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"calco/cloner/internal/safely"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -12,18 +14,18 @@ import (
 // when its rows are there or will not come. It returns when every part has been dealt
 // with, or with an error that ends the clone.
 func (r *run) copyRows(ctx context.Context, q *partQueue, g *graph) error {
-	r.meter.expect(report.PhaseCopy, len(q.waiting))
+	r.meter.Expect(report.PhaseCopy, len(q.waiting))
 	first, err := r.openLane(ctx)
 	if err != nil {
 		return err
 	}
-	eg, ctx := newGroup(ctx)
+	eg, ctx := safely.NewGroup(ctx)
 	eg.Go(func() error { return r.runLane(ctx, first, q, g) })
 	for range min(r.lanes, len(q.waiting)) - 1 {
 		eg.Go(func() error {
 			l, err := r.openLane(ctx)
-			if sqlState(err) == TooManyConnections { // the others carry on
-				r.ledger.Warn("A lane less: " + lossReason(err))
+			if session.SQLState(err) == session.TooManyConnections { // the others carry on
+				r.ledger.Warn("A lane less: " + session.LossReason(err))
 				return nil
 			}
 			if err != nil {
@@ -61,7 +63,7 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 				continue
 			}
 			// They may have arrived without what is not in their rows.
-			if err := r.largeObjectProperties(ctx, &lane{source: r.source.control, target: r.target.control}, p); err != nil {
+			if err := r.largeObjectProperties(ctx, &lane{source: r.source.Control, target: r.target.Control}, p); err != nil {
 				return nil, err
 			}
 		}
@@ -81,7 +83,7 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 			continue
 		}
 		if !made[maker] {
-			r.meter.spoil(t.OID)
+			r.meter.TableFailed(t.OID)
 			t.lost = true
 			g.open(t.OID) // it is in the ledger already, or not ours to fill
 			continue
@@ -89,13 +91,13 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 		for n := range t.split.Parts {
 			p := r.tablePart(t, n)
 			if m, here := t.here[n]; here {
-				r.meter.keep(p.flight, m.Rows, m.Bytes)
+				r.meter.PartKept(p.flight, m.Rows, m.Bytes)
 			} else {
 				q.waiting = append(q.waiting, p)
 			}
 		}
 		if t.left == 0 {
-			r.meter.copied(t.OID)
+			r.meter.TableCopied(t.OID)
 		}
 	}
 	return q, nil
@@ -104,7 +106,7 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 // readSnapshot begins a transaction of r.source.control in the snapshot, whatever was left of another one.
 func (r *run) readSnapshot(ctx context.Context) error {
 	err := r.snap.importing(ctx, func(name string) error {
-		return errors.Join(r.source.control.exec(ctx, "ROLLBACK"), r.source.control.exec(ctx, beginAt(name)))
+		return errors.Join(r.source.Control.Exec(ctx, "ROLLBACK"), r.source.Control.Exec(ctx, beginAt(name)))
 	})
 	if err != nil {
 		return fmt.Errorf("import snapshot: %w", err)
@@ -119,17 +121,17 @@ func (r *run) snapshotLargeObjects(ctx context.Context) ([]*part, error) {
 	if err := r.readSnapshot(ctx); err != nil {
 		return nil, err
 	}
-	parts, err := r.largeObjectParts(ctx, r.source.control)
+	parts, err := r.largeObjectParts(ctx, r.source.Control)
 	if err != nil {
 		return nil, err
 	}
-	if r.largeObjectCount, err = one[int64](ctx, r.source.control, `SELECT count(*) FROM pg_largeobject_metadata`); err != nil {
+	if r.largeObjectCount, err = session.QueryValue[int64](ctx, r.source.Control, `SELECT count(*) FROM pg_largeobject_metadata`); err != nil {
 		return nil, fmt.Errorf("count large objects: %w", err)
 	}
 	for _, p := range parts {
-		r.meter.add(p.flight.work)
+		r.meter.AddWork(p.flight.Work)
 	}
-	return parts, r.source.control.exec(ctx, "COMMIT")
+	return parts, r.source.Control.Exec(ctx, "COMMIT")
 }
 
 // openLane connects both ends of a lane.
@@ -140,33 +142,33 @@ func (r *run) openLane(ctx context.Context) (*lane, error) {
 	}
 	target, err := r.openLaneTarget(ctx)
 	if err != nil {
-		source.close()
+		source.Close()
 		return nil, err
 	}
 	return &lane{source: source, target: target}, nil
 }
 
-func (r *run) openLaneTarget(ctx context.Context) (*session, error) {
+func (r *run) openLaneTarget(ctx context.Context) (*session.Session, error) {
 	s, err := r.openTarget(ctx)
 	if err != nil {
 		return nil, err
 	}
 	// CHECK constraints, defaults and generated columns call functions that may name
 	// objects without their schema.
-	if err := s.exec(ctx, fmt.Sprintf("SET client_encoding = %s; SET search_path = %s", quoteLiteral(r.copyEncoding()), r.source.searchPath)); err != nil {
-		s.close()
+	if err := s.Exec(ctx, fmt.Sprintf("SET client_encoding = %s; SET search_path = %s", session.QuoteLiteral(r.copyEncoding()), r.source.SearchPath)); err != nil {
+		s.Close()
 		return nil, fmt.Errorf("set up a lane: %w", err)
 	}
 	return s, nil
 }
 
-func (r *run) openLaneSource(ctx context.Context) (*session, error) {
-	s, err := r.source.open(ctx)
+func (r *run) openLaneSource(ctx context.Context) (*session.Session, error) {
+	s, err := r.source.Open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.exec(ctx, "SET client_encoding = "+quoteLiteral(r.copyEncoding())); err != nil {
-		s.close()
+	if err := s.Exec(ctx, "SET client_encoding = "+session.QuoteLiteral(r.copyEncoding())); err != nil {
+		s.Close()
 		return nil, fmt.Errorf("set up a lane: %w", err)
 	}
 	return s, nil
@@ -183,8 +185,8 @@ func (r *run) copyEncoding() string {
 
 // runLane carries parts until none is left, and closes its connections.
 func (r *run) runLane(ctx context.Context, l *lane, q *partQueue, g *graph) error {
-	defer r.meter.enter(report.PhaseCopy)()
-	defer func() { closeAll(l.source, l.target) }()
+	defer r.meter.Enter(report.PhaseCopy)()
+	defer func() { session.CloseAll(l.source, l.target) }()
 	for {
 		p := q.next(ctx)
 		if p == nil {
@@ -203,7 +205,7 @@ func (r *run) runLane(ctx context.Context, l *lane, q *partQueue, g *graph) erro
 
 // carry takes one part to the target, or back into the queue, or into the ledger.
 func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *graph) error {
-	r.meter.takeOff(p.flight)
+	r.meter.PartStarted(p.flight)
 	var rows int64
 	err := r.snap.importing(ctx, func(snapshot string) (err error) {
 		rows, err = l.carry(ctx, p, snapshot, r.fence, func(rows int64, checksum string) string { return r.markSQL(p, rows, checksum) })
@@ -212,39 +214,39 @@ func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *grap
 	if err == nil {
 		return r.arrive(ctx, l, p, rows, q, g)
 	}
-	var lost *lostError
+	var lost *session.LostError
 	if errors.As(err, &lost) && ctx.Err() == nil {
 		return r.recover(ctx, l, p, err, q, g)
 	}
-	r.meter.ditch(p.flight)
-	if Classify(err).Ends() && !errors.Is(err, errRewritten) {
+	r.meter.PartAborted(p.flight)
+	if session.Classify(err).Ends() && !errors.Is(err, errRewritten) {
 		if ctx.Err() == nil {
-			r.meter.spoil(p.flight.table)
+			r.meter.TableFailed(p.flight.Table)
 		}
-		return &report.Error{Phase: report.PhaseCopy, Relation: p.name(), Hint: hintFor(err), Err: err}
+		return &report.Error{Phase: report.PhaseCopy, Relation: p.name(), Hint: session.HintFor(err), Err: err}
 	}
 	var f *failure
 	if errors.As(err, &f) && f.side == report.Target {
 		// The source was told to cancel; the request may still be on its way.
-		l.source.close()
+		l.source.Close()
 		if l.source, err = r.openLaneSource(ctx); err != nil {
 			return err
 		}
 		err = f
 	}
-	p.flight = p.flight.again()
+	p.flight = p.flight.Again()
 	if errors.Is(err, errNoChecksum) {
 		p.sum = ""
 		q.again(p)
 		return nil
 	}
-	if t := p.table; t != nil && sqlState(err) == CheckViolation && t.RootOID != t.OID && !p.through && !r.plan.catalog.foreign[t.RootOID] {
+	if t := p.table; t != nil && session.SQLState(err) == session.CheckViolation && t.RootOID != t.OID && !p.through && !r.plan.catalog.foreign[t.RootOID] {
 		// The target sorts these rows into another partition: another collation, say. Not where that may be a foreign
 		// table, which leads to somebody's server.
 		q.again(r.throughRoot(t, p.number))
 		return nil
 	}
-	if Classify(err).MayPass() {
+	if session.Classify(err).MayPass() {
 		q.later(p, err)
 		return nil
 	}
@@ -262,7 +264,7 @@ func (r *run) arrive(ctx context.Context, l *lane, p *part, rows int64, q *partQ
 		}
 	}
 	r.patience.Achieve(1)
-	r.meter.land(p.flight, r.settlePart(p, rows, false, g))
+	r.meter.PartDone(p.flight, r.settlePart(p, rows, false, g))
 	q.arrived(p)
 	return nil
 }
@@ -275,31 +277,31 @@ const laneTries = 3
 func (r *run) recover(ctx context.Context, l *lane, p *part, lost error, q *partQueue, g *graph) error {
 	p.tries++
 	if p.tries > laneTries {
-		r.meter.ditch(p.flight)
-		return inPhase(report.PhaseCopy, lost)
+		r.meter.PartAborted(p.flight)
+		return session.InPhase(report.PhaseCopy, lost)
 	}
-	r.meter.retry(report.PhaseCopy, p.name(), lost)
+	r.meter.Retried(report.PhaseCopy, p.name(), session.TroubleText(lost))
 	if err := r.replaceSource(ctx, l); err != nil {
-		r.meter.ditch(p.flight)
+		r.meter.PartAborted(p.flight)
 		return err
 	}
 	rows, here, err := r.replaceTarget(ctx, l, p)
 	if err != nil {
-		r.meter.ditch(p.flight)
+		r.meter.PartAborted(p.flight)
 		return err
 	}
 	if here {
 		return r.arrive(ctx, l, p, rows, q, g)
 	}
-	r.meter.ditch(p.flight)
-	p.flight = p.flight.again()
+	r.meter.PartAborted(p.flight)
+	p.flight = p.flight.Again()
 	q.again(p)
 	return nil
 }
 
 // replaceSource opens the source's end of a lane anew, if somebody still holds the snapshot.
 func (r *run) replaceSource(ctx context.Context, l *lane) error {
-	l.source.close()
+	l.source.Close()
 	if err := r.snap.refresh(ctx); err != nil {
 		return err
 	}
@@ -315,8 +317,8 @@ func (r *run) replaceSource(ctx context.Context, l *lane) error {
 // still commit. Then the mark tells whether it has. Parts that arrived before may be lost too, if the server crashed: but
 // then so is the session that the whole attempt depends on, and the next one reads all marks again.
 func (r *run) replaceTarget(ctx context.Context, l *lane, p *part) (rows int64, here bool, err error) {
-	pid := l.target.pid
-	l.target.close()
+	pid := l.target.PID
+	l.target.Close()
 	s, err := r.openLaneTarget(ctx)
 	if err != nil {
 		return 0, false, err
@@ -325,7 +327,7 @@ func (r *run) replaceTarget(ctx context.Context, l *lane, p *part) (rows int64, 
 	if err := endBackend(ctx, s, pid); err != nil {
 		return 0, false, fmt.Errorf("end the backend that was lost: %w", err)
 	}
-	found, err := collect[struct{ Rows int64 }](ctx, s, `
+	found, err := session.Query[struct{ Rows int64 }](ctx, s, `
 		SELECT rows FROM _calco.mark WHERE relation = $1 AND part = $2 AND epoch = $3
 		UNION ALL
 		SELECT rows FROM _calco.unlogged_mark WHERE relation = $1 AND part = $2 AND epoch = $3`, p.relation, p.number, r.epoch)
@@ -341,17 +343,18 @@ func (r *run) giveUp(p *part, err error, g *graph) {
 	case p.table == nil:
 		r.ledger.Record(report.PhaseCopy, "LARGE OBJECTS", err)
 	case !r.isLost(p.table):
-		if sqlState(err) == CheckViolation && r.plan.catalog.foreign[p.table.RootOID] {
+		if session.SQLState(err) == session.CheckViolation && r.plan.catalog.foreign[p.table.RootOID] {
 			err = fmt.Errorf("%w: %w", errForeignPartition, err)
 		}
 		r.ledger.Record(report.PhaseCopy, "ROWS OF "+p.table.String(), err)
-		r.meter.spoil(p.table.OID)
+		r.meter.TableFailed(p.table.OID)
 	}
 	r.settlePart(p, 0, true, g)
 }
 
 // errForeignPartition is why rows that the target would sort into another partition are not sent to the root of their tree.
-var errForeignPartition = errors.New("a partition of this tree is a foreign table, which leads to another server")
+var errForeignPartition = report.WithHint(errors.New("a partition of this tree is a foreign table, which leads to another server"),
+	"The target sorts these rows into other partitions, and one of the tree is a foreign table, into which Calco writes nothing. Copy this table yourself, or detach the foreign partition on the source.")
 
 // isLost tells whether a part of a table was given up: then the others bring nothing.
 func (r *run) isLost(t *table) bool {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -36,7 +37,7 @@ const (
 // Nothing is dropped that was not confirmed: each round compares what is there with the
 // confirmation, and each DROP is guarded against what comes in between.
 func (r *run) clean(ctx context.Context) error {
-	if err := r.target.control.exec(ctx, "SET plan_cache_mode = force_generic_plan; SET lock_timeout = '"+lockPatience+"'; "+cleanGuardSQL); err != nil {
+	if err := r.target.Control.Exec(ctx, "SET plan_cache_mode = force_generic_plan; SET lock_timeout = '"+lockPatience+"'; "+cleanGuardSQL); err != nil {
 		return fmt.Errorf("prepare to clean the target: %w", err)
 	}
 	schemas, err := r.dropObjects(ctx)
@@ -52,7 +53,7 @@ func (r *run) clean(ctx context.Context) error {
 	if err := r.reset(ctx); err != nil {
 		return err
 	}
-	if err := r.target.control.exec(ctx, "RESET plan_cache_mode; SET lock_timeout = 0; DEALLOCATE ALL"); err != nil {
+	if err := r.target.Control.Exec(ctx, "RESET plan_cache_mode; SET lock_timeout = 0; DEALLOCATE ALL"); err != nil {
 		return fmt.Errorf("end the cleaning of the target: %w", err)
 	}
 	return nil
@@ -70,13 +71,13 @@ func (r *run) dropObjects(ctx context.Context) (schemas []targetObject, err erro
 		objects, schemas = c.apart()
 		r.staying = slices.ContainsFunc(c.objects, func(o targetObject) bool { return o.Stays })
 		if before < 0 {
-			r.meter.expect(report.PhaseClean, len(objects)+c.largeObjects)
+			r.meter.Expect(report.PhaseClean, len(objects)+c.largeObjects)
 		} else {
-			r.meter.advance(report.PhaseClean, before-len(objects))
+			r.meter.Advance(report.PhaseClean, before-len(objects))
 		}
 		if len(objects) < before {
 			w = newLockWait()
-			r.meter.calm()
+			r.meter.ClearWait()
 		}
 		if len(objects) == 0 {
 			return schemas, nil
@@ -107,7 +108,7 @@ func (c contents) apart() (objects, schemas []targetObject) {
 // error if that fails too, and the round before, which was stuck, had the same objects.
 func (r *run) dropRound(ctx context.Context, w *lockWait, objects []targetObject, stuck bool) error {
 	dropped := r.dropped
-	holders, err := readHolders(ctx, r.target.control)
+	holders, err := readHolders(ctx, r.target.Control)
 	if err != nil {
 		return err
 	}
@@ -167,7 +168,7 @@ func (r *run) foreignKeyDrops(ctx context.Context, objects []targetObject, holde
 		SQL, From, To           string
 		OID, FromTable, ToTable uint32
 	}
-	keys, err := collect[foreignKey](ctx, r.target.control, foreignKeysSQL, r.schemasOrAll())
+	keys, err := session.Query[foreignKey](ctx, r.target.Control, foreignKeysSQL, r.schemasOrAll())
 	if err != nil {
 		return nil, nil, fmt.Errorf("read foreign keys of the target: %w", err)
 	}
@@ -238,22 +239,22 @@ func (r *run) guarded(ctx context.Context, drops []guardedStatement) (timedOut i
 	for i, d := range drops {
 		queries[i] = d.sent
 	}
-	errs, err := r.target.control.pipeline(ctx, queries)
+	errs, err := r.target.Control.Pipeline(ctx, queries)
 	if err != nil {
 		return 0, nil, err
 	}
 	for i, err := range errs {
-		switch sqlState(err) {
+		switch session.SQLState(err) {
 		case "":
 			if err != nil {
 				return 0, nil, err // the fence's
 			}
 			r.dropped++
-		case LockNotAvailable:
+		case session.LockNotAvailable:
 			timedOut++
-		case DivisionByZero,
-			DependentObjects, Deadlock, InvalidTable, // dependent objects still exist, deadlock, inherited constraint
-			NoFunction, NoTable, NoObject, NoSchema: // gone with something else, and its types with it
+		case session.DivisionByZero,
+			session.DependentObjects, session.Deadlock, session.InvalidTable, // dependent objects still exist, deadlock, inherited constraint
+			session.NoFunction, session.NoTable, session.NoObject, session.NoSchema: // gone with something else, and its types with it
 			failed = fmt.Errorf("%s: %w", drops[i].sql, err)
 		default:
 			return 0, nil, fmt.Errorf("%s: %w", drops[i].sql, err)
@@ -307,12 +308,12 @@ func (r *run) dropLargeObjects(ctx context.Context) error {
 		// The division raises if these are not the objects that were confirmed, all of them, or none.
 		unlink := fmt.Sprintf(`SELECT count(lo_unlink(oid)), 1 / (count(*) = 0 OR count(*) = %d AND md5(string_agg(oid::text, ' ' ORDER BY oid)) = '%x')::int
 			FROM pg_largeobject_metadata WHERE oid BETWEEN %d AND %d`, run.Count, run.Sum, run.First, run.Last)
-		err := r.patiently(ctx, targetObject{}, func() error { return r.target.control.write(ctx, unlink) })
-		if err != nil && sqlState(err) != DivisionByZero {
+		err := r.patiently(ctx, targetObject{}, func() error { return r.target.Control.Write(ctx, unlink) })
+		if err != nil && session.SQLState(err) != session.DivisionByZero {
 			return fmt.Errorf("drop large objects: %w", err)
 		}
 		if err == nil {
-			r.meter.advance(report.PhaseClean, int(run.Count))
+			r.meter.Advance(report.PhaseClean, int(run.Count))
 		}
 	}
 	c, err := r.confirmedContents(ctx)
@@ -329,10 +330,10 @@ func (r *run) dropLargeObjects(ctx context.Context) error {
 func (r *run) dropSchemas(ctx context.Context, schemas []targetObject) error {
 	for _, s := range schemas {
 		err := r.patiently(ctx, s, func() error {
-			return r.target.control.write(ctx, s.guardedDrop(lockPatience).sent)
+			return r.target.Control.Write(ctx, s.guardedDrop(lockPatience).sent)
 		})
-		switch sqlState(err) {
-		case DependentObjects, NoPrivilege, NoSchema, DivisionByZero:
+		switch session.SQLState(err) {
+		case session.DependentObjects, session.NoPrivilege, session.NoSchema, session.DivisionByZero:
 			// Kept: something came into it, or somebody has taken it away. The copy finds out what that means to it.
 		default:
 			if err != nil {
@@ -350,7 +351,7 @@ func (r *run) reset(ctx context.Context) error {
 		Pass int
 		SQL  string
 	}
-	resets, err := collect[reset](ctx, r.target.control, resetsSQL, r.schemasOrAll())
+	resets, err := session.Query[reset](ctx, r.target.Control, resetsSQL, r.schemasOrAll())
 	if err != nil {
 		return fmt.Errorf("read what is set on the target: %w", err)
 	}
@@ -358,8 +359,8 @@ func (r *run) reset(ctx context.Context) error {
 		return err
 	}
 	for _, s := range resets {
-		err := r.patiently(ctx, targetObject{}, func() error { return r.target.control.write(ctx, s.SQL) })
-		if Classify(err).Ends() || sqlState(err) == "" && err != nil {
+		err := r.patiently(ctx, targetObject{}, func() error { return r.target.Control.Write(ctx, s.SQL) })
+		if session.Classify(err).Ends() || session.SQLState(err) == "" && err != nil {
 			return err
 		}
 		if err != nil {
@@ -371,16 +372,16 @@ func (r *run) reset(ctx context.Context) error {
 
 // dropEach runs each statement and returns those that others depend on.
 func (r *run) dropEach(ctx context.Context, drops []string) (left []string, err error) {
-	errs, err := r.target.control.pipeline(ctx, drops)
+	errs, err := r.target.Control.Pipeline(ctx, drops)
 	if err != nil {
 		return nil, err
 	}
 	for i, err := range errs {
-		switch sqlState(err) {
-		case DependentObjects, Deadlock, InvalidTable: // dependent objects still exist, deadlock, inherited constraint
+		switch session.SQLState(err) {
+		case session.DependentObjects, session.Deadlock, session.InvalidTable: // dependent objects still exist, deadlock, inherited constraint
 			left = append(left, drops[i])
 			continue
-		case NoFunction, NoTable, NoObject, NoSchema: // gone with something else, and its types with it
+		case session.NoFunction, session.NoTable, session.NoObject, session.NoSchema: // gone with something else, and its types with it
 			continue
 		}
 		if err != nil {
@@ -412,7 +413,7 @@ func (r *run) unconfirmed(c contents) []report.Reason {
 			Text: fmt.Sprintf("Nobody has confirmed what cleaning the target %s drops.%s", r.spec.Target, r.gone(c)), Hint: again,
 		}}
 	}
-	if now := r.target.identity(); now != confirmed.Target {
+	if now := r.target.Identity(); now != confirmed.Target {
 		return []report.Reason{{
 			Code: report.ReasonOtherTarget, Side: report.Target,
 			Text: fmt.Sprintf("The target %s is not the database that was confirmed to be cleaned (%s).%s", r.spec.Target, otherwise(now, confirmed.Target), r.gone(c)), Hint: again,
@@ -444,7 +445,7 @@ func (r *run) notShown(names []string, c contents) report.Reason {
 // gone tells what became of the objects that were confirmed, where this job may have dropped some.
 func (r *run) gone(c contents) string {
 	confirmed := r.spec.Confirmed
-	if confirmed == nil || confirmed.Target != r.target.identity() || r.dropped == 0 && r.left == nil {
+	if confirmed == nil || confirmed.Target != r.target.Identity() || r.dropped == 0 && r.left == nil {
 		return " Nothing was dropped."
 	}
 	here := 0

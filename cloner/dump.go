@@ -14,6 +14,7 @@ import (
 
 	"calco/cloner/archive"
 	"calco/cloner/dsn"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -22,15 +23,15 @@ import (
 // results can be compared.
 func (r *run) dump(ctx context.Context, side report.Side, snapshot string) (*archive.Archive, error) {
 	there := r.server(side)
-	u, hosts := there.pinned()
+	u, hosts := there.Pinned()
 	info, err := dsn.Parse(string(u))
 	if err != nil {
 		return nil, err
 	}
 	if info, err = hosts.Pin(ctx, info); err != nil {
 		err = fmt.Errorf("connect pg_dump to the %s: %w", side, err)
-		if ctx.Err() == nil && Classify(err) == Lost {
-			err = &lostError{side: side, err: err}
+		if ctx.Err() == nil && session.Classify(err) == session.Lost {
+			err = &session.LostError{Side: side, Err: err}
 		}
 		return nil, err
 	}
@@ -55,10 +56,10 @@ func (r *run) dump(ctx context.Context, side report.Side, snapshot string) (*arc
 	if snapshot != "" {
 		args = append(args, "--snapshot="+snapshot)
 	}
-	if options := there.dumpOptions; options != "" {
+	if options := there.DumpOptions; options != "" {
 		info = info.With(dsn.Conninfo{"options": strings.TrimSpace(info["options"] + " " + options)})
 	}
-	args = append(args, "--dbname="+info.ForLibpq(there.name, r.pgDumpVersion.Major()))
+	args = append(args, "--dbname="+info.ForLibpq(there.Name, r.pgDumpVersion.Major()))
 
 	cmd := exec.CommandContext(ctx, r.pgDump, args...)
 	// Constants in definitions, such as the bounds of partitions, are written in the session's time zone.
@@ -71,7 +72,7 @@ func (r *run) dump(ctx context.Context, side report.Side, snapshot string) (*arc
 	// it runs on the server before it ends.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = cancelPatience
+	cmd.WaitDelay = session.CancelPatience
 	var stderr tail
 	cmd.Stderr = &stderr
 	stdout, err := cmd.StdoutPipe()
@@ -103,25 +104,17 @@ func (r *run) dump(ctx context.Context, side report.Side, snapshot string) (*arc
 	return a, nil
 }
 
-// dumpOptionsSQL finds what a session of pg_dump has to set otherwise than the role or the database has it, as pg_dump does
-// not do by itself: how definitions are written. Poolers may not take options, so there are none where none is needed.
-const dumpOptionsSQL = `
-	SELECT coalesce(string_agg(format('-c %s=%s', name, value), ' '), '')
-	FROM (VALUES ('standard_conforming_strings', 'on'), ('quote_all_identifiers', 'off'), ('bytea_output', 'hex'), ('xmlbinary', 'base64')) pin (name, value)
-	JOIN pg_settings s USING (name)
-	WHERE s.setting <> value`
-
 // whyDumpFailed asks this run's own sessions whether the server is there, and the snapshot, where pg_dump has only passed on
 // what a server says in its own language.
 func (r *run) whyDumpFailed(ctx context.Context, side report.Side, err error) error {
-	if errors.As(err, new(*lostError)) || errors.Is(err, errSnapshotLost) {
+	if errors.As(err, new(*session.LostError)) || errors.Is(err, session.ErrSnapshotLost) {
 		return err
 	}
-	if s := r.server(side).control; s != nil && s.ping(ctx) != nil && ctx.Err() == nil {
-		return &lostError{side: side, err: err}
+	if s := r.server(side).Control; s != nil && s.Ping(ctx) != nil && ctx.Err() == nil {
+		return &session.LostError{Side: side, Err: err}
 	}
 	if side == report.Source && r.snap != nil && r.snap.refresh(ctx) != nil && ctx.Err() == nil {
-		return fmt.Errorf("%w: %w", errSnapshotLost, err)
+		return fmt.Errorf("%w: %w", session.ErrSnapshotLost, err)
 	}
 	return err
 }
@@ -137,11 +130,11 @@ func dumpError(side report.Side, said string) error {
 		"invalid client encoding \"UTF8\"", // which every server knows: the connection was lost when it was set
 	} {
 		if strings.Contains(said, lost) {
-			return &lostError{side: side, err: err}
+			return &session.LostError{Side: side, Err: err}
 		}
 	}
 	if strings.Contains(said, "invalid snapshot identifier") || strings.Contains(said, "snapshot \"") && strings.Contains(said, "does not exist") {
-		return fmt.Errorf("%w: %w", errSnapshotLost, err)
+		return fmt.Errorf("%w: %w", session.ErrSnapshotLost, err)
 	}
 	return err
 }
@@ -184,14 +177,14 @@ func (r *run) readSchema(ctx context.Context) error {
 		r.snap, r.epoch = nil, 0
 	}
 	r.plan = nil // another snapshot has another one
-	snap, err := takeSnapshot(ctx, func(ctx context.Context) (*session, error) {
-		return r.source.open(ctx)
+	snap, err := takeSnapshot(ctx, func(ctx context.Context) (*session.Session, error) {
+		return r.source.Open(ctx)
 	})
 	if err != nil {
 		return err
 	}
 	r.snap = snap
-	if snap.noEnd != nil && r.source.timeline != 0 {
+	if snap.noEnd != nil && r.source.Timeline != 0 {
 		r.warnUnprovable(snap.noEnd.Error())
 	}
 	r.report.SnapshotAt = snap.at.UTC().Truncate(time.Second)
@@ -199,10 +192,10 @@ func (r *run) readSchema(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.source.control.exec(ctx, beginAt(snap.name())); err != nil {
+	if err := r.source.Control.Exec(ctx, beginAt(snap.name())); err != nil {
 		return fmt.Errorf("import snapshot: %w", err)
 	}
-	catalog, err := readCatalog(ctx, r.source.control)
+	catalog, err := readCatalog(ctx, r.source.Control)
 	if err != nil {
 		return err
 	}
@@ -210,10 +203,10 @@ func (r *run) readSchema(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.viewRows, err = r.readViewRows(ctx, r.source.control, plan); err != nil {
+	if r.viewRows, err = r.readViewRows(ctx, r.source.Control, plan); err != nil {
 		return err
 	}
-	if err := r.source.control.exec(ctx, "COMMIT"); err != nil {
+	if err := r.source.Control.Exec(ctx, "COMMIT"); err != nil {
 		return fmt.Errorf("end transaction on the source: %w", err)
 	}
 	r.plan = plan

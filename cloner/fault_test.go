@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 	"calco/db/embedded"
@@ -24,7 +25,7 @@ func hasFailed(t *testing.T, spec Spec, result report.Report, err error) report.
 	if result.Status != report.StatusFailed || err == nil || result.Error != err.Error() {
 		t.Fatalf("status %s, error %v, report %q, want failed\nledger: %+v", result.Status, err, result.Error, result.Ledger)
 	}
-	if !errors.As(err, &e) || e.Phase == "" || result.Hint != e.Hint || result.Phase != e.Phase || result.Relation != e.Relation || result.SQLState != sqlState(err) {
+	if !errors.As(err, &e) || e.Phase == "" || result.Hint != e.Hint || result.Phase != e.Phase || result.Relation != e.Relation || result.SQLState != session.SQLState(err) {
 		t.Fatalf("error %#v and report of %q, %q with hint %q, want an *Error with a phase and its hint", err, result.Phase, result.Relation, result.Hint)
 	}
 	nothingRuns(t, spec)
@@ -96,12 +97,12 @@ func TestBackendsGoneAtEnd(t *testing.T) {
 	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Job: NewJob()}
 	result, err := Clone(t.Context(), spec, Options{Record: func(ctx context.Context, _ report.Report) error {
 		for _, u := range []dsn.URL{spec.Source, spec.Target} {
-			s, err := dial(ctx, report.Source, u, nil, fmt.Sprintf("calco/%s/1", spec.Job))
+			s, err := session.Dial(ctx, report.Source, u, nil, fmt.Sprintf("calco/%s/1", spec.Job))
 			if err != nil {
 				return err
 			}
-			t.Cleanup(s.close)
-			if err := s.exec(ctx, "BEGIN; SELECT pg_catalog.pg_get_viewdef(0::oid)"); err != nil {
+			t.Cleanup(s.Close)
+			if err := s.Exec(ctx, "BEGIN; SELECT pg_catalog.pg_get_viewdef(0::oid)"); err != nil {
 				return err
 			}
 		}
@@ -248,11 +249,11 @@ func TestDiskFull(t *testing.T) {
 			dbtest.Exec(t, source, fmt.Sprintf(`
 				CREATE FUNCTION full_disk(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
 					IF current_database() <> %s THEN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END IF; RETURN n; END $$;`,
-				quoteLiteral(dsn.URL(source).Database()))+tt.sql)
+				session.QuoteLiteral(dsn.URL(source).Database()))+tt.sql)
 			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Job: NewJob()}
 			report, err := Clone(t.Context(), confirmed(t, spec), Options{})
 			e := hasFailed(t, spec, report, err)
-			if e.Phase != tt.phase || e.Relation != tt.relation || sqlState(err) != "53100" {
+			if e.Phase != tt.phase || e.Relation != tt.relation || session.SQLState(err) != "53100" {
 				t.Errorf("phase %s, relation %q, error %v, want %s and %q", e.Phase, e.Relation, err, tt.phase, tt.relation)
 			}
 			if want := "Free disk space on the server, then start again."; e.Hint != want {
@@ -294,7 +295,7 @@ func TestObjectsThatFail(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			source, target := dbtest.Database(t), dbtest.Database(t)
-			dbtest.Exec(t, source, "SET search_path = public; "+fmt.Sprintf(other, quoteLiteral(dsn.URL(source).Database())))
+			dbtest.Exec(t, source, "SET search_path = public; "+fmt.Sprintf(other, session.QuoteLiteral(dsn.URL(source).Database())))
 			dbtest.Exec(t, source, tt.sql)
 			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Job: NewJob()}
 			report := mustEnd(t, spec, Options{}, report.StatusDifferences)
@@ -378,7 +379,7 @@ func TestTakeover(t *testing.T) {
 				return
 			}
 			e := hasFailed(t, spec, result, err)
-			if !errors.Is(err, errTermLost) || !strings.Contains(result.Error, "another run has taken over this target") || e.Hint != "Open the newer run of this clone; this one has stopped." {
+			if !errors.Is(err, session.ErrTermLost) || !strings.Contains(result.Error, "another run has taken over this target") || e.Hint != "Open the newer run of this clone; this one has stopped." {
 				t.Errorf("error %v, hint %q, want a takeover", err, e.Hint)
 			}
 			after := dbtest.Query(t, target, state)
@@ -439,7 +440,7 @@ func TestInterruptedJobIsEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true})
-	if err := c.Exec(t.Context(), "COMMIT").Close(); sqlState(err) != "57P01" {
+	if err := c.Exec(t.Context(), "COMMIT").Close(); session.SQLState(err) != "57P01" {
 		t.Errorf("the old backend: %v, want it ended", err)
 	}
 }

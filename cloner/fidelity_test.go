@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -102,8 +103,8 @@ func TestEncodings(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			source := newDatabase(t, server, fmt.Sprintf("s%d", i), options+quoteLiteral(test.from))
-			target := newDatabase(t, server, fmt.Sprintf("t%d", i), options+quoteLiteral(test.to))
+			source := newDatabase(t, server, fmt.Sprintf("s%d", i), options+session.QuoteLiteral(test.from))
+			target := newDatabase(t, server, fmt.Sprintf("t%d", i), options+session.QuoteLiteral(test.to))
 			const utf8 = "&client_encoding=UTF8"
 			dbtest.Exec(t, source+utf8, test.sql)
 			r := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Verify: report.VerifyContents}, Options{}, test.want)
@@ -244,13 +245,13 @@ func TestTablespaces(t *testing.T) {
 	source := newDatabase(t, server, "s", "")
 	const space = `the "fast'; one`
 	where := tablespaceDir(t, source, server.Dir())
-	dbtest.Exec(t, source, fmt.Sprintf("CREATE TABLESPACE %s LOCATION %s", quoteName(space), quoteLiteral(where)))
+	dbtest.Exec(t, source, fmt.Sprintf("CREATE TABLESPACE %s LOCATION %s", session.QuoteName(space), session.QuoteLiteral(where)))
 	dbtest.Exec(t, source, strings.ReplaceAll(`
 		CREATE TABLE t (id int, n int, CONSTRAINT k PRIMARY KEY (id) USING INDEX TABLESPACE @, EXCLUDE (n WITH =) USING INDEX TABLESPACE @) TABLESPACE @;
 		CREATE INDEX ON t (n) TABLESPACE @; CREATE INDEX ON t (n, id); CREATE TABLE plain (id int UNIQUE);
 		CREATE TABLE p (id int PRIMARY KEY USING INDEX TABLESPACE @) PARTITION BY RANGE (id) TABLESPACE @; CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
 		CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20) TABLESPACE pg_default;
-		CREATE MATERIALIZED VIEW m TABLESPACE @ AS SELECT 1 AS n; INSERT INTO t VALUES (1, 1); INSERT INTO p VALUES (1), (11)`, "@", quoteName(space)))
+		CREATE MATERIALIZED VIEW m TABLESPACE @ AS SELECT 1 AS n; INSERT INTO t VALUES (1, 1); INSERT INTO p VALUES (1), (11)`, "@", session.QuoteName(space)))
 	const places = "SELECT relname, coalesce((SELECT spcname FROM pg_tablespace t WHERE t.oid = reltablespace), '') FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
 
 	target := newDatabase(t, server, "t", "")
@@ -271,7 +272,7 @@ func tablespaceDir(t *testing.T, url, serverDir string) string {
 	t.Helper()
 	dir := filepath.Join(serverDir, "data", "space")
 	program := "mkdir -m 700 " + dir // by the server itself, as its own user
-	dbtest.Exec(t, url, "COPY (SELECT 1) TO PROGRAM "+quoteLiteral(program))
+	dbtest.Exec(t, url, "COPY (SELECT 1) TO PROGRAM "+session.QuoteLiteral(program))
 	return dir
 }
 

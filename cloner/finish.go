@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/safely"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -26,33 +28,33 @@ const sequencesAPart = 100
 // sequences copies the state of each sequence, late, so that it is at least as far as the
 // rows that took their numbers from it.
 func (r *run) sequences(ctx context.Context) error {
-	state, err := r.readSequences(ctx, r.source.control, report.PhaseSequences)
+	state, err := r.readSequences(ctx, r.source.Control, report.PhaseSequences)
 	if err != nil {
 		return err
 	}
-	r.meter.expect(report.PhaseSequences, len(state))
+	r.meter.Expect(report.PhaseSequences, len(state))
 	r.sequenceState = state
 	statements := make([]statement, len(state))
 	for i, s := range state {
 		statements[i] = statement{
 			phase: report.PhaseSequences, object: "SEQUENCE VALUE " + s.name,
-			sql: fmt.Sprintf("SELECT setval(%s::regclass, %s, %s)", quoteLiteral(s.name), s.lastValue, quoteLiteral(s.isCalled)),
+			sql: fmt.Sprintf("SELECT setval(%s::regclass, %s, %s)", session.QuoteLiteral(s.name), s.lastValue, session.QuoteLiteral(s.isCalled)),
 		}
 	}
-	if err := r.make(ctx, r.target.control, statements); err != nil {
+	if err := r.make(ctx, r.target.Control, statements); err != nil {
 		return err
 	}
-	r.meter.advance(report.PhaseSequences, len(state))
+	r.meter.Advance(report.PhaseSequences, len(state))
 	return nil
 }
 
 // readSequences reads the state of the plan's sequences, on either side. One that cannot
 // be read goes into the ledger.
-func (r *run) readSequences(ctx context.Context, s *session, p report.Phase) ([]sequence, error) {
+func (r *run) readSequences(ctx context.Context, s *session.Session, p report.Phase) ([]sequence, error) {
 	var names []string
 	for _, e := range r.plan.entries {
 		if e.Desc == "SEQUENCE" && !r.ledger.Skips(e.ID) {
-			names = append(names, quoteName(e.Namespace, e.Tag))
+			names = append(names, session.QuoteName(e.Namespace, e.Tag))
 		}
 	}
 	extensions, err := r.extensionSequences(ctx)
@@ -63,11 +65,11 @@ func (r *run) readSequences(ctx context.Context, s *session, p report.Phase) ([]
 	var state []sequence
 	for batch := range slices.Chunk(names, sequencesAPart) {
 		read, err := readSequenceBatch(ctx, s, batch)
-		if err != nil && !Classify(err).Ends() {
+		if err != nil && !session.Classify(err).Ends() {
 			// One of them is gone or forbidden: ask for each.
 			for _, name := range batch {
 				one, err := readSequenceBatch(ctx, s, []string{name})
-				if Classify(err).Ends() {
+				if session.Classify(err).Ends() {
 					return nil, err
 				}
 				if err != nil {
@@ -85,12 +87,12 @@ func (r *run) readSequences(ctx context.Context, s *session, p report.Phase) ([]
 	return state, nil
 }
 
-func readSequenceBatch(ctx context.Context, s *session, names []string) ([]sequence, error) {
+func readSequenceBatch(ctx context.Context, s *session.Session, names []string) ([]sequence, error) {
 	selects := make([]string, len(names))
 	for i, name := range names {
 		selects[i] = fmt.Sprintf("SELECT %d AS n, last_value, is_called FROM %s", i, name)
 	}
-	rows, err := s.text(ctx, strings.Join(selects, " UNION ALL ")+" ORDER BY n")
+	rows, err := s.SimpleQuery(ctx, strings.Join(selects, " UNION ALL ")+" ORDER BY n")
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +113,7 @@ func (r *run) extensionSequences(ctx context.Context) ([]string, error) {
 		Extension       int64
 		Namespace, Name string
 	}
-	found, err := collect[config](ctx, r.source.control, `
+	found, err := session.Query[config](ctx, r.source.Control, `
 		SELECT e.oid::bigint AS extension, n.nspname::text AS namespace, c.relname::text AS name
 		FROM pg_extension e, unnest(e.extconfig) k
 		JOIN pg_class c ON c.oid = k
@@ -125,7 +127,7 @@ func (r *run) extensionSequences(ctx context.Context) ([]string, error) {
 		if slices.ContainsFunc(r.plan.entries, func(e *archive.Entry) bool {
 			return e.CatalogOID == pgExtension && int64(e.OID) == c.Extension && !r.ledger.Skips(e.ID)
 		}) && !r.keepsRows(c.Namespace, c.Name) {
-			names = append(names, quoteName(c.Namespace, c.Name))
+			names = append(names, session.QuoteName(c.Namespace, c.Name))
 		}
 	}
 	return names, nil
@@ -134,7 +136,7 @@ func (r *run) extensionSequences(ctx context.Context) ([]string, error) {
 // views fills the materialized views that are filled on the source, each after those it
 // is made of. Their owners run them, so it comes after the grants.
 func (r *run) views(ctx context.Context) error {
-	filled, err := collect[struct{ OID int64 }](ctx, r.source.control,
+	filled, err := session.Query[struct{ OID int64 }](ctx, r.source.Control,
 		`SELECT oid::bigint AS oid FROM pg_class WHERE relkind = 'm' AND relispopulated`)
 	if err != nil {
 		return fmt.Errorf("read materialized views of the source: %w", err)
@@ -152,11 +154,11 @@ func (r *run) views(ctx context.Context) error {
 		if r.filledViews[int64(e.OID)] && !r.ledger.Skips(e.ID) {
 			todo = append(todo, statement{
 				phase: report.PhaseViews, object: "DATA OF " + title(e),
-				sql: "REFRESH MATERIALIZED VIEW " + quoteName(e.Namespace, e.Tag),
+				sql: "REFRESH MATERIALIZED VIEW " + session.QuoteName(e.Namespace, e.Tag),
 			})
 		}
 	}
-	r.meter.expect(report.PhaseViews, len(todo))
+	r.meter.Expect(report.PhaseViews, len(todo))
 	return r.refresh(ctx, todo)
 }
 
@@ -175,46 +177,46 @@ func (v viewRows) String() string {
 
 // readViewRows looks at those of the plan's materialized views that are filled and may be read. One whose rows cannot be
 // hashed, because one is too long as text, is counted; one that cannot be looked at is left out, with a warning.
-func (r *run) readViewRows(ctx context.Context, s *session, p *plan) (map[string]viewRows, error) {
-	readable, err := collect[struct{ Schema, Name string }](ctx, s, `
+func (r *run) readViewRows(ctx context.Context, s *session.Session, p *plan) (map[string]viewRows, error) {
+	readable, err := session.Query[struct{ Schema, Name string }](ctx, s, `
 		SELECT n.nspname::text AS schema, c.relname::text AS name
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind = 'm' AND c.relispopulated AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')`)
 	if err != nil {
-		return nil, fmt.Errorf("list materialized views of the %s: %w", s.side, err)
+		return nil, fmt.Errorf("list materialized views of the %s: %w", s.Side, err)
 	}
 	rows := map[string]viewRows{}
 	for _, v := range readable {
 		if !slices.ContainsFunc(p.materializedViews, func(e *archive.Entry) bool { return e.Namespace == v.Schema && e.Tag == v.Name }) {
 			continue
 		}
-		name := quoteName(v.Schema, v.Name)
+		name := session.QuoteName(v.Schema, v.Name)
 		counting := "SELECT count(*) AS rows, '' AS checksum FROM " + name
 		query := counting
 		if r.spec.Verify == report.VerifyContents {
 			query = fmt.Sprintf("SELECT count(*) AS rows, %s AS checksum FROM (SELECT %s AS t FROM %s v OFFSET 0) s", checksumOf, r.rowText("v.*"), name)
 		}
 		found, err := r.readRowsOf(ctx, s, query)
-		if err != nil && !Classify(err).Ends() && query != counting {
-			r.ledger.Warn(fmt.Sprintf("The rows of %s of the %s were only counted: %v", name, s.side, err))
+		if err != nil && !session.Classify(err).Ends() && query != counting {
+			r.ledger.Warn(fmt.Sprintf("The rows of %s of the %s were only counted: %v", name, s.Side, err))
 			found, err = r.readRowsOf(ctx, s, counting)
 		}
 		switch {
 		case err == nil:
 			rows[name] = found
-		case Classify(err).Ends():
-			return nil, fmt.Errorf("look at the rows of %s of the %s: %w", name, s.side, err)
+		case session.Classify(err).Ends():
+			return nil, fmt.Errorf("look at the rows of %s of the %s: %w", name, s.Side, err)
 		default:
-			r.ledger.Warn(fmt.Sprintf("The rows of %s of the %s could not be compared: %v", name, s.side, err))
+			r.ledger.Warn(fmt.Sprintf("The rows of %s of the %s could not be compared: %v", name, s.Side, err))
 		}
 	}
 	return rows, nil
 }
 
 // readRowsOf runs a query of readViewRows. On the source that is in a transaction of the snapshot; one that fails is replaced.
-func (r *run) readRowsOf(ctx context.Context, s *session, query string) (viewRows, error) {
-	found, err := theOnly[viewRows](ctx, s, query)
-	if s.side == report.Source && err != nil && !Classify(err).Ends() {
+func (r *run) readRowsOf(ctx context.Context, s *session.Session, query string) (viewRows, error) {
+	found, err := session.QueryRow[viewRows](ctx, s, query)
+	if s.Side == report.Source && err != nil && !session.Classify(err).Ends() {
 		if err := r.readSnapshot(ctx); err != nil {
 			return viewRows{}, err
 		}
@@ -225,27 +227,27 @@ func (r *run) readRowsOf(ctx context.Context, s *session, query string) (viewRow
 // refresh runs until all succeeded or a whole round brought nothing: a view can read
 // another through a function, which no dependency shows, and fails until that is filled.
 func (r *run) refresh(ctx context.Context, todo []statement) error {
-	const notFilled = NotInState // materialized view "…" has not been populated
+	const notFilled = session.NotInState // materialized view "…" has not been populated
 	for len(todo) > 0 {
 		var again []statement
 		for _, st := range todo {
-			err := r.target.control.write(ctx, st.sql)
-			if Classify(err) == Missing {
-				err = r.target.control.write(ctx, r.underSourcePath(st.sql))
+			err := r.target.Control.Write(ctx, st.sql)
+			if session.Classify(err) == session.Missing {
+				err = r.target.Control.Write(ctx, r.underSourcePath(st.sql))
 			}
-			if sqlState(err) == notFilled {
+			if session.SQLState(err) == notFilled {
 				again = append(again, st)
 				continue
 			}
 			if err != nil {
-				if err := r.remake(ctx, r.target.control, st, err); err != nil {
+				if err := r.remake(ctx, r.target.Control, st, err); err != nil {
 					return err
 				}
 			}
-			r.meter.advance(report.PhaseViews, 1)
+			r.meter.Advance(report.PhaseViews, 1)
 		}
 		if len(again) == len(todo) {
-			return r.make(ctx, r.target.control, again) // for the ledger
+			return r.make(ctx, r.target.Control, again) // for the ledger
 		}
 		todo = again
 	}
@@ -285,31 +287,31 @@ func (r *run) analyze(ctx context.Context) error {
 	var names []string
 	for _, e := range r.plan.entries {
 		if e.Desc == "TABLE" && !r.ledger.Skips(e.ID) && !r.plan.catalog.foreign[int64(e.OID)] {
-			names = append(names, quoteName(e.Namespace, e.Tag))
+			names = append(names, session.QuoteName(e.Namespace, e.Tag))
 		}
 	}
-	r.meter.expect(report.PhaseAnalyze, len(names))
-	return r.inParallel(ctx, names, func(ctx context.Context, s *session, batch []string) error {
+	r.meter.Expect(report.PhaseAnalyze, len(names))
+	return r.inParallel(ctx, names, func(ctx context.Context, s *session.Session, batch []string) error {
 		queries := make([]string, len(batch))
 		for i, name := range batch {
 			queries[i] = "ANALYZE " + name
 		}
-		errs, err := s.pipeline(ctx, queries)
+		errs, err := s.Pipeline(ctx, queries)
 		if err != nil {
 			return err
 		}
 		for i, err := range errs {
-			if Classify(err) == Missing {
-				err = s.write(ctx, r.underSourcePath(queries[i]))
+			if session.Classify(err) == session.Missing {
+				err = s.Write(ctx, r.underSourcePath(queries[i]))
 			}
-			if Classify(err).Ends() {
+			if session.Classify(err).Ends() {
 				return err
 			}
 			if err != nil {
 				r.ledger.Warn(fmt.Sprintf("No statistics of %s: %v", batch[i], err))
 			}
 		}
-		r.meter.advance(report.PhaseAnalyze, len(batch))
+		r.meter.Advance(report.PhaseAnalyze, len(batch))
 		return nil
 	})
 }
@@ -317,13 +319,13 @@ func (r *run) analyze(ctx context.Context) error {
 // inParallel deals items out in batches, to as many sessions of the target as there are
 // lanes. Neighbours are not in one batch: where the items are sorted by size, the largest
 // are done side by side.
-func (r *run) inParallel(ctx context.Context, items []string, do func(context.Context, *session, []string) error) error {
+func (r *run) inParallel(ctx context.Context, items []string, do func(context.Context, *session.Session, []string) error) error {
 	batches := make([][]string, max((len(items)+batchNodes-1)/batchNodes, min(r.lanes, len(items))))
 	for i, item := range items {
 		n := i % len(batches)
 		batches[n] = append(batches[n], item)
 	}
-	eg, ctx := newGroup(ctx)
+	eg, ctx := safely.NewGroup(ctx)
 	todo := make(chan []string, len(batches))
 	for _, b := range batches {
 		todo <- b
@@ -337,7 +339,7 @@ func (r *run) inParallel(ctx context.Context, items []string, do func(context.Co
 			if s == nil {
 				return err
 			}
-			defer s.close()
+			defer s.Close()
 			for b := range todo {
 				if err := do(ctx, s, b); err != nil {
 					return err

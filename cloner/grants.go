@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -36,7 +37,7 @@ func (r *run) grants(ctx context.Context) error {
 	for i, g := range groups {
 		queries[i] = g.sql()
 	}
-	errs, err := r.target.control.pipeline(ctx, queries)
+	errs, err := r.target.Control.Pipeline(ctx, queries)
 	if err != nil {
 		return err
 	}
@@ -58,14 +59,14 @@ func (r *run) grantWhatCan(ctx context.Context, g grantGroup) error {
 	blamed := map[string]bool{}
 	for _, s := range append([]grant{{g.object, g.opening}}, g.grants...) {
 		const tries = 5
-		err := r.target.control.write(ctx, made+s.sql)
-		for try := 0; try < tries && err != nil && Classify(err) == Transient; try++ {
-			err = r.target.control.write(ctx, made+s.sql)
+		err := r.target.Control.Write(ctx, made+s.sql)
+		for try := 0; try < tries && err != nil && session.Classify(err) == session.Transient; try++ {
+			err = r.target.Control.Write(ctx, made+s.sql)
 		}
 		switch {
 		case err == nil:
 			made += s.sql
-		case Classify(err).Ends():
+		case session.Classify(err).Ends():
 			return err
 		case !blamed[s.object]:
 			r.ledger.Record(report.PhasePostData, s.object, err)

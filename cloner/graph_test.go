@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/ledger"
 	"calco/cloner/internal/patience"
+	"calco/cloner/internal/progress"
 )
 
 // labelled makes a node that tests can name.
@@ -446,8 +448,8 @@ func TestGraphOfManyPartitions(t *testing.T) {
 			p.byID[e.ID], p.post = e, append(p.post, e)
 		}
 	}
-	r := &run{plan: p, meter: &Meter{}, ledger: NewLedger(&Meter{}), patience: patience.New(time.Minute)}
-	r.meter.start(nil)
+	r := &run{plan: p, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute)}
+	r.meter.Start(nil)
 	g := r.buildGraph()
 	edges := 0
 	for _, waiting := range g.gates {

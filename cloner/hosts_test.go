@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -82,11 +83,11 @@ func TestHostsAtTheConnect(t *testing.T) {
 			r := &resolver{answers: map[string][][]string{"db.test": tt.answers}, to: there.Host}
 			hosts := r.policy(dsn.HostPolicy{}).Of(false)
 			u := at(tt.hosts)
-			s, err := dial(t.Context(), report.Source, u, hosts, "a")
+			s, err := session.Dial(t.Context(), report.Source, u, hosts, "a")
 			var code report.ReasonCode
 			if err == nil {
-				s.close()
-			} else if reason, err := connectReason(t.Context(), report.Source, u, err); err != nil {
+				s.Close()
+			} else if reason, err := session.ConnectReason(t.Context(), report.Source, u, err); err != nil {
 				t.Fatal(err)
 			} else {
 				code = reason.Code

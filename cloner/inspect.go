@@ -8,6 +8,10 @@ import (
 	"time"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/ledger"
+	"calco/cloner/internal/progress"
+	"calco/cloner/internal/safely"
+	"calco/cloner/internal/session"
 	"calco/cloner/pgtools"
 	"calco/cloner/report"
 )
@@ -25,7 +29,7 @@ const (
 // answers. Hosts are those that the URL may lead to, nil any. A database that cannot be reached is a *RefusedError, whose
 // reasons are of no side.
 func Inspect(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (i report.Inspection, err error) {
-	err = safely(func() (err error) {
+	err = safely.Do(func() (err error) {
 		i, err = inspect(ctx, u, hosts)
 		return err
 	})
@@ -37,7 +41,7 @@ func inspect(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (report.Inspectio
 	if err != nil {
 		return report.Inspection{}, err
 	}
-	r := &run{spec: spec, meter: &Meter{}, connectPatience: inspectConnect, ledger: NewLedger(&Meter{})}
+	r := &run{spec: spec, meter: &progress.Meter{}, connectPatience: inspectConnect, ledger: ledger.New(&progress.Meter{})}
 	defer r.closeSessions()
 	reason, err := r.connect(ctx, report.EitherSide)
 	if err != nil {
@@ -47,17 +51,17 @@ func inspect(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (report.Inspectio
 		reason.Side = ""
 		return report.Inspection{}, report.Refuse(*reason)
 	}
-	if err := r.source.control.exec(ctx, inspectPatient); err != nil {
+	if err := r.source.Control.Exec(ctx, inspectPatient); err != nil {
 		return report.Inspection{}, fmt.Errorf("set up the session: %w", err)
 	}
-	i := report.Inspection{Endpoint: r.report.Source, Identity: r.source.identity()}
-	if i.Schemas, err = collect[report.SchemaInfo](ctx, r.source.control, schemasSQL); err != nil {
+	i := report.Inspection{Endpoint: r.report.Source, Identity: r.source.Identity()}
+	if i.Schemas, err = session.Query[report.SchemaInfo](ctx, r.source.Control, schemasSQL); err != nil {
 		return report.Inspection{}, fmt.Errorf("list schemas: %w", err)
 	}
-	if i.Size, err = one[int64](ctx, r.source.control, `SELECT pg_database_size(current_database())`); err != nil {
+	if i.Size, err = session.QueryValue[int64](ctx, r.source.Control, `SELECT pg_database_size(current_database())`); err != nil {
 		return report.Inspection{}, fmt.Errorf("read the size of the database: %w", err)
 	}
-	if i.Provider, err = one[string](ctx, r.source.control, providerSQL); err != nil {
+	if i.Provider, err = session.QueryValue[string](ctx, r.source.Control, providerSQL); err != nil {
 		return report.Inspection{}, fmt.Errorf("read who runs the server: %w", err)
 	}
 	_, tools, err := pgtools.Newest(ctx, "pg_dump")
@@ -65,7 +69,7 @@ func inspect(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (report.Inspectio
 	if err != nil && !errors.As(err, &missing) {
 		return report.Inspection{}, fmt.Errorf("look for pg_dump: %w", err)
 	}
-	inUse, err := readUse(ctx, r.source.control)
+	inUse, err := readUse(ctx, r.source.Control)
 	if err != nil {
 		return report.Inspection{}, err
 	}
@@ -79,8 +83,8 @@ func inspect(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (report.Inspectio
 // refusedAsSource is what preflight would say of the only database this run is connected to, were it the source.
 func (r *run) refusedAsSource(ctx context.Context, tools pgtools.Version, inUse use) ([]report.Reason, error) {
 	r.target = nil
-	reasons := append([]report.Reason{}, versionReasons(r.source.facts, report.Source)...)
-	reasons = append(reasons, toolsReasons(r.source.major(), 0, tools)...)
+	reasons := append([]report.Reason{}, versionReasons(r.source.Facts, report.Source)...)
+	reasons = append(reasons, toolsReasons(r.source.Major(), 0, tools)...)
 	reasons = append(reasons, parameterReasons(report.Source, r.spec.Source, tools)...)
 	unreadable, err := r.checkReadable(ctx)
 	if err != nil {
@@ -97,8 +101,8 @@ func (r *run) refusedAsSource(ctx context.Context, tools pgtools.Version, inUse 
 func (r *run) refusedAsTarget(ctx context.Context, tools pgtools.Version, inUse use) ([]report.Reason, error) {
 	r.target = r.source
 	defer func() { r.target = nil }()
-	reasons := append([]report.Reason{}, versionReasons(r.target.facts, report.Target)...)
-	reasons = append(reasons, toolsReasons(0, r.target.major(), tools)...)
+	reasons := append([]report.Reason{}, versionReasons(r.target.Facts, report.Target)...)
+	reasons = append(reasons, toolsReasons(0, r.target.Major(), tools)...)
 	reasons = append(reasons, parameterReasons(report.Target, r.spec.Target, tools)...)
 	unwritable, err := r.checkWritable(ctx)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -29,7 +30,7 @@ func (r *run) keep(ctx context.Context) ([]keptEntry, error) {
 	if err != nil || r.spec.Clean { // what clean has reset takes the source's
 		return kept, err
 	}
-	entries, err := collect[keptEntry](ctx, r.target.control, keptSQL)
+	entries, err := session.Query[keptEntry](ctx, r.target.Control, keptSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read what is set on the target: %w", err)
 	}
@@ -46,7 +47,7 @@ func (r *run) keep(ctx context.Context) ([]keptEntry, error) {
 			kept = append(kept, keptEntry{Kind: keptDatabase, Name: name})
 		}
 	}
-	granted, err := one[bool](ctx, r.target.control, `SELECT datacl IS NOT NULL FROM pg_database WHERE datname = current_database()`)
+	granted, err := session.QueryValue[bool](ctx, r.target.Control, `SELECT datacl IS NOT NULL FROM pg_database WHERE datname = current_database()`)
 	if err != nil {
 		return nil, fmt.Errorf("read grants on the target's database: %w", err)
 	}
@@ -59,10 +60,10 @@ func (r *run) keep(ctx context.Context) ([]keptEntry, error) {
 // keepRows are the configuration tables and sequences of extensions that are not new on the target: what they hold is the
 // target's own, such as the jobs of pg_cron.
 func (r *run) keepRows(ctx context.Context) ([]keptEntry, error) {
-	relations, err := collect[struct {
+	relations, err := session.Query[struct {
 		Namespace, Name, Condition string
 		IsSequence                 bool
-	}](ctx, r.target.control, `
+	}](ctx, r.target.Control, `
 		SELECT n.nspname::text AS namespace, c.relname::text AS name, k.condition, c.relkind = 'S' AS is_sequence
 		FROM pg_extension e, unnest(e.extconfig, e.extcondition) k (relation, condition)
 		JOIN pg_class c ON c.oid = k.relation
@@ -76,7 +77,7 @@ func (r *run) keepRows(ctx context.Context) ([]keptEntry, error) {
 		if c.IsSequence {
 			c.Condition = "WHERE is_called"
 		}
-		used, err := one[bool](ctx, r.target.control, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s %s)", quoteName(c.Namespace, c.Name), c.Condition))
+		used, err := session.QueryValue[bool](ctx, r.target.Control, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s %s)", session.QuoteName(c.Namespace, c.Name), c.Condition))
 		if err != nil {
 			return nil, fmt.Errorf("look for rows of the target's extensions: %w", err)
 		}
@@ -165,22 +166,22 @@ const stayedText = "It was set on the target before, and stays."
 // openSchemas are the schemas of the target, quoted, on which somebody has a privilege that nobody gave him on the source.
 func (r *run) openSchemas(ctx context.Context) (map[string]bool, error) {
 	type grant struct{ Schema, Grantee, Privilege string }
-	read := func(s *session, which string) ([]grant, error) {
-		grants, err := collect[grant](ctx, s, `
+	read := func(s *session.Session, which string) ([]grant, error) {
+		grants, err := session.Query[grant](ctx, s, `
 			SELECT quote_ident(n.nspname) AS schema, CASE a.grantee WHEN 0 THEN '' ELSE pg_get_userbyid(a.grantee)::text END AS grantee,
 			       a.privilege_type AS privilege
 			FROM pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
 			WHERE `+which)
 		if err != nil {
-			return nil, fmt.Errorf("read grants on schemas of the %s: %w", s.side, err)
+			return nil, fmt.Errorf("read grants on schemas of the %s: %w", s.Side, err)
 		}
 		return grants, nil
 	}
-	source, err := read(r.source.control, "true")
+	source, err := read(r.source.Control, "true")
 	if err != nil {
 		return nil, err
 	}
-	target, err := read(r.target.control, "a.grantee <> n.nspowner")
+	target, err := read(r.target.Control, "a.grantee <> n.nspowner")
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -309,7 +310,7 @@ func TestSubscriptionWithoutSlot(t *testing.T) {
 	publisher, source, target := newDatabase(t, server, "publisher", ""), newDatabase(t, server, "s", ""), newDatabase(t, server, "t", "")
 	dbtest.Exec(t, publisher, "CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE t")
 	dbtest.Exec(t, publisher, "SELECT pg_create_logical_replication_slot('live', 'pgoutput')")
-	dbtest.Exec(t, source, fmt.Sprintf(`CREATE TABLE t (id int PRIMARY KEY); CREATE SUBSCRIPTION "su b" CONNECTION %s PUBLICATION p WITH (create_slot = false, enabled = false, slot_name = 'live')`, quoteLiteral(publisher)))
+	dbtest.Exec(t, source, fmt.Sprintf(`CREATE TABLE t (id int PRIMARY KEY); CREATE SUBSCRIPTION "su b" CONNECTION %s PUBLICATION p WITH (create_slot = false, enabled = false, slot_name = 'live')`, session.QuoteLiteral(publisher)))
 	r := mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)})
 	const slot = `SELECT subname, subenabled, coalesce(subslotname, 'none') FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())`
 	if got := fmt.Sprint(dbtest.Query(t, target, slot)); got != "[[su b f none]]" {
@@ -325,7 +326,7 @@ func TestSubscriptionWithoutSlot(t *testing.T) {
 	if err != nil || !slices.Contains(p.Names, `subscription "su b"`) {
 		t.Fatalf("shown %v, %v", p.Names, err)
 	}
-	dbtest.Exec(t, target, fmt.Sprintf(`CREATE SUBSCRIPTION late CONNECTION %s PUBLICATION p WITH (connect = false, slot_name = 'live')`, quoteLiteral(publisher)))
+	dbtest.Exec(t, target, fmt.Sprintf(`CREATE SUBSCRIPTION late CONNECTION %s PUBLICATION p WITH (connect = false, slot_name = 'live')`, session.QuoteLiteral(publisher)))
 	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, Confirmed: &p.Confirmation}
 	if r := mustEnd(t, spec, Options{}, report.StatusRefused); r.Reasons[0].Code != report.ReasonNotShown || fmt.Sprint(r.Reasons[0].Objects) != "[subscription late]" {
 		t.Errorf("%+v", r.Reasons)
@@ -365,7 +366,7 @@ func TestForeignTablesAreNotUsed(t *testing.T) {
 		INSERT INTO tree SELECT m, n FROM unnest(enum_range(NULL::mood)) m, generate_series(1, 100) n;
 		CREATE FOREIGN TABLE direct (m mood, n int) SERVER prod OPTIONS (table_name 'shard');
 		CREATE VIEW between AS SELECT n FROM direct; CREATE MATERIALIZED VIEW far AS SELECT count(*) FROM between; CREATE MATERIALIZED VIEW near AS SELECT 1 AS n`,
-		quoteLiteral(info["host"]), quoteLiteral(info["port"]), quoteLiteral(info["password"])))
+		session.QuoteLiteral(info["host"]), session.QuoteLiteral(info["port"]), session.QuoteLiteral(info["password"])))
 	before := dbtest.Query(t, production, "SELECT count(*), (SELECT sum(seq_scan) FROM pg_stat_user_tables) IS NULL FROM shard")
 	result, err := Clone(t.Context(), Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{})
 	if err != nil || result.Status != report.StatusDifferences {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"calco/cloner/internal/safely"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -21,7 +23,7 @@ import (
 // never decoded: what the source sends as COPY data goes on to the target in pieces of
 // chunkSize, so the memory of a lane does not depend on the size of a row.
 type lane struct {
-	source, target *session
+	source, target *session.Session
 
 	// Kept from part to part: a lane may carry thousands of small tables.
 	buffers [][]byte
@@ -42,7 +44,7 @@ type failure struct {
 	err  error
 }
 
-func (s *session) failure(err error) error { return &failure{s.side, s.explain(err)} }
+func failureOf(s *session.Session, err error) error { return &failure{s.Side, s.Explain(err)} }
 
 func (f *failure) Error() string { return fmt.Sprintf("%s: %v", f.side, f.err) }
 func (f *failure) Unwrap() error { return f.err }
@@ -57,21 +59,21 @@ func (f *failure) Unwrap() error { return f.err }
 // and then the query with the mark and COMMIT, which fails by itself if the COPY has.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY
 func (l *lane) carry(ctx context.Context, p *part, snapshot, fence string, mark func(rows int64, checksum string) string) (int64, error) {
-	for _, s := range []*session{l.source, l.target} {
-		if err := s.conn.PgConn().SyncConn(ctx); err != nil {
-			return 0, s.failure(err)
+	for _, s := range []*session.Session{l.source, l.target} {
+		if err := s.Conn.PgConn().SyncConn(ctx); err != nil {
+			return 0, failureOf(s, err)
 		}
 	}
 	restore := l.cutOn(ctx)
 	defer restore()
 
-	if err := send(l.source, &pgproto3.Query{String: join(beginAt(snapshot), p.lock, p.sum, p.out, "COMMIT")}); err != nil {
-		return 0, l.source.failure(err)
+	if err := session.Send(l.source, &pgproto3.Query{String: session.Join(beginAt(snapshot), p.lock, p.sum, p.out, "COMMIT")}); err != nil {
+		return 0, failureOf(l.source, err)
 	}
 	// BEGIN is a query of its own: if the next could not even be parsed, the one with the
 	// mark would else find no failed transaction, and commit a mark without rows.
-	if err := send(l.target, &pgproto3.Query{String: "BEGIN"}, &pgproto3.Query{String: join(fence, p.in)}); err != nil {
-		return 0, l.target.failure(err)
+	if err := session.Send(l.target, &pgproto3.Query{String: "BEGIN"}, &pgproto3.Query{String: session.Join(fence, p.in)}); err != nil {
+		return 0, failureOf(l.target, err)
 	}
 	full, empty := make(chan []byte, chunks), make(chan []byte, chunks)
 	for len(l.buffers) < chunks {
@@ -86,10 +88,10 @@ func (l *lane) carry(ctx context.Context, p *part, snapshot, fence string, mark 
 	var wait sync.WaitGroup
 	wait.Go(func() {
 		defer close(full)
-		out.err = safely(func() error { out = l.readSource(p, full, empty); return out.err })
+		out.err = safely.Do(func() error { out = l.readSource(p, full, empty); return out.err })
 	})
 	wait.Go(func() {
-		in.err = safely(func() error { in = readTarget(l.target, fence != "", targetFailed); return in.err })
+		in.err = safely.Do(func() error { in = readTarget(l.target, fence != "", targetFailed); return in.err })
 	})
 
 	err := l.forward(ctx, full, empty, targetFailed)
@@ -97,12 +99,12 @@ func (l *lane) carry(ctx context.Context, p *part, snapshot, fence string, mark 
 	sourceFailed := err == nil && out.err != nil
 	switch {
 	case errors.Is(err, errTargetFailed) || sourceFailed:
-		err = send(l.target, &pgproto3.CopyFail{Message: "given up"}, &pgproto3.Query{String: "ROLLBACK"})
+		err = session.Send(l.target, &pgproto3.CopyFail{Message: "given up"}, &pgproto3.Query{String: "ROLLBACK"})
 	case err == nil:
-		err = send(l.target, &pgproto3.CopyDone{}, &pgproto3.Query{String: p.then + mark(out.rows, out.checksum) + "; COMMIT"})
+		err = session.Send(l.target, &pgproto3.CopyDone{}, &pgproto3.Query{String: p.then + mark(out.rows, out.checksum) + "; COMMIT"})
 	}
 	if err != nil {
-		_ = l.target.conn.PgConn().Conn().SetDeadline(time.Now()) // nothing more will come that matters
+		_ = l.target.Conn.PgConn().Conn().SetDeadline(time.Now()) // nothing more will come that matters
 	}
 	wait.Wait()
 	return l.judge(ctx, out, in, sourceFailed, err)
@@ -118,20 +120,20 @@ func (l *lane) judge(ctx context.Context, out, in outcome, sourceFailed bool, wr
 	}
 	targetAlone := in.err != nil && !sourceFailed
 	if in.inTransaction {
-		if err := l.target.exec(ctx, "ROLLBACK"); err != nil {
-			return 0, l.target.failure(err)
+		if err := l.target.Exec(ctx, "ROLLBACK"); err != nil {
+			return 0, failureOf(l.target, err)
 		}
 	}
 	switch {
 	case targetAlone:
-		return 0, l.target.failure(in.err)
+		return 0, failureOf(l.target, in.err)
 	case out.err != nil:
 		if out.inTransaction {
-			if err := l.source.exec(ctx, "ROLLBACK"); err != nil {
-				return 0, l.source.failure(err)
+			if err := l.source.Exec(ctx, "ROLLBACK"); err != nil {
+				return 0, failureOf(l.source, err)
 			}
 		}
-		return 0, l.source.failure(out.err)
+		return 0, failureOf(l.source, out.err)
 	case out.rows != in.rows:
 		return 0, &failure{report.Target, fmt.Errorf("the source sent %d rows and the target took %d", out.rows, in.rows)}
 	}
@@ -152,13 +154,13 @@ func (l *lane) cutOn(ctx context.Context) (restore func()) {
 	cancelled := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(cancelled)
-		deadline := time.Now().Add(cancelPatience)
+		deadline := time.Now().Add(session.CancelPatience)
 		asking, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 		defer cancel()
 		var both sync.WaitGroup
-		for _, s := range []*session{l.source, l.target} {
-			_ = s.conn.PgConn().Conn().SetDeadline(deadline)
-			both.Go(func() { _ = s.conn.PgConn().CancelRequest(asking) }) // the deadline is the answer to a failure
+		for _, s := range []*session.Session{l.source, l.target} {
+			_ = s.Conn.PgConn().Conn().SetDeadline(deadline)
+			both.Go(func() { _ = s.Conn.PgConn().CancelRequest(asking) }) // the deadline is the answer to a failure
 		}
 		both.Wait()
 	})
@@ -166,8 +168,8 @@ func (l *lane) cutOn(ctx context.Context) (restore func()) {
 		if !stop() {
 			<-cancelled
 		}
-		for _, s := range []*session{l.source, l.target} {
-			_ = s.conn.PgConn().Conn().SetDeadline(time.Time{})
+		for _, s := range []*session.Session{l.source, l.target} {
+			_ = s.Conn.PgConn().Conn().SetDeadline(time.Time{})
 		}
 	}
 }
@@ -176,13 +178,13 @@ func (l *lane) cutOn(ctx context.Context) (restore func()) {
 // fails, the source is told to stop, what it still sends is dropped, and the error is
 // errTargetFailed or that of the connection.
 func (l *lane) forward(ctx context.Context, full <-chan []byte, empty chan<- []byte, targetFailed <-chan struct{}) error {
-	conn := l.target.conn.PgConn().Conn()
+	conn := l.target.Conn.PgConn().Conn()
 	var failed error
 	fail := func(err error) {
 		failed = err
-		asking, cancel := context.WithTimeout(ctx, cancelPatience)
+		asking, cancel := context.WithTimeout(ctx, session.CancelPatience)
 		defer cancel()
-		_ = l.source.conn.PgConn().CancelRequest(asking) // else it runs to its end, unheard
+		_ = l.source.Conn.PgConn().CancelRequest(asking) // else it runs to its end, unheard
 	}
 	for {
 		select {
@@ -209,13 +211,6 @@ func (l *lane) forward(ctx context.Context, full <-chan []byte, empty chan<- []b
 
 var errTargetFailed = errors.New("the target failed")
 
-func firstError(first, second error) error {
-	if first != nil {
-		return first
-	}
-	return second
-}
-
 // readSource reads the source's answers to the query of a part and packs its rows into
 // chunks, until the server is ready for another query.
 func (l *lane) readSource(p *part, full chan<- []byte, empty <-chan []byte) outcome {
@@ -224,7 +219,7 @@ func (l *lane) readSource(p *part, full chan<- []byte, empty <-chan []byte) outc
 		l.in = bufio.NewReaderSize(nil, chunkSize)
 	}
 	in := l.in
-	in.Reset(l.source.conn.PgConn().Conn())
+	in.Reset(l.source.Conn.PgConn().Conn())
 	chunk := <-empty
 	copying := false
 	answered := 0 // statements
@@ -234,8 +229,8 @@ func (l *lane) readSource(p *part, full chan<- []byte, empty <-chan []byte) outc
 			return o.failed(err)
 		}
 		if kind == 'd' {
-			p.flight.rows.Add(1)
-			p.flight.bytes.Add(int64(size))
+			p.flight.Rows.Add(1)
+			p.flight.Bytes.Add(int64(size))
 			for size > 0 {
 				n := min(size, cap(chunk)-len(chunk))
 				start := len(chunk)
@@ -271,14 +266,14 @@ func (l *lane) readSource(p *part, full chan<- []byte, empty <-chan []byte) outc
 				chunk = <-empty
 			}
 		case 'E':
-			o.err = firstError(o.err, decodeError(body))
-			switch state := sqlState(o.err); {
+			o.err = session.FirstError(o.err, decodeError(body))
+			switch state := session.SQLState(o.err); {
 			case copying:
-			case hashing && !Classify(o.err).Ends():
+			case hashing && !session.Classify(o.err).Ends():
 				o.err = fmt.Errorf("%w: %w", errNoChecksum, o.err)
-			case state == DivisionByZero:
+			case state == session.DivisionByZero:
 				o.err = errRewritten
-			case state == NoTable, state == NoSchema: // the table is gone, or its schema
+			case state == session.NoTable, state == session.NoSchema: // the table is gone, or its schema
 				o.err = fmt.Errorf("%w: %w", errRewritten, o.err)
 			}
 		case 'C':
@@ -293,9 +288,9 @@ func (l *lane) readSource(p *part, full chan<- []byte, empty <-chan []byte) outc
 
 // readTarget reads the target's answers to the three queries of a part. It closes failed
 // at the first error, its own or that of the connection, so that no more is sent.
-func readTarget(s *session, fenced bool, failed chan<- struct{}) outcome {
+func readTarget(s *session.Session, fenced bool, failed chan<- struct{}) outcome {
 	var o outcome
-	in := bufio.NewReader(s.conn.PgConn().Conn())
+	in := bufio.NewReader(s.Conn.PgConn().Conn())
 	statements := 0
 	for ready := 0; ready < 3; {
 		var body []byte
@@ -314,7 +309,7 @@ func readTarget(s *session, fenced bool, failed chan<- struct{}) outcome {
 			if o.err == nil {
 				o.err = decodeError(body)
 				if fenced && statements == 1 {
-					o.err = fenceError(o.err)
+					o.err = session.FenceError(o.err)
 				}
 				close(failed)
 			}
@@ -331,7 +326,7 @@ func readTarget(s *session, fenced bool, failed chan<- struct{}) outcome {
 
 func (o outcome) failed(err error) outcome {
 	// The server's own words, if it had any, say more than the broken connection.
-	o.err = firstError(o.err, err)
+	o.err = session.FirstError(o.err, err)
 	o.inTransaction = false
 	return o
 }
@@ -381,33 +376,5 @@ func decodeError(body []byte) error {
 	if err := msg.Decode(body); err != nil {
 		return fmt.Errorf("unreadable error message: %w", err)
 	}
-	return serverError(&msg)
-}
-
-// send writes messages in one go, past pgconn, which would wait for each answer.
-func send(s *session, messages ...pgproto3.FrontendMessage) error {
-	var buf []byte
-	for _, m := range messages {
-		var err error
-		if buf, err = m.Encode(buf); err != nil {
-			return err
-		}
-	}
-	_, err := s.conn.PgConn().Conn().Write(buf)
-	return err
-}
-
-// join makes one query of several statements, leaving out empty ones.
-func join(statements ...string) string {
-	var b strings.Builder
-	for _, s := range statements {
-		if s == "" {
-			continue
-		}
-		if b.Len() > 0 {
-			b.WriteString("; ")
-		}
-		b.WriteString(s)
-	}
-	return b.String()
+	return session.ServerError(&msg)
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/progress"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -27,8 +29,8 @@ type testLane struct {
 func newTestLane(t *testing.T, source, target string) *testLane {
 	t.Helper()
 	dbtest.Exec(t, target, createMarks+"; "+jobRow("lane", 7))
-	dial := func(ctx context.Context) (*session, error) {
-		return open(ctx, report.Source, dsn.URL(source), nil, "calco/lane/7")
+	dial := func(ctx context.Context) (*session.Session, error) {
+		return session.Open(ctx, report.Source, dsn.URL(source), nil, "calco/lane/7")
 	}
 	snap, err := takeSnapshot(t.Context(), dial)
 	if err != nil {
@@ -39,7 +41,7 @@ func newTestLane(t *testing.T, source, target string) *testLane {
 		lane: &lane{}, source: source, target: target, snapshot: snap.name(),
 		fence: "SELECT 1 / (SELECT count(*)::int FROM (SELECT FROM _calco.job WHERE id = 'lane' AND term = 7 FOR SHARE) own)",
 	}
-	t.Cleanup(func() { closeAll(l.lane.source, l.lane.target) })
+	t.Cleanup(func() { session.CloseAll(l.lane.source, l.lane.target) })
 	l.reconnect(t)
 	return l
 }
@@ -47,18 +49,18 @@ func newTestLane(t *testing.T, source, target string) *testLane {
 // reconnect replaces both sessions, as the engine does after a failure.
 func (l *testLane) reconnect(t *testing.T) {
 	t.Helper()
-	closeAll(l.lane.source, l.lane.target)
+	session.CloseAll(l.lane.source, l.lane.target)
 	var err error
-	if l.lane.source, err = open(t.Context(), report.Source, dsn.URL(l.source), nil, "calco/lane/7"); err != nil {
+	if l.lane.source, err = session.Open(t.Context(), report.Source, dsn.URL(l.source), nil, "calco/lane/7"); err != nil {
 		t.Fatal(err)
 	}
-	if l.lane.target, err = open(t.Context(), report.Target, dsn.URL(l.target), nil, "calco/lane/7"); err != nil {
+	if l.lane.target, err = session.Open(t.Context(), report.Target, dsn.URL(l.target), nil, "calco/lane/7"); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func (l *testLane) run(ctx context.Context, out, in string) (int64, error) {
-	return l.carryPart(ctx, &part{relation: "a part", flight: &flight{}, out: out, in: in})
+	return l.carryPart(ctx, &part{relation: "a part", flight: &progress.Part{}, out: out, in: in})
 }
 
 func (l *testLane) carryPart(ctx context.Context, p *part) (int64, error) {
@@ -85,17 +87,17 @@ func TestLaneRowSizes(t *testing.T) {
 	l := newTestLane(t, source, target)
 	for i, size := range sizes {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			p := &part{relation: "a part", number: i, flight: &flight{}, out: fmt.Sprintf("COPY (SELECT s FROM public.t WHERE n = %d) TO STDOUT", i), in: "COPY public.t FROM STDIN"}
+			p := &part{relation: "a part", number: i, flight: &progress.Part{}, out: fmt.Sprintf("COPY (SELECT s FROM public.t WHERE n = %d) TO STDOUT", i), in: "COPY public.t FROM STDIN"}
 			rows, err := l.carryPart(t.Context(), p)
 			if err != nil || rows != 1 {
 				t.Fatalf("carry = %d, %v, want 1 row", rows, err)
 			}
-			if got := p.flight.bytes.Load(); got != int64(size)+1 {
+			if got := p.flight.Bytes.Load(); got != int64(size)+1 {
 				t.Errorf("%d bytes counted, want %d", got, size+1)
 			}
 		})
 	}
-	p := &part{relation: "the rest", flight: &flight{}, out: "COPY (SELECT s FROM public.t WHERE n = -1) TO STDOUT", in: "COPY public.t FROM STDIN"}
+	p := &part{relation: "the rest", flight: &progress.Part{}, out: "COPY (SELECT s FROM public.t WHERE n = -1) TO STDOUT", in: "COPY public.t FROM STDIN"}
 	if rows, err := l.carryPart(t.Context(), p); err != nil || rows != int64(len(sizes)) {
 		t.Fatalf("carry = %d, %v, want %d rows", rows, err, len(sizes))
 	}
@@ -108,7 +110,7 @@ func TestLaneOddParts(t *testing.T) {
 	dbtest.Exec(t, source, `
 		CREATE TABLE t (); INSERT INTO t SELECT FROM generate_series(1, 3);
 		CREATE FUNCTION loud(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'at %', repeat('x', 100); RETURN n; END $$;
-		ALTER DATABASE `+quoteName(dsn.URL(source).Database())+` SET client_min_messages = notice`)
+		ALTER DATABASE `+session.QuoteName(dsn.URL(source).Database())+` SET client_min_messages = notice`)
 	dbtest.Exec(t, target, `
 		CREATE TABLE t (); CREATE TABLE u (n int);
 		CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'at %', repeat('x', 100); RETURN NEW; END $$;
@@ -128,7 +130,7 @@ func TestLaneOddParts(t *testing.T) {
 	}
 	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			rows, err := l.carryPart(t.Context(), &part{relation: tt.name, number: i, flight: &flight{}, out: tt.out, in: tt.in})
+			rows, err := l.carryPart(t.Context(), &part{relation: tt.name, number: i, flight: &progress.Part{}, out: tt.out, in: tt.in})
 			if err != nil || rows != tt.want {
 				t.Fatalf("carry = %d, %v, want %d rows", rows, err, tt.want)
 			}
@@ -182,22 +184,22 @@ func TestLaneFailures(t *testing.T) {
 			marked := strings.Contains(tt.before, "_calco.mark")
 			_, err := l.run(t.Context(), tt.out, tt.in)
 			var f *failure
-			if !errors.As(err, &f) || f.side != tt.side || sqlState(err) != tt.code {
+			if !errors.As(err, &f) || f.side != tt.side || session.SQLState(err) != tt.code {
 				t.Fatalf("carry = %v, want an error %s of the %s", err, tt.code, tt.side)
 			}
 			if rows, marks := l.state(t); rows != "0" || marks != map[bool]string{false: "NULL", true: "a part 1"}[marked] {
 				t.Errorf("%s rows on the target and the marks %s, want none of ours", rows, marks)
 			}
-			if err := l.lane.target.exec(t.Context(), "BEGIN; ROLLBACK"); err != nil {
+			if err := l.lane.target.Exec(t.Context(), "BEGIN; ROLLBACK"); err != nil {
 				t.Errorf("the target's session is of no use: %v", err)
 			}
 			if tt.side == report.Source {
-				if err := l.lane.source.exec(t.Context(), "BEGIN; ROLLBACK"); err != nil {
+				if err := l.lane.source.Exec(t.Context(), "BEGIN; ROLLBACK"); err != nil {
 					t.Errorf("the source's session is of no use: %v", err)
 				}
 			} else {
-				l.lane.source.close() // as carry's comment wants it
-				if l.lane.source, err = open(t.Context(), report.Source, dsn.URL(source), nil, "calco/lane/7"); err != nil {
+				l.lane.source.Close() // as carry's comment wants it
+				if l.lane.source, err = session.Open(t.Context(), report.Source, dsn.URL(source), nil, "calco/lane/7"); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -230,7 +232,7 @@ func TestLaneGuard(t *testing.T) {
 			if _, err := fmt.Sscan(oid, &tab.OID); err != nil {
 				t.Fatal(err)
 			}
-			r := &run{source: &server{}, target: &server{}}
+			r := &run{source: &session.Server{}, target: &session.Server{}}
 			_, err := l.carryPart(t.Context(), r.tablePart(tab, 0))
 			if !errors.Is(err, errRewritten) {
 				t.Fatalf("carry = %v, want %v", err, errRewritten)
@@ -249,8 +251,8 @@ func TestLaneFence(t *testing.T) {
 	dbtest.Exec(t, target, "CREATE TABLE t (n int)")
 	l := newTestLane(t, source, target)
 	dbtest.Exec(t, target, "UPDATE _calco.job SET term = 8")
-	if _, err := l.run(t.Context(), "COPY public.t TO STDOUT", "COPY public.t FROM STDIN"); !errors.Is(err, errTermLost) {
-		t.Errorf("carry = %v, want %v", err, errTermLost)
+	if _, err := l.run(t.Context(), "COPY public.t TO STDOUT", "COPY public.t FROM STDIN"); !errors.Is(err, session.ErrTermLost) {
+		t.Errorf("carry = %v, want %v", err, session.ErrTermLost)
 	}
 	if rows, marks := l.state(t); rows != "0" || marks != "NULL" {
 		t.Errorf("%s rows on the target and the marks %s", rows, marks)
@@ -268,7 +270,7 @@ func TestLaneInterrupted(t *testing.T) {
 			if side == report.Target {
 				s, u = l.lane.target, l.target
 			}
-			dbtest.Exec(t, u, fmt.Sprintf("SELECT %s(%d)", function, s.conn.PgConn().PID()))
+			dbtest.Exec(t, u, fmt.Sprintf("SELECT %s(%d)", function, s.Conn.PgConn().PID()))
 		}
 	}
 	cancel := func(_ *testing.T, _ *testLane, cancel context.CancelCauseFunc) { cancel(report.ErrCancelled) }
@@ -329,14 +331,14 @@ func TestLaneInterrupted(t *testing.T) {
 					t.Errorf("carry = %v, want %v", err, report.ErrCancelled)
 				}
 			case errors.As(err, &f) && f.side == tt.side && errors.Is(err, io.ErrUnexpectedEOF): // its socket was full, so it could not say why
-			case !errors.As(err, &f) || f.side != tt.side || sqlState(err) != tt.code:
+			case !errors.As(err, &f) || f.side != tt.side || session.SQLState(err) != tt.code:
 				t.Errorf("carry = %v, want an error %s of the %s", err, tt.code, tt.side)
-			case !Classify(err).Ends():
+			case !session.Classify(err).Ends():
 				t.Errorf("%v does not end the clone", err)
 			}
 			release()
-			l.lane.source.close()
-			l.lane.target.close()
+			l.lane.source.Close()
+			l.lane.target.Close()
 			dbtest.Await(t, l.target, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'calco/lane/7')")
 			if rows, marks := l.state(t); rows != "0" || marks != "NULL" {
 				t.Errorf("%s rows on the target and the marks %s", rows, marks)

@@ -8,7 +8,10 @@ import (
 	"time"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/ledger"
 	"calco/cloner/internal/patience"
+	"calco/cloner/internal/progress"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -26,15 +29,15 @@ func TestLargeObjectParts(t *testing.T) {
 		SELECT lo_from_bytea(30000 + n, convert_to(repeat('x', 300000), 'UTF8')) FROM generate_series(1, 10) n;
 		ALTER LARGE OBJECT 20601 OWNER TO %[1]s; GRANT SELECT ON LARGE OBJECT 20601 TO PUBLIC; COMMENT ON LARGE OBJECT 20601 IS 'large'`, owner))
 	const size = 1 << 20
-	s, err := open(t.Context(), report.Source, dsn.URL(source), nil, "test")
+	s, err := session.Open(t.Context(), report.Source, dsn.URL(source), nil, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.close()
-	if err := s.exec(t.Context(), "BEGIN"); err != nil {
+	defer s.Close()
+	if err := s.Exec(t.Context(), "BEGIN"); err != nil {
 		t.Fatal(err)
 	}
-	r := &run{spec: Spec{PartSize: size}, meter: &Meter{}, ledger: NewLedger(&Meter{}), patience: patience.New(time.Minute)}
+	r := &run{spec: Spec{PartSize: size}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute)}
 	parts, err := r.largeObjectParts(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)

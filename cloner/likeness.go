@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -69,7 +70,7 @@ const likenessSQL = `
 
 // compareLikeness compares what the source had under the snapshot with what the target has.
 func (r *run) compareLikeness(ctx context.Context) ([]report.Difference, error) {
-	target, err := collect[likeness](ctx, r.target.control, likenessSQL)
+	target, err := session.Query[likeness](ctx, r.target.Control, likenessSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read what the target is like: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -35,7 +36,7 @@ func TestLikeness(t *testing.T) {
 	}
 	t.Run("harmless", func(t *testing.T) {
 		t.Parallel()
-		source, target := newDatabase(t, server, "s1", options+"'C'"), newDatabase(t, server, "t1", options+quoteLiteral(locale))
+		source, target := newDatabase(t, server, "s1", options+"'C'"), newDatabase(t, server, "t1", options+session.QuoteLiteral(locale))
 		dbtest.Exec(t, source, `CREATE EXTENSION hstore VERSION '1.4'; CREATE FOREIGN DATA WRAPPER w; CREATE SERVER there FOREIGN DATA WRAPPER w;
 			CREATE USER MAPPING FOR bob SERVER there OPTIONS (password 'secret'); CREATE TABLE t AS SELECT 1 AS n`)
 		r := mustComplete(t, Spec{Source: dsn.URL(as(t, source, "reader", "x")), Target: dsn.URL(target)})

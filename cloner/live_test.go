@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -63,7 +64,7 @@ func TestLiveSource(t *testing.T) {
 			for ctx.Err() == nil {
 				if _, err := conn.PgConn().Exec(context.WithoutCancel(ctx), bankSQL(id)).ReadAll(); err == nil {
 					written.Add(1)
-				} else if state := sqlState(err); state != "40P01" && state != "40001" {
+				} else if state := session.SQLState(err); state != "40P01" && state != "40001" {
 					t.Errorf("write: %v", err)
 					return
 				}

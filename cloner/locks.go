@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"calco/cloner/internal/patience"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -32,7 +33,7 @@ func (h lockHolder) String() string {
 	case h.PID == 0 && h.Prepared == "":
 		text = "a prepared transaction"
 	case h.PID == 0:
-		text = fmt.Sprintf("the prepared transaction %s (role %s)", quoteLiteral(h.Prepared), h.Role)
+		text = fmt.Sprintf("the prepared transaction %s (role %s)", session.QuoteLiteral(h.Prepared), h.Role)
 	}
 	if h.Since != nil {
 		text += ", since " + h.Since.UTC().Format(time.DateTime+" MST")
@@ -41,8 +42,8 @@ func (h lockHolder) String() string {
 }
 
 // readHolders reads who holds locks in the target besides the control session, by the key of what they are held on.
-func readHolders(ctx context.Context, s *session) (map[string][]lockHolder, error) {
-	found, err := collect[lockHolder](ctx, s, lockHoldersSQL)
+func readHolders(ctx context.Context, s *session.Session) (map[string][]lockHolder, error) {
+	found, err := session.Query[lockHolder](ctx, s, lockHoldersSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read the locks of the target: %w", err)
 	}
@@ -66,7 +67,7 @@ func newLockWait() *lockWait { return &lockWait{since: time.Now(), denied: map[i
 // awaitLocks waits a moment for those who hold locks on these objects, and says who they are. With Spec.EndBlockers it
 // ends them. It gives up when nothing was dropped for as long as the clone has patience.
 func (r *run) awaitLocks(ctx context.Context, w *lockWait, objects []targetObject) error {
-	holders, err := readHolders(ctx, r.target.control)
+	holders, err := readHolders(ctx, r.target.Control)
 	if err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func (r *run) awaitLocks(ctx context.Context, w *lockWait, objects []targetObjec
 	if err := r.showLockWait(report.PhaseClean, texts, w.since, w.tries); err != nil {
 		return err
 	}
-	return pause(ctx, firstWait)
+	return session.Pause(ctx, firstWait)
 }
 
 // showLockWait says who is waited for, in a few of the texts, or is the error to end with where that has taken too long.
@@ -104,7 +105,7 @@ func (r *run) showLockWait(p report.Phase, texts []string, since time.Time, trie
 	}
 	until := since.Add(r.patience.Limit())
 	if time.Now().Before(until) {
-		r.meter.trouble(report.Trouble{Text: text, Since: since, Until: until, Tries: tries})
+		r.meter.SetWait(report.Trouble{Text: text, Since: since, Until: until, Tries: tries})
 		return nil
 	}
 	hint := "End those sessions, or wait until they are done, and then resume."
@@ -121,19 +122,19 @@ var blockersSQL string
 
 // lockWatch is what looks from time to time whether statements of this run wait for others on the target, once it is being
 // filled, and says for whom. Where nothing got done meanwhile for as long as the clone has patience, that is an error.
-func (r *run) lockWatch(s *session) func(context.Context) error {
+func (r *run) lockWatch(s *session.Session) func(context.Context) error {
 	var w patience.Wait
 	return func(ctx context.Context) error {
 		if r.held.Load() == nil { // clean waits by itself
-			return s.ping(ctx)
+			return s.Ping(ctx)
 		}
 		type blocker struct {
 			What string
 			lockHolder
 		}
 		var found []blocker
-		err := s.soon(ctx, func(ctx context.Context) (err error) {
-			found, err = collect[blocker](ctx, s, blockersSQL, r.spec.applicationName())
+		err := s.Soon(ctx, func(ctx context.Context) (err error) {
+			found, err = session.Query[blocker](ctx, s, blockersSQL, r.spec.applicationName())
 			return err
 		})
 		if err != nil {
@@ -141,7 +142,7 @@ func (r *run) lockWatch(s *session) func(context.Context) error {
 		}
 		if len(found) == 0 {
 			if w.Tries > 0 {
-				r.meter.calm()
+				r.meter.ClearWait()
 			}
 			w = patience.Wait{}
 			return nil
@@ -170,12 +171,12 @@ func (r *run) endHolder(ctx context.Context, w *lockWait, o targetObject, h lock
 	if !r.spec.EndBlockers || h.PID == 0 || w.denied[h.PID] {
 		return false, nil
 	}
-	ended, err := one[int](ctx, r.target.control, `
+	ended, err := session.QueryValue[int](ctx, r.target.Control, `
 		WITH holder AS (`+lockHoldersSQL+`)
 		SELECT count(*) FILTER (WHERE pg_terminate_backend(pid))
 		FROM pg_stat_activity
 		WHERE pid = $1 AND usesysid IS NOT NULL AND pid IN (SELECT pid FROM holder WHERE class = $2 AND oid = $3)`, h.PID, h.Class, h.OID)
-	if sqlState(err) == NoPrivilege {
+	if session.SQLState(err) == session.NoPrivilege {
 		w.denied[h.PID] = true
 		r.ledger.Warn(fmt.Sprintf("The role %s may not end %s, which is in the way of the drop of %s.", r.target.Role, h, o))
 		return false, nil
@@ -193,8 +194,8 @@ func (r *run) endHolder(ctx context.Context, w *lockWait, o targetObject, h lock
 func (r *run) patiently(ctx context.Context, o targetObject, do func() error) error {
 	for w := newLockWait(); ; {
 		err := do()
-		if sqlState(err) != LockNotAvailable {
-			r.meter.calm()
+		if session.SQLState(err) != session.LockNotAvailable {
+			r.meter.ClearWait()
 			return err
 		}
 		if err := r.awaitLocks(ctx, w, []targetObject{o}); err != nil {

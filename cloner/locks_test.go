@@ -11,7 +11,10 @@ import (
 	"time"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/ledger"
 	"calco/cloner/internal/patience"
+	"calco/cloner/internal/progress"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -25,7 +28,7 @@ func TestCleanSaysWhoIsInTheWay(t *testing.T) {
 	dbtest.Exec(t, target, "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int REFERENCES t); CREATE SCHEMA s; CREATE TABLE s.v (id int)")
 	release := hold(t, target, "SET application_name = 'reporter'; BEGIN; LOCK TABLE t IN ACCESS SHARE MODE")
 	spec := confirmed(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true})
-	var m Meter
+	var m progress.Meter
 	ended := make(chan error, 1)
 	go func() {
 		_, err := Clone(t.Context(), spec, Options{Meter: &m})
@@ -35,7 +38,7 @@ func TestCleanSaysWhoIsInTheWay(t *testing.T) {
 	defer cancel()
 	says := regexp.MustCompile(`^Waiting for locks on the target\. .*table public\.t is in use by session \d+ \(reporter, role postgres\), since 20.* UTC.*\.$`)
 	for p := (report.Progress{}); p.Trouble == nil || !says.MatchString(p.Trouble.Text); p = m.Progress() {
-		if pause(ctx, 20*time.Millisecond) != nil {
+		if session.Pause(ctx, 20*time.Millisecond) != nil {
 			t.Fatalf("the clone says %+v", p.Trouble)
 		}
 	}
@@ -63,12 +66,12 @@ func TestPreparedTransactionInTheWay(t *testing.T) {
 	dbtest.Exec(t, target, "BEGIN; SAVEPOINT a; INSERT INTO t VALUES (1); RELEASE a; INSERT INTO t VALUES (2); PREPARE TRANSACTION 'half'")
 	want := regexp.MustCompile(`^the prepared transaction 'half' \(role postgres\), since 20.* UTC$`)
 	for range 2 {
-		s, err := dial(t.Context(), report.Target, dsn.URL(target), nil, "test")
+		s, err := session.Dial(t.Context(), report.Target, dsn.URL(target), nil, "test")
 		if err != nil {
 			t.Fatal(err)
 		}
 		holders, err := readHolders(t.Context(), s)
-		s.close()
+		s.Close()
 		if err != nil || len(holders) != 1 {
 			t.Fatalf("%v, %v", holders, err)
 		}
@@ -90,7 +93,7 @@ func TestBuildSaysWhoIsInTheWay(t *testing.T) {
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
 	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Job: NewJob()}
-	var m Meter
+	var m progress.Meter
 	var release func()
 	says := regexp.MustCompile(`^Waiting for locks on the target\. public\.child is in use by session \d+ \(reader, role postgres\), since 20.* UTC.*\.$`)
 	result, err := Clone(t.Context(), spec, Options{Meter: &m, Patience: time.Second, notify: func(p report.Phase) {
@@ -133,7 +136,7 @@ func TestEndBlockers(t *testing.T) {
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, "CREATE TABLE new (id int)")
 	name, limited := role(t, target, "LOGIN")
-	dbtest.Exec(t, target, fmt.Sprintf("ALTER DATABASE %s OWNER TO %s; CREATE TABLE t (id int); ALTER TABLE t OWNER TO %[2]s", quoteName(dsn.URL(target).Database()), name))
+	dbtest.Exec(t, target, fmt.Sprintf("ALTER DATABASE %s OWNER TO %s; CREATE TABLE t (id int); ALTER TABLE t OWNER TO %[2]s", session.QuoteName(dsn.URL(target).Database()), name))
 	hold(t, target, "SET application_name = 'idle'; BEGIN; LOCK TABLE t IN ACCESS SHARE MODE")
 
 	spec := confirmed(t, Spec{Source: dsn.URL(source), Target: dsn.URL(limited), Clean: true, EndBlockers: true, Job: NewJob()})
@@ -161,16 +164,16 @@ func TestEndsOnlyHolders(t *testing.T) {
 	target := dbtest.Database(t)
 	dbtest.Exec(t, target, "CREATE TABLE t (id int); CREATE TABLE u (id int)")
 	hold(t, target, "BEGIN; LOCK TABLE t IN ACCESS SHARE MODE")
-	s, err := dial(t.Context(), report.Target, dsn.URL(target), nil, "test")
+	s, err := session.Dial(t.Context(), report.Target, dsn.URL(target), nil, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.close()
+	defer s.Close()
 	holders, err := readHolders(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &run{target: &server{control: s}, spec: Spec{EndBlockers: true}, meter: &Meter{}, ledger: NewLedger(&Meter{}), patience: patience.New(time.Minute)}
+	r := &run{target: &session.Server{Control: s}, spec: Spec{EndBlockers: true}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute)}
 	for _, of := range holders {
 		was := of[0]
 		was.OID++ // a table that it has let go of

@@ -14,7 +14,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/ledger"
 	"calco/cloner/internal/patience"
+	"calco/cloner/internal/progress"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -29,7 +32,7 @@ func TestLaneReplacesConnections(t *testing.T) {
 			dbtest.Exec(t, source, stageSQL)
 			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob(), PartSize: MinPartSize}
 			st := stage{"a row is slow to be checked", report.PhaseCopy, report.PhaseCopy, report.Target, "SELECT pg_advisory_lock(1)"}
-			meter := &Meter{}
+			meter := &progress.Meter{}
 			result, err := st.watched(t, spec, meter, func(_ context.CancelCauseFunc, release func()) {
 				// The target's end of the lane waits for the lock, the source's has sent all or waits.
 				which := map[report.Side]string{report.Target: "wait_event_type = 'Lock'", report.Source: "query LIKE '%COPY%checked%'"}[side]
@@ -65,15 +68,15 @@ func TestCommittedPartStays(t *testing.T) {
 	dbtest.Exec(t, target, "CREATE TABLE t (n int)")
 	l := newTestLane(t, source, target)
 	dbtest.Exec(t, target, "INSERT INTO _calco.epoch (number, nonce, snapshot_at, oldest_xid) VALUES (1, 'x', now(), '1')")
-	r := &run{spec: Spec{Job: "lane", Term: 7, Target: dsn.URL(target)}, meter: &Meter{}, ledger: NewLedger(&Meter{}), patience: patience.New(time.Minute), epoch: 1, fence: l.fence}
-	r.source = &server{facts: facts{Encoding: "UTF8"}, searchPath: "public"}
-	r.target = &server{way: r.way(report.Target), facts: facts{Encoding: "UTF8"}}
-	p := &part{relation: "t", flight: &flight{}, out: "COPY public.t TO STDOUT", in: "COPY public.t FROM STDIN"}
+	r := &run{spec: Spec{Job: "lane", Term: 7, Target: dsn.URL(target)}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute), epoch: 1, fence: l.fence}
+	r.source = &session.Server{Facts: session.Facts{Encoding: "UTF8"}, SearchPath: "public"}
+	r.target = &session.Server{Way: r.way(report.Target), Facts: session.Facts{Encoding: "UTF8"}}
+	p := &part{relation: "t", flight: &progress.Part{}, out: "COPY public.t TO STDOUT", in: "COPY public.t FROM STDIN"}
 	if _, err := l.carryPart(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
 	for name, there := range map[string]bool{"t": true, "another": false} {
-		rows, here, err := r.replaceTarget(t.Context(), l.lane, &part{relation: name, flight: &flight{}})
+		rows, here, err := r.replaceTarget(t.Context(), l.lane, &part{relation: name, flight: &progress.Part{}})
 		if err != nil || here != there || there && rows != 1000 {
 			t.Errorf("%s: %d rows, there: %t, %v", name, rows, here, err)
 		}
@@ -123,7 +126,7 @@ func TestOldTermStops(t *testing.T) {
 		release()
 		<-done
 	})
-	if !errors.Is(err, errTermLost) || result.Status != report.StatusFailed || result.Resumable {
+	if !errors.Is(err, session.ErrTermLost) || result.Status != report.StatusFailed || result.Resumable {
 		t.Errorf("the old run: %s, %v", result.Status, err)
 	}
 	if taken.Status != report.StatusCompleted {
@@ -182,7 +185,7 @@ func TestGiveUp(t *testing.T) {
 	source, target := dbtest.Database(t), s.URL("")
 	dbtest.Exec(t, source, stageSQL)
 	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob()}
-	meter := &Meter{}
+	meter := &progress.Meter{}
 	var shown atomic.Pointer[report.Trouble]
 	result, err := Clone(t.Context(), confirmed(t, spec), Options{Meter: meter, Patience: 2 * time.Second, notify: func(p report.Phase) {
 		if p == report.PhaseIndexes {
@@ -192,7 +195,7 @@ func TestGiveUp(t *testing.T) {
 			go func() {
 				for shown.Load() == nil && t.Context().Err() == nil {
 					shown.Store(meter.Progress().Trouble)
-					_ = pause(t.Context(), 20*time.Millisecond)
+					_ = session.Pause(t.Context(), 20*time.Millisecond)
 				}
 			}()
 		}

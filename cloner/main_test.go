@@ -18,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 	"calco/db/embedded"
@@ -109,7 +110,7 @@ func inLedger(t testing.TB, r report.Report, object string) report.LedgerEntry {
 // newDatabase makes a database on a server of the test's own, with options such as ENCODING.
 func newDatabase(t testing.TB, s *embedded.Server, name, options string) string {
 	t.Helper()
-	dbtest.Exec(t, s.URL(""), "CREATE DATABASE "+quoteName(name)+" "+options)
+	dbtest.Exec(t, s.URL(""), "CREATE DATABASE "+session.QuoteName(name)+" "+options)
 	return s.URL(name)
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -28,12 +29,12 @@ type statement struct {
 // first as it is, since what it needs may have failed before it and succeeded since,
 // then under the source's own search_path; what fails for good goes into the ledger and
 // does not hold up the rest. The error is one that ends the clone.
-func (r *run) make(ctx context.Context, s *session, statements []statement) error {
+func (r *run) make(ctx context.Context, s *session.Session, statements []statement) error {
 	queries := make([]string, len(statements))
 	for i, st := range statements {
 		queries[i] = st.sql
 	}
-	errs, err := s.pipeline(ctx, queries)
+	errs, err := s.Pipeline(ctx, queries)
 	if err != nil {
 		return err
 	}
@@ -49,21 +50,21 @@ func (r *run) make(ctx context.Context, s *session, statements []statement) erro
 }
 
 // remake tries a statement that failed with err again.
-func (r *run) remake(ctx context.Context, s *session, st statement, err error) error {
+func (r *run) remake(ctx context.Context, s *session.Session, st statement, err error) error {
 	const tries = 5 // a deadlock is broken by giving way; more than a few mean something else
-	for try := 0; try < tries && err != nil && Classify(err) == Transient; try++ {
-		err = s.write(ctx, st.sql)
+	for try := 0; try < tries && err != nil && session.Classify(err) == session.Transient; try++ {
+		err = s.Write(ctx, st.sql)
 	}
-	if Classify(err) == Missing {
-		err = s.write(ctx, st.sql)
+	if session.Classify(err) == session.Missing {
+		err = s.Write(ctx, st.sql)
 	}
-	if Classify(err) == Missing {
-		err = s.write(ctx, r.underSourcePath(st.sql))
+	if session.Classify(err) == session.Missing {
+		err = s.Write(ctx, r.underSourcePath(st.sql))
 	}
 	switch {
 	case err == nil:
 		return nil
-	case Classify(err).Ends():
+	case session.Classify(err).Ends():
 		return err
 	case r.standsAlready(st, err):
 		return nil
@@ -72,14 +73,14 @@ func (r *run) remake(ctx context.Context, s *session, st statement, err error) e
 		r.ledger.Skip(st.entry.ID)
 	}
 	r.ledger.Record(st.phase, st.object, err)
-	r.meter.spoil(st.table)
+	r.meter.TableFailed(st.table)
 	return nil
 }
 
 // underSourcePath is SQL that runs under the source's own search_path: a function may name
 // objects without their schema, and on the source that worked.
 func (r *run) underSourcePath(sql string) string {
-	return "SET LOCAL search_path = " + r.source.searchPath + ";\n" + sql
+	return "SET LOCAL search_path = " + r.source.SearchPath + ";\n" + sql
 }
 
 // standsAlready tells whether a statement failed because its object is there, and may be:
@@ -89,18 +90,18 @@ func (r *run) standsAlready(st statement, err error) bool {
 		return false
 	}
 	pulled := r.plan.pulled[st.entry.ID]
-	switch sqlState(err) {
-	case DuplicateSchema: // duplicate schema
+	switch session.SQLState(err) {
+	case session.DuplicateSchema: // duplicate schema
 		if pulled {
 			r.markKept(st.entry)
 		}
 		return true
-	case UniqueViolation: // how text search objects say that they are duplicates
+	case session.UniqueViolation: // how text search objects say that they are duplicates
 		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.SchemaName != "pg_catalog" {
 			return false
 		}
-	case DuplicateObject, DuplicateTable, DuplicateFunction, InvalidTable: // duplicate object, relation, function; second primary key
-	case WrongObjectType: // is a partition already
+	case session.DuplicateObject, session.DuplicateTable, session.DuplicateFunction, session.InvalidTable: // duplicate object, relation, function; second primary key
+	case session.WrongObjectType: // is a partition already
 		if st.entry.Desc != "TABLE ATTACH" {
 			return false
 		}
@@ -129,7 +130,7 @@ func (r *run) entryStatement(p report.Phase, e *archive.Entry) statement {
 		defn = withoutOptions(defn)
 	case "SUBSCRIPTION":
 		// Who drops it later drops nothing on the publisher. https://www.postgresql.org/docs/current/sql-dropsubscription.html
-		defn += fmt.Sprintf("\nALTER SUBSCRIPTION %s SET (slot_name = NONE);", quoteName(e.Tag))
+		defn += fmt.Sprintf("\nALTER SUBSCRIPTION %s SET (slot_name = NONE);", session.QuoteName(e.Tag))
 	case "EXTENSION":
 		defn = r.closedExtension.Close + defn + r.closedExtension.Restore
 	}
@@ -186,17 +187,17 @@ const functions, types, largeObjectKind = "f", "T", "L"
 func grantable(e *archive.Entry) (kind, on string) {
 	switch e.Desc {
 	case "TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE":
-		return "r", "TABLE " + quoteName(e.Namespace, e.Tag)
+		return "r", "TABLE " + session.QuoteName(e.Namespace, e.Tag)
 	case "SEQUENCE":
-		return "S", "SEQUENCE " + quoteName(e.Namespace, e.Tag)
+		return "S", "SEQUENCE " + session.QuoteName(e.Namespace, e.Tag)
 	case "FUNCTION", "PROCEDURE", "AGGREGATE":
 		_, signature, ok := strings.Cut(strings.TrimRight(e.DropStmt, ";\n "), e.Desc+" ")
 		signature = strings.NewReplacer("(*)", "()", "(ORDER BY ", "(", " ORDER BY ", ", ").Replace(signature)
 		return word(ok, functions, ""), "ROUTINE " + signature
 	case "TYPE", "DOMAIN":
-		return types, "TYPE " + quoteName(e.Namespace, e.Tag)
+		return types, "TYPE " + session.QuoteName(e.Namespace, e.Tag)
 	case "SCHEMA":
-		return "n", "SCHEMA " + quoteName(e.Tag)
+		return "n", "SCHEMA " + session.QuoteName(e.Tag)
 	}
 	return "", ""
 }
@@ -228,10 +229,10 @@ const defaultGrantsSQL = `
 func (r *run) placement(e *archive.Entry) string {
 	var b strings.Builder
 	if e.Tablespace != "" && r.targetTablespaces[e.Tablespace] {
-		fmt.Fprintf(&b, "SET LOCAL default_tablespace = %s;\n", quoteLiteral(e.Tablespace))
+		fmt.Fprintf(&b, "SET LOCAL default_tablespace = %s;\n", session.QuoteLiteral(e.Tablespace))
 	}
 	if e.TableAM != "" && e.RelKind != 'p' && r.accessMethods[e.TableAM] {
-		fmt.Fprintf(&b, "SET LOCAL default_table_access_method = %s;\n", quoteName(e.TableAM))
+		fmt.Fprintf(&b, "SET LOCAL default_table_access_method = %s;\n", session.QuoteName(e.TableAM))
 	}
 	return b.String()
 }
@@ -251,17 +252,17 @@ func (r *run) preData(ctx context.Context) error {
 		}
 		st := r.entryStatement(report.PhasePreData, e)
 		// Archives of version 17 and later say which method partitions are to inherit.
-		if e.RelKind == 'p' && e.TableAM != "" && r.accessMethods[e.TableAM] && r.target.major() >= 17 {
-			st.sql += fmt.Sprintf("\nALTER TABLE %s SET ACCESS METHOD %s;", quoteName(e.Namespace, e.Tag), quoteName(e.TableAM))
+		if e.RelKind == 'p' && e.TableAM != "" && r.accessMethods[e.TableAM] && r.target.Major() >= 17 {
+			st.sql += fmt.Sprintf("\nALTER TABLE %s SET ACCESS METHOD %s;", session.QuoteName(e.Namespace, e.Tag), session.QuoteName(e.TableAM))
 		}
 		statements = append(statements, st)
 	}
-	r.meter.expect(report.PhasePreData, len(statements))
-	for batch := range slices.Chunk(statements, pipelineStatements) {
-		if err := r.make(ctx, r.target.control, batch); err != nil {
+	r.meter.Expect(report.PhasePreData, len(statements))
+	for batch := range slices.Chunk(statements, session.PipelineStatements) {
+		if err := r.make(ctx, r.target.Control, batch); err != nil {
 			return err
 		}
-		r.meter.advance(report.PhasePreData, len(batch))
+		r.meter.Advance(report.PhasePreData, len(batch))
 	}
 	return nil
 }
@@ -273,11 +274,11 @@ func (r *run) ensurePublic(ctx context.Context) error {
 		return nil
 	}
 	const has = "SELECT to_regnamespace('public') IS NOT NULL"
-	needed, err := one[bool](ctx, r.source.control, has)
+	needed, err := session.QueryValue[bool](ctx, r.source.Control, has)
 	if err != nil {
 		return fmt.Errorf("look for schema public on the source: %w", err)
 	}
-	there, err := one[bool](ctx, r.target.control, has)
+	there, err := session.QueryValue[bool](ctx, r.target.Control, has)
 	if err != nil {
 		return fmt.Errorf("look for schema public on the target: %w", err)
 	}
@@ -285,18 +286,18 @@ func (r *run) ensurePublic(ctx context.Context) error {
 		return nil
 	}
 	sql := "CREATE SCHEMA public; COMMENT ON SCHEMA public IS 'standard public schema'; "
-	if r.target.major() >= 15 {
+	if r.target.Major() >= 15 {
 		sql += "GRANT USAGE ON SCHEMA public TO PUBLIC; ALTER SCHEMA public OWNER TO pg_database_owner"
 	} else {
 		sql += "GRANT ALL ON SCHEMA public TO PUBLIC"
 	}
-	return r.make(ctx, r.target.control, []statement{{phase: report.PhasePreData, object: "SCHEMA public", sql: sql}})
+	return r.make(ctx, r.target.Control, []statement{{phase: report.PhasePreData, object: "SCHEMA public", sql: sql}})
 }
 
 // readPlaces learns which tablespaces and access methods the target has or will have.
 func (r *run) readPlaces(ctx context.Context) error {
 	type place struct{ Kind, Name string }
-	places, err := collect[place](ctx, r.target.control, `
+	places, err := session.Query[place](ctx, r.target.Control, `
 		SELECT 'tablespace' AS kind, spcname::text AS name FROM pg_tablespace
 		UNION ALL
 		SELECT 'access method', amname::text FROM pg_am`)
@@ -308,10 +309,10 @@ func (r *run) readPlaces(ctx context.Context) error {
 		have[p.Kind][p.Name] = true
 	}
 	r.targetTablespaces, r.accessMethods = have["tablespace"], have["access method"]
-	if r.defaultGrants, err = collect[defaultGrant](ctx, r.target.control, defaultGrantsSQL); err != nil {
+	if r.defaultGrants, err = session.Query[defaultGrant](ctx, r.target.Control, defaultGrantsSQL); err != nil {
 		return fmt.Errorf("read default privileges of the target: %w", err)
 	}
-	if r.closedExtension, err = theOnly[closedExtension](ctx, r.target.control, closedExtensionSQL); err != nil {
+	if r.closedExtension, err = session.QueryRow[closedExtension](ctx, r.target.Control, closedExtensionSQL); err != nil {
 		return fmt.Errorf("read default privileges of the target: %w", err)
 	}
 	missing := map[string]bool{}
@@ -336,7 +337,7 @@ func (r *run) owners(ctx context.Context) error {
 			statements = append(statements, statement{phase: report.PhasePostData, object: "OWNER OF " + title(e), sql: sql})
 		}
 	}
-	return r.make(ctx, r.target.control, statements)
+	return r.make(ctx, r.target.Control, statements)
 }
 
 // eventTriggers come last of all objects: they would fire at the making of the others.
@@ -351,7 +352,7 @@ func (r *run) eventTriggers(ctx context.Context) error {
 			statements = append(statements, statement{phase: report.PhasePostData, object: "OWNER OF " + title(e), sql: sql})
 		}
 	}
-	return r.make(ctx, r.target.control, statements)
+	return r.make(ctx, r.target.Control, statements)
 }
 
 // ownerSQL is the statement that gives an entry its owner, or "". It follows
@@ -365,13 +366,13 @@ func ownerSQL(e *archive.Entry) string {
 	switch e.Desc {
 	case "COLLATION", "CONVERSION", "DOMAIN", "FOREIGN TABLE", "MATERIALIZED VIEW", "SEQUENCE", "STATISTICS",
 		"TABLE", "TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TYPE", "VIEW":
-		name = e.Desc + " " + quoteName(e.Namespace, e.Tag)
+		name = e.Desc + " " + session.QuoteName(e.Namespace, e.Tag)
 	case "DATABASE", "EVENT TRIGGER", "FOREIGN DATA WRAPPER", "PROCEDURAL LANGUAGE", "PUBLICATION", "SCHEMA", "SERVER", "SUBSCRIPTION":
-		name = e.Desc + " " + quoteName(e.Tag)
+		name = e.Desc + " " + session.QuoteName(e.Tag)
 	case "AGGREGATE", "FUNCTION", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY", "PROCEDURE":
 		name = strings.TrimRight(strings.TrimPrefix(e.DropStmt, "DROP "), ";\n ")
 	default:
 		return ""
 	}
-	return "ALTER " + name + " OWNER TO " + quoteName(e.Owner) + ";"
+	return "ALTER " + name + " OWNER TO " + session.QuoteName(e.Owner) + ";"
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -87,13 +88,13 @@ var createMarks = fmt.Sprintf(`
 	REVOKE ALL ON SCHEMA _calco FROM PUBLIC`, marksVersion)
 
 // readMarksVersion is found = false where no job has left anything.
-func readMarksVersion(ctx context.Context, s *session) (version int, found bool, err error) {
-	found, err = one[bool](ctx, s, `SELECT to_regclass('_calco.job') IS NOT NULL OR to_regclass('_calco.version') IS NOT NULL`)
+func readMarksVersion(ctx context.Context, s *session.Session) (version int, found bool, err error) {
+	found, err = session.QueryValue[bool](ctx, s, `SELECT to_regclass('_calco.job') IS NOT NULL OR to_regclass('_calco.version') IS NOT NULL`)
 	if err != nil || !found {
 		return 0, false, err
 	}
-	version, err = one[int](ctx, s, `SELECT number FROM _calco.version`)
-	if sqlState(err) == NoTable {
+	version, err = session.QueryValue[int](ctx, s, `SELECT number FROM _calco.version`)
+	if session.SQLState(err) == session.NoTable {
 		return 0, true, nil
 	}
 	return version, true, err
@@ -119,8 +120,8 @@ type mark struct {
 
 func (m mark) split() split { return split{Parts: m.Parts, Stride: m.Stride} }
 
-func readMarks(ctx context.Context, s *session) ([]mark, error) {
-	marks, err := collect[mark](ctx, s, `
+func readMarks(ctx context.Context, s *session.Session) ([]mark, error) {
+	marks, err := session.Query[mark](ctx, s, `
 		SELECT m.relation, m.part, m.parts, m.stride, m.oid, m.filenode, m.through, m.epoch, m.rows, m.bytes, coalesce(m.checksum, '') AS checksum, m.xid::text::bigint AS xid,
 		       e.durable, e.oldest_xid::text::bigint AS oldest
 		FROM (SELECT * FROM _calco.mark UNION ALL SELECT * FROM _calco.unlogged_mark) m
@@ -141,7 +142,7 @@ func (r *run) markSQL(p *part, rows int64, checksum string) string {
 		m.OID, m.Filenode = p.table.OID, p.table.Filenode
 	}
 	return fmt.Sprintf("INSERT INTO _calco.%s (relation, part, parts, stride, oid, filenode, through, epoch, born, rows, bytes, checksum) VALUES (%s, %d, %d, %d, %d, %d, %t, %[9]d, %[9]d, %[10]d, %[11]d, nullif(%[12]s, ''))",
-		into, quoteLiteral(p.relation), p.number, m.Parts, m.Stride, m.OID, m.Filenode, m.Through, r.epoch, rows, p.flight.bytes.Load(), quoteLiteral(checksum))
+		into, session.QuoteLiteral(p.relation), p.number, m.Parts, m.Stride, m.OID, m.Filenode, m.Through, r.epoch, rows, p.flight.Bytes.Load(), session.QuoteLiteral(checksum))
 }
 
 // marks is the table of _calco that has the marks of t.
@@ -174,9 +175,9 @@ func (r *run) claim(ctx context.Context) error {
 	}
 	insert := fmt.Sprintf(`INSERT INTO _calco.job (id, term, nonce, schemas, system, database, timeline, definitions)
 		VALUES (%s, %d, %s, %s, %s, %d, %d, %s)`,
-		quoteLiteral(r.spec.Job), r.spec.Term, quoteLiteral(r.nonce), quoteArray(r.spec.Schemas), quoteLiteral(r.source.SystemIdentifier),
-		r.source.DatabaseOID, r.source.timeline, quoteLiteral(r.plan.definitions(r.pgDumpVersion)))
-	if err := r.target.control.exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on; "+createMarks+"; "+insert+"; COMMIT"); err != nil {
+		session.QuoteLiteral(r.spec.Job), r.spec.Term, session.QuoteLiteral(r.nonce), quoteArray(r.spec.Schemas), session.QuoteLiteral(r.source.SystemIdentifier),
+		r.source.DatabaseOID, r.source.Timeline, session.QuoteLiteral(r.plan.definitions(r.pgDumpVersion)))
+	if err := r.target.Control.Exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on; "+createMarks+"; "+insert+"; COMMIT"); err != nil {
 		return fmt.Errorf("write the job to the target: %w", err)
 	}
 	return r.holdTarget(ctx)
@@ -184,11 +185,11 @@ func (r *run) claim(ctx context.Context) error {
 
 // announce tells the caller that the target is about to change.
 func (r *run) announce(ctx context.Context) error {
-	target := r.target.identity()
+	target := r.target.Identity()
 	if r.options.Begin == nil || r.begunOn != nil && *r.begunOn == target {
 		return nil
 	}
-	err := r.options.Begin(ctx, r.source.identity(), target)
+	err := r.options.Begin(ctx, r.source.Identity(), target)
 	if refused, ok := errors.AsType[*report.RefusedError](err); ok {
 		return &standingRefusal{refused}
 	}
@@ -216,8 +217,8 @@ func (r *run) holdTarget(ctx context.Context) error {
 		})
 	}
 	r.fence = fmt.Sprintf(`SELECT 1 / (SELECT count(*)::int FROM (SELECT FROM _calco.job WHERE id = %s AND term = %d AND nonce = %s FOR SHARE) own)`,
-		quoteLiteral(r.spec.Job), r.spec.Term, quoteLiteral(r.nonce))
-	r.target.control.fence = r.fence
+		session.QuoteLiteral(r.spec.Job), r.spec.Term, session.QuoteLiteral(r.nonce))
+	r.target.Control.Fence = r.fence
 	return nil
 }
 
@@ -225,16 +226,16 @@ func (r *run) holdTarget(ctx context.Context) error {
 // they are gone, since a dead client's transaction may still commit. That job is dead:
 // this one has its lock.
 func (r *run) endInterrupted(ctx context.Context) error {
-	left, err := one[bool](ctx, r.target.control, `SELECT to_regnamespace('_calco') IS NOT NULL`)
+	left, err := session.QueryValue[bool](ctx, r.target.Control, `SELECT to_regnamespace('_calco') IS NOT NULL`)
 	if err != nil || !left {
 		return err
 	}
-	jobs, err := collect[struct{ ID string }](ctx, r.target.control, `SELECT id FROM _calco.job`)
-	if err != nil && sqlState(err) != NoTable {
+	jobs, err := session.Query[struct{ ID string }](ctx, r.target.Control, `SELECT id FROM _calco.job`)
+	if err != nil && session.SQLState(err) != session.NoTable {
 		return fmt.Errorf("read the interrupted job: %w", err)
 	}
 	for _, j := range jobs {
-		if err := endBackends(ctx, r.target.control, backendsOf(j.ID)); err != nil {
+		if err := endBackends(ctx, r.target.Control, backendsOf(j.ID)); err != nil {
 			return fmt.Errorf("end the interrupted job: %w", err)
 		}
 	}
@@ -246,26 +247,26 @@ func backendsOf(job string) string { return fmt.Sprintf("calco/%s/", job) }
 
 // endBackends ends all other backends in this database that have this application_name,
 // or one that begins with it if it ends in a slash, and returns when they are gone.
-func endBackends(ctx context.Context, s *session, name string) error {
+func endBackends(ctx context.Context, s *session.Session, name string) error {
 	return endWhere(ctx, s, "(application_name = $1 OR right($1, 1) = '/' AND starts_with(application_name, $1))", name)
 }
 
 // endOthers ends the backends of a job but those of one run of it.
-func endOthers(ctx context.Context, s *session, spec Spec) error {
-	return endWhere(ctx, s, "starts_with(application_name, $1) AND application_name <> "+quoteLiteral(spec.applicationName()), backendsOf(spec.Job))
+func endOthers(ctx context.Context, s *session.Session, spec Spec) error {
+	return endWhere(ctx, s, "starts_with(application_name, $1) AND application_name <> "+session.QuoteLiteral(spec.applicationName()), backendsOf(spec.Job))
 }
 
 // endBackend ends one backend of ours, and returns when it is gone. Until then its transaction may still commit.
-func endBackend(ctx context.Context, s *session, pid int) error {
+func endBackend(ctx context.Context, s *session.Session, pid int) error {
 	return endWhere(ctx, s, "pid = $1 AND starts_with(application_name, 'calco/')", pid)
 }
 
 // endPatience is how long a backend may take to end. One that is stuck in the kernel does not hear of it.
 const endPatience = 30 * time.Second
 
-func endWhere(ctx context.Context, s *session, which string, arg any) error {
+func endWhere(ctx context.Context, s *session.Session, which string, arg any) error {
 	for begun := time.Now(); ; {
-		left, err := one[int](ctx, s, `
+		left, err := session.QueryValue[int](ctx, s, `
 			SELECT count(pg_terminate_backend(pid))
 			FROM pg_stat_activity
 			WHERE datname = current_database() AND pid <> pg_backend_pid() AND `+which, arg)
@@ -273,9 +274,9 @@ func endWhere(ctx context.Context, s *session, which string, arg any) error {
 			return err
 		}
 		if time.Since(begun) > endPatience {
-			return &lostError{side: s.side, err: errStuck, text: fmt.Sprintf("An earlier backend of this clone on the %s does not end.", s.side)}
+			return &session.LostError{Side: s.Side, Err: errStuck, Text: fmt.Sprintf("An earlier backend of this clone on the %s does not end.", s.Side)}
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := session.Pause(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -285,11 +286,11 @@ var errStuck = errors.New("a backend does not end")
 
 // countMarks makes the meter count what is on the target of a clone that ended early: a part may have been committed
 // while the answer did not come any more.
-func (r *run) countMarks(ctx context.Context, s *session) error {
+func (r *run) countMarks(ctx context.Context, s *session.Session) error {
 	if r.plan == nil {
 		return nil
 	}
-	marks, err := collect[struct {
+	marks, err := session.Query[struct {
 		Relation string
 		Parts    int
 		Here     int
@@ -308,7 +309,7 @@ func (r *run) countMarks(ctx context.Context, s *session) error {
 	}
 	for _, m := range marks {
 		if m.Here == m.Parts {
-			r.meter.arrived(byRelation[m.Relation], m.Rows)
+			r.meter.TableArrived(byRelation[m.Relation], m.Rows)
 		}
 	}
 	return nil
@@ -316,14 +317,14 @@ func (r *run) countMarks(ctx context.Context, s *session) error {
 
 // recordStatus writes the outcome beside the marks, and waits for the disk: with it all
 // that was committed before is safe too.
-func (r *run) recordStatus(ctx context.Context, s *session, status report.Status) error {
-	return s.write(ctx, fmt.Sprintf("SET LOCAL synchronous_commit = on; UPDATE _calco.job SET status = %s WHERE id = %s",
-		quoteLiteral(string(status)), quoteLiteral(r.spec.Job)))
+func (r *run) recordStatus(ctx context.Context, s *session.Session, status report.Status) error {
+	return s.Write(ctx, fmt.Sprintf("SET LOCAL synchronous_commit = on; UPDATE _calco.job SET status = %s WHERE id = %s",
+		session.QuoteLiteral(string(status)), session.QuoteLiteral(r.spec.Job)))
 }
 
 // dropMarks drops the job's schema once its outcome is known, but no other job's.
 func (r *run) dropMarks(ctx context.Context) error {
-	if err := r.target.control.write(ctx, "SET LOCAL synchronous_commit = on; "+dropMarksSQL); err != nil {
+	if err := r.target.Control.Write(ctx, "SET LOCAL synchronous_commit = on; "+dropMarksSQL); err != nil {
 		return fmt.Errorf("drop the job's schema on the target: %w", err)
 	}
 	r.claimed = false
@@ -339,14 +340,14 @@ var foreignMarksSQL string
 
 // checkMarks refuses a target whose schema _calco somebody else has made, or uses: dropping it would take what is theirs.
 func (r *run) checkMarks(ctx context.Context) ([]report.Reason, error) {
-	version, _, err := readMarksVersion(ctx, r.target.control)
+	version, _, err := readMarksVersion(ctx, r.target.Control)
 	switch {
-	case err != nil && sqlState(err) == "":
+	case err != nil && session.SQLState(err) == "":
 		return nil, fmt.Errorf("read the schema _calco of the target: %w", err)
 	case err == nil && version > marksVersion:
 		return nil, nil // of a newer Calco: readLeftover refuses that
 	}
-	found, err := collect[struct{ Name string }](ctx, r.target.control, foreignMarksSQL)
+	found, err := session.Query[struct{ Name string }](ctx, r.target.Control, foreignMarksSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read the schema _calco of the target: %w", err)
 	}
@@ -366,28 +367,22 @@ func (r *run) checkMarks(ctx context.Context) ([]report.Reason, error) {
 
 // dropAnyMarks drops the schema of whatever job is over. This one has the lock of the target.
 func (r *run) dropAnyMarks(ctx context.Context) error {
-	r.target.control.fence = ""
+	r.target.Control.Fence = ""
 	if reasons, err := r.checkMarks(ctx); err != nil || len(reasons) > 0 {
 		return errors.Join(err, report.Refuse(reasons...))
 	}
-	if err := r.target.control.exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on; "+dropMarksSQL+"; COMMIT"); err != nil {
+	if err := r.target.Control.Exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on; "+dropMarksSQL+"; COMMIT"); err != nil {
 		return fmt.Errorf("drop the job's schema on the target: %w", err)
 	}
 	r.claimed = false
 	return nil
 }
 
-// write runs one query of the job on the target, after checking its term.
-func (s *session) write(ctx context.Context, sql string) error {
-	errs, err := s.pipeline(ctx, []string{sql})
-	return errors.Join(err, errs[0])
-}
-
 // quoteArray writes a list of names as an SQL array.
 func quoteArray(names []string) string {
 	quoted := make([]string, len(names))
 	for i, n := range names {
-		quoted[i] = quoteLiteral(n)
+		quoted[i] = session.QuoteLiteral(n)
 	}
 	return "ARRAY[" + strings.Join(quoted, ", ") + "]::text[]"
 }

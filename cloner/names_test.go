@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/session"
 	"calco/db/dbtest"
 )
 
@@ -108,16 +109,16 @@ const hostileSchema = `
 func hostileSQL(n int, database string) string {
 	name := func(k int) string { return hostileNames[(n+k)%len(hostileNames)] }
 	oldnew := []string{
-		"%db", quoteName(database),
-		"'seq", quoteLiteral(quoteName(name(0), name(3))),
-		"'body", quoteLiteral("BEGIN RETURN $1 || " + quoteLiteral(name(0)) + "; END"),
+		"%db", session.QuoteName(database),
+		"'seq", session.QuoteLiteral(session.QuoteName(name(0), name(3))),
+		"'body", session.QuoteLiteral("BEGIN RETURN $1 || " + session.QuoteLiteral(name(0)) + "; END"),
 	}
 	for k := len(hostileNames) - 1; k >= 0; k-- { // %10 before %1
-		literal := quoteLiteral(name(k))
+		literal := session.QuoteLiteral(name(k))
 		if strings.Contains(literal, `\`) {
 			literal = "E" + strings.ReplaceAll(literal, `\`, `\\`)
 		}
-		oldnew = append(oldnew, fmt.Sprintf("%%%d", k), quoteName(name(k)), fmt.Sprintf("'%d", k), literal)
+		oldnew = append(oldnew, fmt.Sprintf("%%%d", k), session.QuoteName(name(k)), fmt.Sprintf("'%d", k), literal)
 	}
 	return strings.NewReplacer(oldnew...).Replace(hostileSchema)
 }
@@ -131,7 +132,7 @@ func TestHostileNames(t *testing.T) {
 	target := newDatabase(t, server, "the 'target' $1 ünï\t", "")
 	var setup strings.Builder
 	for _, name := range hostileNames {
-		fmt.Fprintf(&setup, "CREATE ROLE %s;\n", quoteName(name))
+		fmt.Fprintf(&setup, "CREATE ROLE %s;\n", session.QuoteName(name))
 	}
 	// A publication of one schema names the next, so they are there before all else.
 	schemas := make([]string, len(hostileNames))
@@ -160,7 +161,7 @@ func TestHostileNamesOfLargeTables(t *testing.T) {
 	var sql strings.Builder
 	sql.WriteString("CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent VALUES (1);\n")
 	for i, name := range slices.Concat(hostileNames[:4], hostileNames[11:15]) {
-		n := quoteName(name)
+		n := session.QuoteName(name)
 		fmt.Fprintf(&sql, `CREATE TABLE t%d (%[2]s int, pad text, CONSTRAINT %[2]s FOREIGN KEY (%[2]s) REFERENCES parent ON DELETE SET DEFAULT DEFERRABLE);
 			ALTER TABLE t%[1]d ALTER pad SET STORAGE PLAIN;
 			INSERT INTO t%[1]d SELECT 1, repeat('x', 7000) FROM generate_series(1, 700);

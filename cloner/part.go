@@ -8,6 +8,8 @@ import (
 	"math"
 	"strings"
 
+	"calco/cloner/internal/progress"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -16,7 +18,7 @@ type part struct {
 	table    *table // nil for large objects
 	relation string // what the mark calls it
 	number   int
-	flight   *flight
+	flight   *progress.Part
 	through  bool // its rows go to the root of the table's partition tree
 	tries    int  // that ended with a lost connection
 
@@ -43,7 +45,7 @@ func (r *run) tablePart(t *table, number int) *part {
 	size := int64(float64(t.Size) * share)
 	p := &part{
 		table: t, relation: t.relation(), number: number, through: t.ThroughRoot,
-		flight: &flight{relation: t.String(), size: size, work: tableWork*share + float64(size), table: t.OID},
+		flight: &progress.Part{Relation: t.String(), Size: size, Work: progress.TableWork*share + float64(size), Table: t.OID},
 	}
 	// A table that was truncated or rewritten since the snapshot looks empty to it, without
 	// an error. So does another table that has taken over the name, and a column that was
@@ -55,7 +57,7 @@ func (r *run) tablePart(t *table, number int) *part {
 		WHERE oid = %d AND oid = to_regclass(%s) AND relfilenode = pg_relation_filenode(oid)
 		  AND NOT EXISTS (SELECT FROM pg_attribute a WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
 			AND (pg_identify_object_as_address('pg_class'::regclass, attrelid, attnum)).object_names[3] IS DISTINCT FROM attname)`,
-		t.relation(), t.OID, quoteLiteral(t.relation()))
+		t.relation(), t.OID, session.QuoteLiteral(t.relation()))
 	if t.hashes(number) {
 		p.sum = r.checksumSQL(t.contentList(), t.source()+t.split.where(number))
 	}
@@ -101,9 +103,9 @@ var largeObjectPropertiesSQL string
 
 // largeObjectParts divides the large objects of the source. They belong to no schema,
 // so only a clone of the whole database has them.
-func (r *run) largeObjectParts(ctx context.Context, s *session) ([]*part, error) {
+func (r *run) largeObjectParts(ctx context.Context, s *session.Session) ([]*part, error) {
 	size := max(r.spec.PartSize/largeObjectPiece, 1) * largeObjectPiece
-	ranges, err := collect[largeObjects](ctx, s, largeObjectPartsSQL, size, largeObjectsAPart)
+	ranges, err := session.Query[largeObjects](ctx, s, largeObjectPartsSQL, size, largeObjectsAPart)
 	if err != nil {
 		return nil, fmt.Errorf("list large objects: %w", err)
 	}
@@ -111,7 +113,7 @@ func (r *run) largeObjectParts(ctx context.Context, s *session) ([]*part, error)
 	for i, lo := range ranges {
 		parts[i] = &part{
 			relation: largeObjectsRelation, number: i, large: lo,
-			flight: &flight{relation: largeObjectsRelation, size: lo.Bytes, work: tableWork + float64(lo.Bytes)},
+			flight: &progress.Part{Relation: largeObjectsRelation, Size: lo.Bytes, Work: progress.TableWork + float64(lo.Bytes)},
 			out:    fmt.Sprintf("COPY (%s) TO STDOUT", lo.pieces()),
 			in: "CREATE TEMP TABLE IF NOT EXISTS calco_large_object (oid oid, pos bigint, data bytea) ON COMMIT DELETE ROWS; " +
 				"COPY pg_temp.calco_large_object FROM STDIN",
@@ -138,14 +140,14 @@ func (r *run) closingLargeObjects() string {
 			continue
 		}
 		if d.Grantees != "" {
-			fmt.Fprintf(&b, "EXECUTE format('REVOKE ALL ON LARGE OBJECT %%s FROM %%s', made, %s); ", quoteLiteral(d.Grantees))
+			fmt.Fprintf(&b, "EXECUTE format('REVOKE ALL ON LARGE OBJECT %%s FROM %%s', made, %s); ", session.QuoteLiteral(d.Grantees))
 		}
 		b.WriteString("EXECUTE format('GRANT ALL ON LARGE OBJECT %s TO CURRENT_USER', made); ")
 	}
 	if b.Len() == 0 {
 		return ""
 	}
-	return "DO " + quoteLiteral(`DECLARE made oid; BEGIN
+	return "DO " + session.QuoteLiteral(`DECLARE made oid; BEGIN
 		FOR made IN SELECT DISTINCT oid FROM pg_temp.calco_large_object JOIN _calco.large_object o USING (oid) WHERE o.xmin = pg_current_xact_id()::xid LOOP
 			`+b.String()+`END LOOP; END`) + "; "
 }
@@ -163,7 +165,7 @@ func (lo largeObjects) pieces() string {
 func (r *run) largeObjectProperties(ctx context.Context, l *lane, p *part) error {
 	var rows [][]string
 	err := r.snap.importing(ctx, func(name string) (err error) {
-		rows, err = l.source.text(ctx, "ROLLBACK; "+beginAt(name)+"; "+fmt.Sprintf(largeObjectPropertiesSQL, p.large.First, p.large.Last)+"; COMMIT")
+		rows, err = l.source.SimpleQuery(ctx, "ROLLBACK; "+beginAt(name)+"; "+fmt.Sprintf(largeObjectPropertiesSQL, p.large.First, p.large.Last)+"; COMMIT")
 		return err
 	})
 	if err != nil {
@@ -182,4 +184,5 @@ func (r *run) largeObjectProperties(ctx context.Context, l *lane, p *part) error
 var errNoChecksum = errors.New("the source cannot compute the checksum of its rows")
 
 // errRewritten is the guard of tablePart speaking.
-var errRewritten = errors.New("the table was truncated, rewritten or changed on the source after the snapshot was taken")
+var errRewritten = report.WithHint(errors.New("the table was truncated, rewritten or changed on the source after the snapshot was taken"),
+	"Clone again when what truncates or rewrites it is over.")

@@ -9,6 +9,9 @@ import (
 	"sync/atomic"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/progress"
+	"calco/cloner/internal/safely"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -41,21 +44,22 @@ func (r *run) buildGraph() *graph {
 	}
 	for _, n := range b.all {
 		work += n.work
-		r.meter.expect(n.phase, 1)
+		r.meter.Expect(n.phase, 1)
 	}
 	var tables []*table
+	var sizes []int64
 	for _, t := range r.plan.tables {
 		if r.ledger.Keeps(t.OID) {
 			continue
 		}
-		tables = append(tables, t)
-		work += tableWork + float64(t.Size)
-		r.meter.follow(t, b.toBuild[t.OID])
+		tables, sizes = append(tables, t), append(sizes, t.Size)
+		work += progress.TableWork + float64(t.Size)
+		r.meter.AddTable(t.OID, t.String(), t.Size, b.toBuild[t.OID])
 		for range b.standing[t.OID] {
-			r.meter.settle(t.OID, true)
+			r.meter.IndexDone(t.OID, true)
 		}
 	}
-	r.meter.plan(len(tables), estimatedRows(tables), work, tailWork(tables, r.plan.count("SEQUENCE"), len(r.plan.materializedViews)))
+	r.meter.SetPlan(len(tables), estimatedRows(tables), work, progress.TailWork(sizes, r.plan.count("SEQUENCE"), len(r.plan.materializedViews)))
 	b.g.start(b.all, coming)
 	return b.g
 }
@@ -149,15 +153,15 @@ func (b *graphBuilder) addForeignKey(e *archive.Entry, x *index) {
 		locks = append(locks, lock{other, false})
 	}
 	size := b.sizes[x.TableOID]
-	b.complete(e, n, &node{weight: size, work: scanWork * float64(size), locks: locks, statement: statement{
+	b.complete(e, n, &node{weight: size, work: progress.ScanWork * float64(size), locks: locks, statement: statement{
 		entry: e, phase: report.PhaseConstraints, object: title(e),
-		sql: fmt.Sprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s", x.Relation, quoteName(x.Name)),
+		sql: fmt.Sprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s", x.Relation, session.QuoteName(x.Name)),
 	}})
 }
 
 // indexWork is what it costs to build an index, or to check a constraint.
 func (b *graphBuilder) indexWork(x *index) float64 {
-	return scanWork*float64(b.sizes[x.TableOID]) + indexWork*float64(x.Size)
+	return progress.ScanWork*float64(b.sizes[x.TableOID]) + progress.IndexWork*float64(x.Size)
 }
 
 // enter adds the node that begins an entry.
@@ -175,7 +179,7 @@ func (b *graphBuilder) enter(e *archive.Entry, x *index, n *node) {
 		}
 	}
 	n.last = true
-	n.work += nodeWork
+	n.work += progress.NodeWork
 	if n.table = b.owner(e, x); n.table != 0 {
 		b.toBuild[n.table]++
 	}
@@ -188,7 +192,7 @@ func (b *graphBuilder) enter(e *archive.Entry, x *index, n *node) {
 func (b *graphBuilder) complete(e *archive.Entry, first, n *node) {
 	n.second, n.last, first.last = true, true, false
 	n.table = first.table
-	n.work += nodeWork
+	n.work += progress.NodeWork
 	b.g.add(n, []*node{first}, nil)
 	b.all = append(b.all, n)
 	b.byEntry[e.ID] = n
@@ -240,7 +244,7 @@ func constraintUsing(x *index) string {
 	if x.Kind == "p" {
 		kind = "PRIMARY KEY"
 	}
-	sql := fmt.Sprintf("ALTER TABLE ONLY %s ADD CONSTRAINT %s %s USING INDEX %s", x.Relation, quoteName(x.Name), kind, quoteName(x.Name))
+	sql := fmt.Sprintf("ALTER TABLE ONLY %s ADD CONSTRAINT %s %s USING INDEX %s", x.Relation, session.QuoteName(x.Name), kind, session.QuoteName(x.Name))
 	if x.IsDeferrable {
 		sql += " DEFERRABLE"
 	}
@@ -271,7 +275,7 @@ func cutStatement(sql string) (first, rest string) {
 
 // build makes the nodes of g as they become ready, until all are done.
 func (r *run) build(ctx context.Context, g *graph) error {
-	eg, ctx := newGroup(ctx)
+	eg, ctx := safely.NewGroup(ctx)
 	stop := context.AfterFunc(ctx, g.wake)
 	defer stop()
 	var builders atomic.Int32
@@ -284,11 +288,11 @@ func (r *run) build(ctx context.Context, g *graph) error {
 
 // runBuilder makes batches on a session of its own, opened when there is a first one.
 func (r *run) runBuilder(ctx context.Context, g *graph, builders *atomic.Int32) error {
-	var s *session
+	var s *session.Session
 	for {
 		batch := g.take(ctx)
 		if batch == nil {
-			closeAll(s)
+			session.CloseAll(s)
 			return context.Cause(ctx)
 		}
 		if s == nil {
@@ -299,14 +303,14 @@ func (r *run) runBuilder(ctx context.Context, g *graph, builders *atomic.Int32) 
 			}
 		}
 		if err := r.makeBatch(ctx, s, batch); err != nil {
-			closeAll(s)
+			session.CloseAll(s)
 			return err
 		}
 		g.finish(batch)
 	}
 }
 
-func (r *run) makeBatch(ctx context.Context, s *session, batch []*node) error {
+func (r *run) makeBatch(ctx context.Context, s *session.Session, batch []*node) error {
 	statements := make([]statement, 0, len(batch))
 	leave := make([]func(), 0, len(batch))
 	var work float64
@@ -316,7 +320,7 @@ func (r *run) makeBatch(ctx context.Context, s *session, batch []*node) error {
 		}
 	}()
 	for _, n := range batch {
-		leave = append(leave, r.meter.enter(n.phase))
+		leave = append(leave, r.meter.Enter(n.phase))
 		work += n.work
 		// What its first half failed with is in the ledger already.
 		if n.second && r.ledger.Skips(n.entry.ID) || n.sql == "" {
@@ -324,11 +328,11 @@ func (r *run) makeBatch(ctx context.Context, s *session, batch []*node) error {
 		}
 		statements = append(statements, n.statement)
 	}
-	p := r.meter.begin(work)
+	p := r.meter.StartWork(work)
 	err := r.make(ctx, s, statements)
-	r.meter.finish(p, err == nil)
+	r.meter.EndWork(p, err == nil)
 	if err != nil {
-		return &report.Error{Phase: batch[0].phase, Relation: batch[0].object, Hint: hintFor(err), Err: err}
+		return &report.Error{Phase: batch[0].phase, Relation: batch[0].object, Hint: session.HintFor(err), Err: err}
 	}
 	made := 0
 	for _, st := range statements {
@@ -338,9 +342,9 @@ func (r *run) makeBatch(ctx context.Context, s *session, batch []*node) error {
 	}
 	r.achieve(made)
 	for _, n := range batch {
-		r.meter.advance(n.phase, 1)
+		r.meter.Advance(n.phase, 1)
 		if n.last && n.table != 0 {
-			r.meter.settle(n.table, !r.ledger.Skips(n.entry.ID))
+			r.meter.IndexDone(n.table, !r.ledger.Skips(n.entry.ID))
 		}
 	}
 	return nil
@@ -351,32 +355,32 @@ const lastTries = 5
 
 // openShared opens a session on the target for one of several that share work. Where the target has no connection for it,
 // the session is nil, and the others carry on. The last of them keeps asking while lanes have connections to give back.
-func (r *run) openShared(ctx context.Context, sharing *atomic.Int32, lanes func() bool) (*session, error) {
+func (r *run) openShared(ctx context.Context, sharing *atomic.Int32, lanes func() bool) (*session.Session, error) {
 	for tries := 1; ; {
 		s, err := r.openTarget(ctx)
-		if sqlState(err) != TooManyConnections || tries == lastTries {
+		if session.SQLState(err) != session.TooManyConnections || tries == lastTries {
 			return s, err
 		}
 		if sharing.Add(-1) > 0 {
-			r.ledger.Warn("A session less on the target: " + lossReason(err))
+			r.ledger.Warn("A session less on the target: " + session.LossReason(err))
 			return nil, nil
 		}
 		sharing.Add(1)
 		if !lanes() {
 			tries++
 		}
-		if pause(ctx, firstWait) != nil {
+		if session.Pause(ctx, firstWait) != nil {
 			return nil, context.Cause(ctx)
 		}
 	}
 }
 
 // openTarget opens a session that writes on the target.
-func (r *run) openTarget(ctx context.Context) (*session, error) {
-	s, err := r.target.open(ctx)
+func (r *run) openTarget(ctx context.Context) (*session.Session, error) {
+	s, err := r.target.Open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s.fence = r.fence
+	s.Fence = r.fence
 	return s, nil
 }

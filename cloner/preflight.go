@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/session"
 	"calco/cloner/pgtools"
 	"calco/cloner/report"
 )
@@ -39,10 +40,10 @@ func (r *run) preflightInTime(ctx context.Context) error {
 		return err
 	}
 	side := report.Source
-	if r.source != nil && r.source.control != nil { // it has answered
+	if r.source != nil && r.source.Control != nil { // it has answered
 		side = report.Target
 	}
-	return &lostError{side: side, err: errSilent, text: fmt.Sprintf("The server of the %s lets Calco in and then does not answer.", side)}
+	return &session.LostError{Side: side, Err: errSilent, Text: fmt.Sprintf("The server of the %s lets Calco in and then does not answer.", side)}
 }
 
 // preflight looks at both servers and refuses what cannot end well, all reasons at
@@ -120,11 +121,11 @@ const freeSQL = `
 // fitLanes makes do with fewer lanes where the servers have no connections for as many: one that is refused would stop the
 // whole clone.
 func (r *run) fitLanes(ctx context.Context) error {
-	source, err := one[int](ctx, r.source.control, freeSQL)
+	source, err := session.QueryValue[int](ctx, r.source.Control, freeSQL)
 	if err != nil {
 		return fmt.Errorf("count the free connections of the source: %w", err)
 	}
-	target, err := one[int](ctx, r.target.control, freeSQL)
+	target, err := session.QueryValue[int](ctx, r.target.Control, freeSQL)
 	if err != nil {
 		return fmt.Errorf("count the free connections of the target: %w", err)
 	}
@@ -139,26 +140,26 @@ func (r *run) fitLanes(ctx context.Context) error {
 func (r *run) connect(ctx context.Context, side report.Side) (*report.Reason, error) {
 	w, system := r.way(side), ""
 	if before := r.server(side); before != nil {
-		w, system = before.way, before.SystemIdentifier
+		w, system = before.Way, before.SystemIdentifier
 	}
-	s, reason, err := connect(ctx, w, r.connectPatience, system)
+	s, reason, err := session.Connect(ctx, w, r.connectPatience, system)
 	if err != nil || reason != nil {
 		return reason, err
 	}
-	r.meter.meet(side, s.Version)
+	r.meter.SetVersion(side, s.Version)
 	if side == report.Target {
-		r.target, r.report.Target = s, s.endpoint()
+		r.target, r.report.Target = s, s.Endpoint()
 		return nil, nil
 	}
-	r.source, r.report.Source = s, s.endpoint()
-	if s.noTimeline != "" {
-		r.warnUnprovable(s.noTimeline)
+	r.source, r.report.Source = s, s.Endpoint()
+	if s.NoTimeline != "" {
+		r.warnUnprovable(s.NoTimeline)
 	}
 	return nil, nil
 }
 
 // server is the one that was connected to last, or nil.
-func (r *run) server(side report.Side) *server {
+func (r *run) server(side report.Side) *session.Server {
 	if side == report.Target {
 		return r.target
 	}
@@ -166,11 +167,11 @@ func (r *run) server(side report.Side) *server {
 }
 
 // way is how the spec says that a side is reached.
-func (r *run) way(side report.Side) way {
+func (r *run) way(side report.Side) session.Way {
 	if side == report.Target {
-		return way{side: side, url: r.spec.Target, hosts: r.spec.TargetHosts, name: r.spec.applicationName()}
+		return session.Way{Side: side, URL: r.spec.Target, Hosts: r.spec.TargetHosts, Name: r.spec.applicationName()}
 	}
-	return way{side: side, url: r.spec.Source, hosts: r.spec.SourceHosts, name: r.spec.applicationName()}
+	return session.Way{Side: side, URL: r.spec.Source, Hosts: r.spec.SourceHosts, Name: r.spec.applicationName()}
 }
 
 // warnUnprovable says in time what losing the snapshot would cost.
@@ -179,10 +180,10 @@ func (r *run) warnUnprovable(why string) {
 }
 
 func (r *run) checkVersions(context.Context) ([]report.Reason, error) {
-	return append(versionReasons(r.source.facts, report.Source), versionReasons(r.target.facts, report.Target)...), nil
+	return append(versionReasons(r.source.Facts, report.Source), versionReasons(r.target.Facts, report.Target)...), nil
 }
 
-func versionReasons(f facts, side report.Side) []report.Reason {
+func versionReasons(f session.Facts, side report.Side) []report.Reason {
 	var reasons []report.Reason
 	if f.VersionNum < oldestServer {
 		reasons = append(reasons, report.Reason{
@@ -218,7 +219,7 @@ func (r *run) checkTools(ctx context.Context) ([]report.Reason, error) {
 		return nil, fmt.Errorf("look for pg_dump: %w", err)
 	}
 	r.pgDump, r.pgDumpVersion = path, version
-	reasons := toolsReasons(r.source.major(), r.target.major(), version)
+	reasons := toolsReasons(r.source.Major(), r.target.Major(), version)
 	return slices.Concat(reasons, parameterReasons(report.Source, r.spec.Source, version), parameterReasons(report.Target, r.spec.Target, version)), nil
 }
 
@@ -290,7 +291,7 @@ func (r *run) checkReadable(ctx context.Context) ([]report.Reason, error) {
 		Schema, Name string
 		Permitted    bool
 	}
-	found, err := collect[unreadable](ctx, r.source.control, unreadableSQL)
+	found, err := session.Query[unreadable](ctx, r.source.Control, unreadableSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read permissions on the source: %w", err)
 	}
@@ -324,7 +325,7 @@ func (r *run) checkReadable(ctx context.Context) ([]report.Reason, error) {
 		})
 	}
 	if r.spec.whole() {
-		n, err := one[int](ctx, r.source.control, unreadableLargeObjectsSQL)
+		n, err := session.QueryValue[int](ctx, r.source.Control, unreadableLargeObjectsSQL)
 		if err != nil {
 			return nil, fmt.Errorf("read permissions on large objects: %w", err)
 		}
@@ -351,7 +352,7 @@ func (r *run) checkReadable(ctx context.Context) ([]report.Reason, error) {
 }
 
 func (r *run) unknownSchemas(ctx context.Context) ([]string, error) {
-	have, err := collect[struct{ Name string }](ctx, r.source.control, `SELECT nspname::text AS name FROM pg_namespace`)
+	have, err := session.Query[struct{ Name string }](ctx, r.source.Control, `SELECT nspname::text AS name FROM pg_namespace`)
 	if err != nil {
 		return nil, fmt.Errorf("list schemas of the source: %w", err)
 	}
@@ -376,7 +377,7 @@ func (r *run) checkWritable(ctx context.Context) ([]report.Reason, error) {
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonPermission, Side: report.Target,
 			Text: fmt.Sprintf("The role %s may not create schemas in the target's database %s.", r.target.Role, r.target.Database),
-			Hint: fmt.Sprintf("Use the database's owner, or GRANT CREATE ON DATABASE %s TO %s.", quoteName(r.target.Database), quoteName(r.target.Role)),
+			Hint: fmt.Sprintf("Use the database's owner, or GRANT CREATE ON DATABASE %s TO %s.", session.QuoteName(r.target.Database), session.QuoteName(r.target.Role)),
 		})
 	}
 	if r.source == nil || r.source == r.target { // only the target is there
@@ -390,7 +391,7 @@ func (r *run) checkWritable(ctx context.Context) ([]report.Reason, error) {
 // all, when everything is there. A server takes some more than it promises.
 // https://www.postgresql.org/docs/current/runtime-config-locks.html
 func (r *run) checkLocks(ctx context.Context) ([]report.Reason, error) {
-	tables, err := one[int64](ctx, r.source.control, `
+	tables, err := session.QueryValue[int64](ctx, r.source.Control, `
 		SELECT count(*)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', '_calco')`)
@@ -398,18 +399,18 @@ func (r *run) checkLocks(ctx context.Context) ([]report.Reason, error) {
 		return nil, fmt.Errorf("count the tables of the source: %w", err)
 	}
 	var reasons []report.Reason
-	for _, s := range []*session{r.source.control, r.target.control} {
+	for _, s := range []*session.Session{r.source.Control, r.target.Control} {
 		type room struct{ Locks, Sessions int64 }
-		has, err := theOnly[room](ctx, s, `
+		has, err := session.QueryRow[room](ctx, s, `
 			SELECT current_setting('max_locks_per_transaction')::bigint AS locks,
 			       current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint AS sessions`)
 		if err != nil {
-			return nil, fmt.Errorf("read how many locks the %s has room for: %w", s.side, err)
+			return nil, fmt.Errorf("read how many locks the %s has room for: %w", s.Side, err)
 		}
 		if tables > 2*has.Locks*has.Sessions {
 			reasons = append(reasons, report.Reason{
-				Code: report.ReasonLocks, Side: s.side,
-				Text: fmt.Sprintf("The %s has room for about %d locks, and pg_dump takes one on each of %d tables.", s.side, has.Locks*has.Sessions, tables),
+				Code: report.ReasonLocks, Side: s.Side,
+				Text: fmt.Sprintf("The %s has room for about %d locks, and pg_dump takes one on each of %d tables.", s.Side, has.Locks*has.Sessions, tables),
 				Hint: fmt.Sprintf("Set max_locks_per_transaction of that server to %d or more, and restart it.", tables/has.Sessions+1),
 			})
 		}
@@ -420,7 +421,7 @@ func (r *run) checkLocks(ctx context.Context) ([]report.Reason, error) {
 // checkPlaces wants the target's role to be allowed to make what comes in the schemas that are there, and the temporary
 // table that large objects come through.
 func (r *run) checkPlaces(ctx context.Context) ([]report.Reason, error) {
-	filled, err := collect[struct{ Name string }](ctx, r.source.control, `
+	filled, err := session.Query[struct{ Name string }](ctx, r.source.Control, `
 		SELECT DISTINCT nspname::text AS name
 		FROM (SELECT 'pg_class'::regclass AS class, oid, relnamespace AS schema FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')
 		      UNION ALL SELECT 'pg_type'::regclass, oid, typnamespace FROM pg_type WHERE typtype IN ('e', 'd', 'r')
@@ -437,7 +438,7 @@ func (r *run) checkPlaces(ctx context.Context) ([]report.Reason, error) {
 		}
 	}
 	// A schema that clean drops is made anew.
-	closed, err := collect[struct{ Name string }](ctx, r.target.control, `
+	closed, err := session.Query[struct{ Name string }](ctx, r.target.Control, `
 		SELECT nspname::text AS name
 		FROM pg_namespace n
 		WHERE nspname = ANY ($1)
@@ -451,22 +452,22 @@ func (r *run) checkPlaces(ctx context.Context) ([]report.Reason, error) {
 	if len(closed) > 0 {
 		var list, quoted []string
 		for _, s := range closed {
-			list, quoted = append(list, s.Name), append(quoted, quoteName(s.Name))
+			list, quoted = append(list, s.Name), append(quoted, session.QuoteName(s.Name))
 		}
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonPermission, Side: report.Target, Objects: report.AtMost(list),
 			Text: fmt.Sprintf("The role %s may not create anything in %s of the target: %s.", r.target.Role, word(len(list) == 1, "a schema", "schemas"), report.Listed(list)),
-			Hint: fmt.Sprintf("GRANT CREATE, USAGE ON SCHEMA %s TO %s.", strings.Join(quoted, ", "), quoteName(r.target.Role)),
+			Hint: fmt.Sprintf("GRANT CREATE, USAGE ON SCHEMA %s TO %s.", strings.Join(quoted, ", "), session.QuoteName(r.target.Role)),
 		})
 	}
 	if !r.spec.whole() {
 		return reasons, nil
 	}
-	large, err := one[bool](ctx, r.source.control, `SELECT EXISTS (SELECT FROM pg_largeobject_metadata)`)
+	large, err := session.QueryValue[bool](ctx, r.source.Control, `SELECT EXISTS (SELECT FROM pg_largeobject_metadata)`)
 	if err != nil {
 		return nil, fmt.Errorf("look for large objects of the source: %w", err)
 	}
-	temporary, err := one[bool](ctx, r.target.control, `SELECT has_database_privilege(current_database(), 'TEMPORARY')`)
+	temporary, err := session.QueryValue[bool](ctx, r.target.Control, `SELECT has_database_privilege(current_database(), 'TEMPORARY')`)
 	if err != nil {
 		return nil, fmt.Errorf("read permissions on the target: %w", err)
 	}
@@ -474,7 +475,7 @@ func (r *run) checkPlaces(ctx context.Context) ([]report.Reason, error) {
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonPermission, Side: report.Target,
 			Text: fmt.Sprintf("The role %s may not create temporary tables in the target's database %s, through which large objects come.", r.target.Role, r.target.Database),
-			Hint: fmt.Sprintf("GRANT TEMPORARY ON DATABASE %s TO %s.", quoteName(r.target.Database), quoteName(r.target.Role)),
+			Hint: fmt.Sprintf("GRANT TEMPORARY ON DATABASE %s TO %s.", session.QuoteName(r.target.Database), session.QuoteName(r.target.Role)),
 		})
 	}
 	return reasons, nil

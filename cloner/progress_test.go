@@ -2,84 +2,16 @@ package cloner
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/progress"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
-
-func TestMeterIsBounded(t *testing.T) {
-	t.Parallel()
-	var m Meter
-	m.start(nil)
-	m.plan(1000, 0, 1000, nil)
-	for i := range 1000 {
-		m.takeOff(&flight{relation: fmt.Sprintf("a.t%d", i), size: int64(i)})
-	}
-	p := m.Progress()
-	if len(p.Active) != activeTables {
-		t.Fatalf("%d active tables, want %d", len(p.Active), activeTables)
-	}
-	for i, a := range p.Active {
-		if want := int64(999 - i); a.Size != want {
-			t.Errorf("active table %d has the size %d, want %d: the largest first", i, a.Size, want)
-		}
-	}
-	text, err := json.Marshal(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(text) > 10<<10 {
-		t.Errorf("%d bytes of JSON", len(text))
-	}
-}
-
-// A Progress of nothing had null where lists belong, which a page would have to know.
-func TestMeterEmpty(t *testing.T) {
-	t.Parallel()
-	text, err := json.Marshal((&Meter{}).Progress())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(string(text), "null") {
-		t.Errorf("JSON of nothing: %s", text)
-	}
-}
-
-func TestMeterTotals(t *testing.T) {
-	t.Parallel()
-	var m Meter
-	m.start(nil)
-	m.plan(2, 0, 2*(tableWork+100), nil)
-	leave := m.enter(report.PhaseCopy)
-	m.expect(report.PhaseCopy, 2)
-	arrived, lost := &flight{relation: "a.b", size: 100, work: tableWork + 100, table: 1}, &flight{relation: "a.c", size: 100, work: tableWork + 100, table: 1}
-	for _, f := range []*flight{arrived, lost} {
-		m.takeOff(f)
-		f.rows.Add(10)
-		f.bytes.Add(1000) // more than its size on disk
-	}
-	if p := m.Progress(); p.Rows != 20 || p.Bytes != 2000 || p.Done != almostDone || p.Tables != 0 || !p.Phases[0].Running {
-		t.Errorf("in flight: %+v", p)
-	}
-	m.land(arrived, true)
-	m.ditch(lost) // its rows were rolled back
-	leave()
-	p := m.Progress()
-	if p.Rows != 10 || p.Bytes != 1000 || p.Done != almostDone || p.Tables != 1 || p.TablesTotal != 2 || len(p.Active) != 0 {
-		t.Errorf("at the end: %+v", p)
-	}
-	if ph := p.Phases[0]; ph.Name != report.PhaseCopy || ph.Done != 1 || ph.Total != 2 || ph.Running || ph.Elapsed < 0 {
-		t.Errorf("phase: %+v", ph)
-	}
-}
 
 // TestMeterSampled samples clones without rest, for the race detector: one of which nothing is known before, and one
 // with the report of the first. A part that had landed was in no total for a moment, so the work done went back to
@@ -94,7 +26,7 @@ func TestMeterSampled(t *testing.T) {
 		CREATE TABLE big AS SELECT n, md5(n::text) FROM generate_series(1, 50000) n; CREATE INDEX ON big (n);
 		CREATE MATERIALIZED VIEW view AS SELECT count(*) FROM big; CREATE SEQUENCE s`)
 	first := sampled(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{})
-	if !usable(&first) {
+	if !progress.Usable(&first) {
 		t.Errorf("the report of a whole clone is none to reckon with: %+v", first)
 	}
 	sampled(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true}, Options{Past: &first})
@@ -106,7 +38,7 @@ func TestRowsTotal(t *testing.T) {
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	clone := func(want int64) {
 		t.Helper()
-		var m Meter
+		var m progress.Meter
 		report, err := Clone(t.Context(), confirmed(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true}), Options{Meter: &m})
 		if err != nil {
 			t.Fatal(err)
@@ -130,7 +62,7 @@ func TestRowsTotal(t *testing.T) {
 // sampled clones and wants each sample to be no less than the one before it.
 func sampled(t *testing.T, spec Spec, o Options) report.Report {
 	t.Helper()
-	var m Meter
+	var m progress.Meter
 	o.Meter = &m
 	ctx, stop := context.WithCancel(t.Context())
 	var sampling sync.WaitGroup
@@ -152,7 +84,7 @@ func sampled(t *testing.T, spec Spec, o Options) report.Report {
 				case p.Done < last.Done || p.Done > 1, p.Tables < last.Tables, p.Rows < last.Rows, p.Bytes < last.Bytes, p.Elapsed < last.Elapsed:
 					t.Errorf("from %+v\nto %+v", last, p)
 					return
-				case p.Left < 0 || p.Left > time.Hour, len(p.Active) > activeTables, p.Done == 1 && (!ended && !over.Load() || p.Left != 0):
+				case p.Left < 0 || p.Left > time.Hour, len(p.Active) > progress.ActiveTables, p.Done == 1 && (!ended && !over.Load() || p.Left != 0):
 					t.Errorf("sample: %+v", p)
 					return
 				}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -41,13 +42,13 @@ func (r *run) properties(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.make(ctx, r.target.control, append(statements, grants...))
+	return r.make(ctx, r.target.Control, append(statements, grants...))
 }
 
 // databaseGrants give a database on which nobody has granted or revoked anything the grants of the source's, in one
 // transaction, so that a later life finds all of them or none. Those to roles that are missing fail by themselves.
 func (r *run) databaseGrants(ctx context.Context, source, target map[string]property) ([]statement, error) {
-	initial, err := one[bool](ctx, r.target.control, `
+	initial, err := session.QueryValue[bool](ctx, r.target.Control, `
 		SELECT datacl IS NULL OR NOT EXISTS (
 		       (SELECT * FROM aclexplode(datacl) EXCEPT SELECT * FROM aclexplode(acldefault('d', datdba))) UNION ALL
 		       (SELECT * FROM aclexplode(acldefault('d', datdba)) EXCEPT SELECT * FROM aclexplode(datacl)))
@@ -58,7 +59,7 @@ func (r *run) databaseGrants(ctx context.Context, source, target map[string]prop
 	if !initial || r.keepsProperty(grantPrefix) {
 		return nil, nil
 	}
-	roles, err := collect[struct{ Name string }](ctx, r.target.control, `SELECT quote_ident(rolname) AS name FROM pg_roles UNION ALL SELECT 'PUBLIC'`)
+	roles, err := session.Query[struct{ Name string }](ctx, r.target.Control, `SELECT quote_ident(rolname) AS name FROM pg_roles UNION ALL SELECT 'PUBLIC'`)
 	if err != nil {
 		return nil, fmt.Errorf("list roles of the target: %w", err)
 	}
@@ -92,10 +93,10 @@ func (r *run) databaseGrants(ctx context.Context, source, target map[string]prop
 
 // readProperties reads both sides, by what sets apart one property from another.
 func (r *run) readProperties(ctx context.Context) (source, target map[string]property, err error) {
-	read := func(s *session) (map[string]property, error) {
-		all, err := collect[property](ctx, s, propertiesSQL, quoteName(r.target.Database))
+	read := func(s *session.Session) (map[string]property, error) {
+		all, err := session.Query[property](ctx, s, propertiesSQL, session.QuoteName(r.target.Database))
 		if err != nil {
-			return nil, fmt.Errorf("read properties of the %s's database: %w", s.side, err)
+			return nil, fmt.Errorf("read properties of the %s's database: %w", s.Side, err)
 		}
 		byName := map[string]property{}
 		for _, p := range all {
@@ -103,10 +104,10 @@ func (r *run) readProperties(ctx context.Context) (source, target map[string]pro
 		}
 		return byName, nil
 	}
-	if source, err = read(r.source.control); err != nil {
+	if source, err = read(r.source.Control); err != nil {
 		return nil, nil, err
 	}
-	if target, err = read(r.target.control); err != nil {
+	if target, err = read(r.target.Control); err != nil {
 		return nil, nil, err
 	}
 	return source, target, nil
@@ -148,7 +149,7 @@ func (r *run) hiddenSubscriptions(ctx context.Context) ([]report.Difference, err
 	if r.source.Superuser {
 		return nil, nil
 	}
-	names, err := collect[struct{ Name string }](ctx, r.source.control, `
+	names, err := session.Query[struct{ Name string }](ctx, r.source.Control, `
 		SELECT subname::text AS name FROM pg_subscription
 		WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())`)
 	if err != nil {

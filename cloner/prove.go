@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"calco/cloner/internal/safely"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -80,12 +82,12 @@ func (r *run) prove(ctx context.Context, f *findings) error {
 	if r.snap == nil {
 		// All rows were there, and an unlogged table has lost its own since.
 		r.plan, r.filled, r.epoch = nil, false, 0
-		return errSnapshotLost
+		return session.ErrSnapshotLost
 	}
 	opened := r.epoch == 0
 	if opened {
 		next := r.left.Epoch + 1
-		if err := r.target.control.write(ctx, r.epochSQL(next)); err != nil {
+		if err := r.target.Control.Write(ctx, r.epochSQL(next)); err != nil {
 			return fmt.Errorf("write the epoch to the target: %w", err)
 		}
 		r.epoch = next
@@ -94,7 +96,7 @@ func (r *run) prove(ctx context.Context, f *findings) error {
 	if !opened && len(f.doubt)+len(f.stale) == 0 {
 		return nil
 	}
-	sameTimeline := r.source.timeline != 0 && r.source.timeline == r.left.Timeline
+	sameTimeline := r.source.Timeline != 0 && r.source.Timeline == r.left.Timeline
 	todo, unproven := cut(f.doubt, func(m mark) bool {
 		return sameTimeline && m.Durable && m.Oldest <= r.snap.xmax && r.snap.xmax-m.Oldest < xidsComparable
 	})
@@ -130,14 +132,14 @@ func (r *run) proveAll(ctx context.Context, marks []mark) (kept, changed []mark,
 		todo <- i
 	}
 	close(todo)
-	eg, ctx := newGroup(ctx)
+	eg, ctx := safely.NewGroup(ctx)
 	for range min(r.lanes, len(batches)) {
 		eg.Go(func() error {
 			s, err := r.openLaneSource(ctx)
 			if err != nil {
 				return err
 			}
-			defer s.close()
+			defer s.Close()
 			for i := range todo {
 				if proven[i], err = r.proveBatch(ctx, s, batches[i], tables); err != nil {
 					return err
@@ -163,7 +165,7 @@ func (r *run) proveAll(ctx context.Context, marks []mark) (kept, changed []mark,
 
 // proveBatch proves some parts in one round trip. One that cannot be looked at is not proven, and alone tells why when it
 // is copied.
-func (r *run) proveBatch(ctx context.Context, s *session, batch []mark, tables map[string]*table) ([]bool, error) {
+func (r *run) proveBatch(ctx context.Context, s *session.Session, batch []mark, tables map[string]*table) ([]bool, error) {
 	var rows [][]string
 	err := r.snap.importing(ctx, func(name string) (err error) {
 		var b strings.Builder
@@ -171,12 +173,12 @@ func (r *run) proveBatch(ctx context.Context, s *session, batch []mark, tables m
 		for _, m := range batch {
 			b.WriteString("; " + proofSQL(tables[m.Relation], m))
 		}
-		rows, err = s.text(ctx, b.String()+"; COMMIT")
+		rows, err = s.SimpleQuery(ctx, b.String()+"; COMMIT")
 		return err
 	})
 	proven := make([]bool, len(batch))
 	switch {
-	case err != nil && Classify(err).Ends():
+	case err != nil && session.Classify(err).Ends():
 		return nil, err
 	case err != nil && len(batch) > 1:
 		for i := range batch {
@@ -201,7 +203,7 @@ func (r *run) proveBatch(ctx context.Context, s *session, batch []mark, tables m
 // proofSQL asks whether a part is as it was copied. Under the lock nobody can put another file in its place, which the
 // snapshot would see as empty.
 func proofSQL(t *table, m mark) string {
-	same := fmt.Sprintf("oid = to_regclass(%s) AND relfilenode = pg_relation_filenode(oid)", quoteLiteral(t.relation()))
+	same := fmt.Sprintf("oid = to_regclass(%s) AND relfilenode = pg_relation_filenode(oid)", session.QuoteLiteral(t.relation()))
 	if m.Parts > 1 {
 		same += fmt.Sprintf(" AND relfilenode = %d", m.Filenode)
 	}
@@ -227,13 +229,13 @@ func (r *run) recordProof(ctx context.Context, kept, stale []mark) error {
 		len(kept), len(stale), quoteArray(names), r.epoch)}
 	for relation, parts := range partsOf(kept) {
 		statements = append(statements, fmt.Sprintf("UPDATE _calco.%s SET epoch = %d WHERE relation = %s AND part IN (%s)",
-			tables[relation].marks(), r.epoch, quoteLiteral(relation), parts))
+			tables[relation].marks(), r.epoch, session.QuoteLiteral(relation), parts))
 	}
-	if err := r.target.control.write(ctx, join(statements...)); err != nil {
+	if err := r.target.Control.Write(ctx, session.Join(statements...)); err != nil {
 		return fmt.Errorf("write to the target what was proven: %w", err)
 	}
 	r.achieve(-len(stale)) // it counted once, and will again
-	r.meter.resumed(r.report.SnapshotAt, len(kept), len(stale))
+	r.meter.Resumed(r.report.SnapshotAt, len(kept), len(stale))
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -29,7 +30,7 @@ func TestOneServerOfSeveral(t *testing.T) {
 	dbtest.Exec(t, first.String(), `CREATE ROLE several LOGIN SUPERUSER PASSWORD 'several'`)
 	t.Cleanup(func() { dbtest.Exec(t, first.String(), `DROP ROLE several`) })
 	dbtest.Exec(t, other.String(), `CREATE ROLE several LOGIN SUPERUSER PASSWORD 'several'`)
-	dbtest.Exec(t, other.String(), `CREATE DATABASE `+quoteName(first.Path[1:]))
+	dbtest.Exec(t, other.String(), `CREATE DATABASE `+session.QuoteName(first.Path[1:]))
 
 	// Two names, the second of two addresses. What is behind them the test says.
 	var mu sync.Mutex
@@ -57,31 +58,31 @@ func TestOneServerOfSeveral(t *testing.T) {
 		behind[address], dialed = to, nil
 	}
 	u := dsn.URL("postgres://several:several@a.test,b.test,c.test" + first.Path + "?sslmode=disable")
-	w := way{side: report.Target, url: u, hosts: policy.Of(false), name: "calco/reached/1"}
-	at, reason, err := connect(t.Context(), w, 0, "")
+	w := session.Way{Side: report.Target, URL: u, Hosts: policy.Of(false), Name: "calco/reached/1"}
+	at, reason, err := session.Connect(t.Context(), w, 0, "")
 	if reason != nil || err != nil {
 		t.Fatal(reason, err)
 	}
-	t.Cleanup(at.control.close)
-	if got := at.endpoint().Address; got != "a.test,b.test,c.test:5432" {
+	t.Cleanup(at.Control.Close)
+	if got := at.Endpoint().Address; got != "a.test,b.test,c.test:5432" {
 		t.Errorf("the report says %s", got)
 	}
 	const pinned = "203.0.113.2:5432"
 	lead("203.0.113.1:5432", other.Host) // the first of the hosts answers now
-	s, err := at.open(t.Context())
+	s, err := at.Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.close()
+	s.Close()
 	lead(pinned, "") // away: the others are not asked
-	if s, err := at.open(t.Context()); err == nil {
+	if s, err := at.Open(t.Context()); err == nil {
 		t.Error("a session went to another server")
-		s.close()
+		s.Close()
 	}
 	if !slices.Equal(dialed, []string{pinned}) {
 		t.Errorf("dialed %v", dialed)
 	}
-	u, hosts := at.pinned()
+	u, hosts := at.Pinned()
 	info, err := dsn.Parse(string(u))
 	if err != nil {
 		t.Fatal(err)
@@ -90,14 +91,14 @@ func TestOneServerOfSeveral(t *testing.T) {
 		t.Errorf("pg_dump gets %s at %s, %v", info["host"], info["hostaddr"], err)
 	}
 	// The next attempt looks the name up again, and waits while another server answers.
-	_, reason, err = connect(t.Context(), at.way, 0, at.SystemIdentifier)
-	if !errors.Is(err, errOtherServer) || !passes(err) {
+	_, reason, err = session.Connect(t.Context(), at.Way, 0, at.SystemIdentifier)
+	if !errors.Is(err, session.ErrOtherServer) || !session.CuredByWaiting(err) {
 		t.Errorf("%+v, %v, want to wait for the server", reason, err)
 	}
 	lead(pinned, first.Host)
-	again, reason, err := connect(t.Context(), at.way, 0, at.SystemIdentifier)
+	again, reason, err := session.Connect(t.Context(), at.Way, 0, at.SystemIdentifier)
 	if reason != nil || err != nil {
 		t.Fatal(reason, err)
 	}
-	again.control.close()
+	again.Control.Close()
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -48,14 +49,14 @@ func (r *run) redo(ctx context.Context, f findings) error {
 			removals[t.relation()] = t.removal(marks, through[t.RootOID])
 		}
 	}
-	return r.inParallel(ctx, names, func(ctx context.Context, s *session, batch []string) error {
+	return r.inParallel(ctx, names, func(ctx context.Context, s *session.Session, batch []string) error {
 		for _, name := range batch {
-			err := s.write(ctx, removals[name])
-			if sqlState(err) == DivisionByZero {
+			err := s.Write(ctx, removals[name])
+			if session.SQLState(err) == session.DivisionByZero {
 				return cannotGoOn("somebody has put rows into %s on the target since, or changed some, and those that have to be copied again cannot be told from them", name)
 			}
 			if err != nil {
-				return &report.Error{Phase: report.PhaseCopy, Relation: name, Hint: hintFor(err), Err: fmt.Errorf("remove what has to be copied again: %w", err)}
+				return &report.Error{Phase: report.PhaseCopy, Relation: name, Hint: session.HintFor(err), Err: fmt.Errorf("remove what has to be copied again: %w", err)}
 			}
 		}
 		return nil
@@ -85,7 +86,7 @@ func (r *run) takeGood(good []mark) {
 // removal is what removes parts of a table with their marks. A table that is shared may have rows of others. One that
 // would be empty then is emptied at once, but never of a row that its marks do not account for: it divides by zero then.
 func (t *table) removal(marks []mark, shared bool) string {
-	relation := quoteLiteral(t.relation())
+	relation := session.QuoteLiteral(t.relation())
 	forget := fmt.Sprintf("DELETE FROM _calco.%s WHERE relation = %s AND part IN (%s)", t.marks(), relation, partsOf(marks)[t.relation()])
 	xids := make([]string, len(marks))
 	for i, m := range marks {
@@ -106,20 +107,20 @@ func (t *table) removal(marks []mark, shared bool) string {
 
 // removeLargeObjects drops those that the job has made, and no other's.
 func (r *run) removeLargeObjects(ctx context.Context) error {
-	n, err := one[int](ctx, r.target.control, `SELECT count(*) FROM _calco.large_object`)
+	n, err := session.QueryValue[int](ctx, r.target.Control, `SELECT count(*) FROM _calco.large_object`)
 	if err != nil {
 		return fmt.Errorf("count the large objects that the job has made: %w", err)
 	}
 	const atATime = 1000
 	for ; n > 0; n -= atATime {
-		err := r.target.control.write(ctx, fmt.Sprintf(`
+		err := r.target.Control.Write(ctx, fmt.Sprintf(`
 			WITH gone AS (DELETE FROM _calco.large_object WHERE oid IN (SELECT oid FROM _calco.large_object LIMIT %d) RETURNING oid)
 			SELECT count(lo_unlink(oid)) FROM gone JOIN pg_largeobject_metadata USING (oid)`, atATime))
 		if err != nil {
 			return fmt.Errorf("drop large objects: %w", err)
 		}
 	}
-	err = r.target.control.write(ctx, fmt.Sprintf("DELETE FROM _calco.mark WHERE relation = %s", quoteLiteral(largeObjectsRelation)))
+	err = r.target.Control.Write(ctx, fmt.Sprintf("DELETE FROM _calco.mark WHERE relation = %s", session.QuoteLiteral(largeObjectsRelation)))
 	if err != nil {
 		return fmt.Errorf("drop the marks of large objects: %w", err)
 	}
@@ -150,7 +151,7 @@ func (r *run) clearWay(ctx context.Context, tables []*table) error {
 		}
 		drop[e.ID] = true
 		if half {
-			drops = append(drops, "DROP INDEX "+quoteName(e.Namespace, x.Name))
+			drops = append(drops, "DROP INDEX "+session.QuoteName(e.Namespace, x.Name))
 			delete(r.there.entries, entryKey{"INDEX", e.Namespace, x.Name})
 		} else if sql := dropSQL(e); sql != "" {
 			drops = append(drops, sql)
@@ -192,7 +193,7 @@ func bars(e *archive.Entry, x *index) bool {
 // dropSQL is what drops an entry; for the body of a view, what makes a stub of it again.
 func dropSQL(e *archive.Entry) string {
 	if e.Desc == "ROW SECURITY" {
-		return fmt.Sprintf("ALTER TABLE %s DISABLE ROW LEVEL SECURITY", quoteName(e.Namespace, e.Tag))
+		return fmt.Sprintf("ALTER TABLE %s DISABLE ROW LEVEL SECURITY", session.QuoteName(e.Namespace, e.Tag))
 	}
 	return e.DropStmt
 }

@@ -26,7 +26,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/ledger"
 	"calco/cloner/internal/patience"
+	"calco/cloner/internal/progress"
+	"calco/cloner/internal/session"
 	"calco/cloner/pgtools"
 	"calco/cloner/report"
 	"calco/db/dbtest"
@@ -302,16 +305,16 @@ func TestPoolerWithANameOfItsOwn(t *testing.T) {
 	port, _ := bouncer(t, s, "pooled", "session\napplication_name_add_host = 1")
 	through := dsn.URL(fmt.Sprintf("postgres://postgres:x@127.0.0.1:%s/pooled?sslmode=disable", port))
 	const name = "calco/named/1"
-	lane, err := open(t.Context(), report.Target, through, nil, name)
+	lane, err := session.Open(t.Context(), report.Target, through, nil, name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(lane.close)
-	r := &run{spec: Spec{Source: through, Job: "named", Term: 1}, meter: &Meter{}, ledger: NewLedger(&Meter{}), patience: patience.New(time.Minute)}
+	t.Cleanup(lane.Close)
+	r := &run{spec: Spec{Source: through, Job: "named", Term: 1}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute)}
 	if reason, err := r.connect(t.Context(), report.Source); err != nil || reason != nil {
 		t.Fatalf("connect: %v, %v", reason, err)
 	}
-	t.Cleanup(r.source.control.close)
+	t.Cleanup(r.source.Control.Close)
 	if got := dbtest.Query(t, pooled, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'pooled' AND application_name = '"+name+"'")[0][0]; got != "2" {
 		t.Errorf("%s backends have the name of the job, want 2", got)
 	}
@@ -381,7 +384,7 @@ default_pool_size = 50
 			_ = c.Close()
 			return port, dir
 		}
-		if pause(ctx, 5*time.Millisecond) != nil {
+		if session.Pause(ctx, 5*time.Millisecond) != nil {
 			t.Fatalf("pgbouncer does not answer: %v", err)
 		}
 	}
@@ -551,22 +554,22 @@ func TestCheckVersions(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name           string
-		source, target facts
+		source, target session.Facts
 		want           []report.ReasonCode
 		side           report.Side
 	}{
-		{"known", facts{VersionNum: 130000}, facts{VersionNum: 180000}, nil, ""},
-		{"newer", facts{VersionNum: 190000}, facts{VersionNum: 200000}, nil, ""},
-		{"old source", facts{VersionNum: 120022, Version: "12.22"}, facts{VersionNum: 150000}, []report.ReasonCode{report.ReasonUnknownVersion}, report.Source},
-		{"old target", facts{VersionNum: 150000}, facts{VersionNum: 90624, Version: "9.6.24"}, []report.ReasonCode{report.ReasonUnknownVersion}, report.Target},
-		{"standby", facts{VersionNum: 150019, InRecovery: true}, facts{VersionNum: 150000}, []report.ReasonCode{report.ReasonStandby}, report.Source},
-		{"old standby", facts{VersionNum: 120000, InRecovery: true}, facts{VersionNum: 150000}, []report.ReasonCode{report.ReasonUnknownVersion, report.ReasonStandby}, report.Source},
-		{"good standby", facts{VersionNum: 150020, InRecovery: true}, facts{VersionNum: 150000}, nil, ""},
+		{"known", session.Facts{VersionNum: 130000}, session.Facts{VersionNum: 180000}, nil, ""},
+		{"newer", session.Facts{VersionNum: 190000}, session.Facts{VersionNum: 200000}, nil, ""},
+		{"old source", session.Facts{VersionNum: 120022, Version: "12.22"}, session.Facts{VersionNum: 150000}, []report.ReasonCode{report.ReasonUnknownVersion}, report.Source},
+		{"old target", session.Facts{VersionNum: 150000}, session.Facts{VersionNum: 90624, Version: "9.6.24"}, []report.ReasonCode{report.ReasonUnknownVersion}, report.Target},
+		{"standby", session.Facts{VersionNum: 150019, InRecovery: true}, session.Facts{VersionNum: 150000}, []report.ReasonCode{report.ReasonStandby}, report.Source},
+		{"old standby", session.Facts{VersionNum: 120000, InRecovery: true}, session.Facts{VersionNum: 150000}, []report.ReasonCode{report.ReasonUnknownVersion, report.ReasonStandby}, report.Source},
+		{"good standby", session.Facts{VersionNum: 150020, InRecovery: true}, session.Facts{VersionNum: 150000}, nil, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			r := &run{source: &server{facts: tt.source}, target: &server{facts: tt.target}}
+			r := &run{source: &session.Server{Facts: tt.source}, target: &session.Server{Facts: tt.target}}
 			reasons, err := r.checkVersions(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -667,7 +670,7 @@ func TestRefuseNotEmpty(t *testing.T) {
 	t.Run("empty enough", func(t *testing.T) {
 		t.Parallel()
 		target := dbtest.Database(t)
-		dbtest.Exec(t, target, "CREATE SCHEMA nothing; CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext; CREATE EXTENSION file_fdw; CREATE EXTENSION citext; ALTER DATABASE "+quoteName(dsn.URL(target).Database())+" SET work_mem = '5MB'")
+		dbtest.Exec(t, target, "CREATE SCHEMA nothing; CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext; CREATE EXTENSION file_fdw; CREATE EXTENSION citext; ALTER DATABASE "+session.QuoteName(dsn.URL(target).Database())+" SET work_mem = '5MB'")
 		report := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{}, report.StatusDifferences) // what is additional
 		if len(report.Ledger) > 0 {
 			t.Errorf("ledger %+v", report.Ledger)
@@ -744,7 +747,7 @@ func TestRefuseTarget(t *testing.T) {
 		t.Parallel()
 		target := dbtest.Database(t)
 		name, limited := role(t, target, "LOGIN")
-		dbtest.Exec(t, target, fmt.Sprintf("GRANT ALL ON DATABASE %s TO %s; CREATE SCHEMA app; CREATE TABLE app.t (n int); SELECT lo_from_bytea(0, 'x')", quoteName(dsn.URL(target).Database()), name))
+		dbtest.Exec(t, target, fmt.Sprintf("GRANT ALL ON DATABASE %s TO %s; CREATE SCHEMA app; CREATE TABLE app.t (n int); SELECT lo_from_bytea(0, 'x')", session.QuoteName(dsn.URL(target).Database()), name))
 		before := dbtest.Query(t, target, everything)
 		result, err := Clone(t.Context(), confirmed(t, Spec{Source: dsn.URL(source), Target: dsn.URL(limited), Clean: true}), Options{})
 		if result.Status != report.StatusRefused || result.Reasons[0].Code != report.ReasonPermission || !strings.Contains(err.Error(), "table app.t") {
@@ -825,7 +828,7 @@ func TestServerReason(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			r := serverReason(report.Reason{Side: report.Target}, u, info, &tt.err)
+			r := session.ServerReason(report.Reason{Side: report.Target}, u, info, &tt.err)
 			if r.Code != tt.code || r.Hint != tt.hint || !strings.HasSuffix(r.Text, ".") || strings.Contains(r.Text, "sesame") {
 				t.Errorf("got %+v, want %s and %q", r, tt.code, tt.hint)
 			}
@@ -841,7 +844,7 @@ func TestRefusePlaces(t *testing.T) {
 	dbtest.Exec(t, source, "CREATE TABLE t (id int); CREATE SCHEMA app; CREATE TABLE app.t (id int); CREATE SCHEMA new; CREATE TABLE new.t (id int); SELECT lo_create(0); CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext")
 	name, limited := role(t, target, "LOGIN")
 	database := dsn.URL(target).Database()
-	dbtest.Exec(t, target, fmt.Sprintf("CREATE SCHEMA app; CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext; GRANT CREATE ON SCHEMA app TO %[1]s; GRANT CREATE ON DATABASE %[2]s TO %[1]s; REVOKE TEMPORARY ON DATABASE %[2]s FROM PUBLIC", name, quoteName(database)))
+	dbtest.Exec(t, target, fmt.Sprintf("CREATE SCHEMA app; CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext; GRANT CREATE ON SCHEMA app TO %[1]s; GRANT CREATE ON DATABASE %[2]s TO %[1]s; REVOKE TEMPORARY ON DATABASE %[2]s FROM PUBLIC", name, session.QuoteName(database)))
 	places := want{code: report.ReasonPermission, side: report.Target, objects: []string{"app", "public"}, text: fmt.Sprintf("The role %s may not create anything in schemas of the target: app, public.", name)}
 	refusesUntouched(t, Spec{Source: dsn.URL(source), Target: dsn.URL(limited)}, target, places,
 		want{code: report.ReasonPermission, side: report.Target, text: fmt.Sprintf("The role %s may not create temporary tables in the target's database %s, through which large objects come.", name, database)})
@@ -863,7 +866,7 @@ func TestSeverityOfLocalisedServers(t *testing.T) {
 		{&pgconn.PgError{Severity: "PANIK", SeverityUnlocalized: "PANIC", Code: "XX000"}, true},
 		{&pgconn.PgError{Severity: "ОШИБКА", SeverityUnlocalized: "ERROR", Code: "42P01"}, false},
 	} {
-		if got := Classify(tt.err).Ends(); got != tt.want {
+		if got := session.Classify(tt.err).Ends(); got != tt.want {
 			t.Errorf("%s ends the clone: %t", tt.err.Severity, got)
 		}
 	}
@@ -912,12 +915,12 @@ func TestRefusedConnections(t *testing.T) {
 	dbtest.Exec(t, source, "CREATE ROLE boss LOGIN PASSWORD 'x'; ALTER DATABASE s OWNER TO boss; ALTER DATABASE t OWNER TO boss; GRANT pg_monitor TO boss")
 	dbtest.Exec(t, as(t, source, "boss", "x"), `CREATE SCHEMA a; CREATE TABLE a.last (n int); DO $$ BEGIN
 		FOR i IN 1..20 LOOP EXECUTE format('CREATE TABLE a.t%s AS SELECT n FROM generate_series(1, 1000) n; CREATE INDEX ON a.t%1$s (n)', i); END LOOP; END $$`)
-	const lane, session = "A lane less: too many connections", "A session less on the target: too many connections"
+	const lane, sess = "A lane less: too many connections", "A session less on the target: too many connections"
 	for _, limit := range []int{3, 4, 6} { // two are open before the lanes
 		dbtest.Exec(t, source, "ALTER DATABASE t CONNECTION LIMIT 50")
-		var m Meter
+		var m progress.Meter
 		said := func(what string) {
-			for pause(t.Context(), 10*time.Millisecond) == nil {
+			for session.Pause(t.Context(), 10*time.Millisecond) == nil {
 				if slices.ContainsFunc(m.Since(0).Events, func(e report.Event) bool { return strings.HasPrefix(e.Text, what) }) {
 					return
 				}
@@ -935,7 +938,7 @@ func TestRefusedConnections(t *testing.T) {
 				said(lane) // while those that have a connection wait for rows
 				rows()
 				if limit == 3 { // for the one lane, which waits for the last table
-					said(session)
+					said(sess)
 				}
 				last()
 			}()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/session"
 	"calco/cloner/pgtools"
 	"calco/cloner/report"
 )
@@ -55,7 +56,7 @@ const leftoverSQL = `
 func (r *run) findLeftover(ctx context.Context) error {
 	r.left = nil
 	if r.waiting.Tries > 0 { // what an earlier attempt of this run has sent may still be committed
-		if err := endBackends(ctx, r.target.control, r.spec.applicationName()); err != nil {
+		if err := endBackends(ctx, r.target.Control, r.spec.applicationName()); err != nil {
 			return fmt.Errorf("end the earlier attempt: %w", err)
 		}
 	}
@@ -71,7 +72,7 @@ func (r *run) findLeftover(ctx context.Context) error {
 	case left.Nonce == r.nonce:
 		r.claimed = true // perhaps the answer to the claim was lost
 	case r.claimed:
-		return errTermLost // another job's, or a later run's
+		return session.ErrTermLost // another job's, or a later run's
 	case r.spec.adopt:
 		if ours, err := r.adopt(ctx, left); err != nil || !ours {
 			return err
@@ -79,7 +80,7 @@ func (r *run) findLeftover(ctx context.Context) error {
 	case left.ID != r.spec.Job || !r.spec.Resume:
 		return nil
 	case left.Term >= r.spec.Term:
-		return errTermLost
+		return session.ErrTermLost
 	}
 	if err := r.endEarlier(ctx, left); err != nil {
 		return err
@@ -89,7 +90,7 @@ func (r *run) findLeftover(ctx context.Context) error {
 		return err
 	}
 	if left == nil || left.Nonce != r.nonce {
-		return errTermLost
+		return session.ErrTermLost
 	}
 	r.left = left
 	return nil
@@ -98,7 +99,7 @@ func (r *run) findLeftover(ctx context.Context) error {
 // readLeftover reads what a job has left on the target: nil where there is nothing, or nothing of this job that could be
 // read.
 func (r *run) readLeftover(ctx context.Context) (*leftover, error) {
-	version, marked, err := readMarksVersion(ctx, r.target.control)
+	version, marked, err := readMarksVersion(ctx, r.target.Control)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("read the interrupted job: %w", err)
@@ -113,7 +114,7 @@ func (r *run) readLeftover(ctx context.Context) (*leftover, error) {
 	case version < marksVersion:
 		return nil, r.checkOlder(ctx)
 	}
-	found, err := collect[leftover](ctx, r.target.control, leftoverSQL)
+	found, err := session.Query[leftover](ctx, r.target.Control, leftoverSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read the interrupted job: %w", err)
 	}
@@ -125,7 +126,7 @@ func (r *run) readLeftover(ctx context.Context) (*leftover, error) {
 
 // checkOlder: a clone that is to go on cannot do so from the marks of an older version. Any other clone drops them.
 func (r *run) checkOlder(ctx context.Context) error {
-	ours, err := one[bool](ctx, r.target.control, `SELECT EXISTS (SELECT FROM _calco.job WHERE id = $1)`, r.spec.Job)
+	ours, err := session.QueryValue[bool](ctx, r.target.Control, `SELECT EXISTS (SELECT FROM _calco.job WHERE id = $1)`, r.spec.Job)
 	if err != nil {
 		return fmt.Errorf("read the interrupted job: %w", err)
 	}
@@ -140,9 +141,9 @@ func (r *run) endUnmarked(ctx context.Context) error {
 	if !r.spec.Resume || r.spec.adopt || r.spec.Term < 2 {
 		return nil
 	}
-	for _, s := range []*session{r.target.control, r.source.control} {
+	for _, s := range []*session.Session{r.target.Control, r.source.Control} {
 		if err := endOthers(ctx, s, r.spec); err != nil {
-			return fmt.Errorf("end the interrupted run on the %s: %w", s.side, err)
+			return fmt.Errorf("end the interrupted run on the %s: %w", s.Side, err)
 		}
 	}
 	return nil
@@ -151,7 +152,7 @@ func (r *run) endUnmarked(ctx context.Context) error {
 // adopt becomes the interrupted job, if that was a clone like this one. One that still has its lock is not interrupted:
 // checkBusy refuses it.
 func (r *run) adopt(ctx context.Context, left *leftover) (ours bool, err error) {
-	if u, err := readUse(ctx, r.target.control); err != nil || u.Filled {
+	if u, err := readUse(ctx, r.target.Control); err != nil || u.Filled {
 		return false, err
 	}
 	if left.System != r.source.SystemIdentifier || left.Database != r.source.DatabaseOID ||
@@ -167,14 +168,14 @@ func (r *run) adopt(ctx context.Context, left *leftover) (ours bool, err error) 
 		return false, nil
 	}
 	r.spec.Job, r.spec.Term = left.ID, left.Term+1
-	return true, errors.Join(r.source.rename(ctx, r.spec.applicationName()), r.target.rename(ctx, r.spec.applicationName()))
+	return true, errors.Join(r.source.Rename(ctx, r.spec.applicationName()), r.target.Rename(ctx, r.spec.applicationName()))
 }
 
 // endEarlier makes sure that nobody else writes for this job: it ends the backends of its earlier runs, and of earlier
 // attempts of this one, and raises the term, after which those that still come write nothing. The sessions that hold the
 // snapshot of this run stay.
 func (r *run) endEarlier(ctx context.Context, left *leftover) error {
-	if err := endBackends(ctx, r.target.control, backendsOf(r.spec.Job)); err != nil {
+	if err := endBackends(ctx, r.target.Control, backendsOf(r.spec.Job)); err != nil {
 		return fmt.Errorf("end the interrupted run: %w", err)
 	}
 	if !r.claimed {
@@ -185,7 +186,7 @@ func (r *run) endEarlier(ctx context.Context, left *leftover) error {
 			return err
 		}
 	}
-	if err := endOthers(ctx, r.source.control, r.spec); err != nil {
+	if err := endOthers(ctx, r.source.Control, r.spec); err != nil {
 		return fmt.Errorf("end the interrupted run on the source: %w", err)
 	}
 	return nil
@@ -195,20 +196,20 @@ func (r *run) endEarlier(ctx context.Context, left *leftover) error {
 // nonce nobody else has the same fence, whatever terms are given out elsewhere.
 func (r *run) raiseTerm(ctx context.Context, left *leftover) error {
 	for {
-		raised, err := r.target.control.word(ctx, fmt.Sprintf(`BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL synchronous_commit = on;
+		raised, err := r.target.Control.SimpleValue(ctx, fmt.Sprintf(`BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL synchronous_commit = on;
 			WITH raised AS (UPDATE _calco.job SET term = %[1]d, nonce = %[4]s, status = NULL WHERE id = %[2]s AND nonce = %[3]s AND term < %[1]d RETURNING 1)
-			SELECT count(*) FROM raised; COMMIT`, r.spec.Term, quoteLiteral(left.ID), quoteLiteral(left.Nonce), quoteLiteral(r.nonce)))
+			SELECT count(*) FROM raised; COMMIT`, r.spec.Term, session.QuoteLiteral(left.ID), session.QuoteLiteral(left.Nonce), session.QuoteLiteral(r.nonce)))
 		switch {
-		case sqlState(err) == LockNotAvailable:
-			if err := r.target.control.exec(ctx, "ROLLBACK"); err != nil {
+		case session.SQLState(err) == session.LockNotAvailable:
+			if err := r.target.Control.Exec(ctx, "ROLLBACK"); err != nil {
 				return fmt.Errorf("take over the target: %w", err)
 			}
 		case err != nil:
 			return fmt.Errorf("take over the target: %w", err)
 		case raised != "1":
-			return errTermLost
+			return session.ErrTermLost
 		}
-		if ended := endOthers(ctx, r.target.control, r.spec); ended != nil {
+		if ended := endOthers(ctx, r.target.Control, r.spec); ended != nil {
 			return fmt.Errorf("end the interrupted run: %w", ended)
 		}
 		if err == nil {
@@ -225,8 +226,8 @@ func (r *run) takeOver(ctx context.Context) error {
 	if r.left.Filling {
 		return r.checkSource()
 	}
-	err := r.target.control.write(ctx, fmt.Sprintf("UPDATE _calco.job SET system = %s, database = %d, timeline = %d, definitions = %s",
-		quoteLiteral(r.source.SystemIdentifier), r.source.DatabaseOID, r.source.timeline, quoteLiteral(r.plan.definitions(r.pgDumpVersion))))
+	err := r.target.Control.Write(ctx, fmt.Sprintf("UPDATE _calco.job SET system = %s, database = %d, timeline = %d, definitions = %s",
+		session.QuoteLiteral(r.source.SystemIdentifier), r.source.DatabaseOID, r.source.Timeline, session.QuoteLiteral(r.plan.definitions(r.pgDumpVersion))))
 	if err != nil {
 		return fmt.Errorf("write the job to the target: %w", err)
 	}
@@ -241,8 +242,8 @@ func (r *run) checkSource() error {
 	switch {
 	case left.System != r.source.SystemIdentifier || left.Database != r.source.DatabaseOID:
 		return cannotGoOn("the source is another server or database than the one that was copied")
-	case left.Timeline != r.source.timeline && left.Timeline != 0 && r.source.timeline != 0:
-		return cannotGoOn("the source has failed over to another server since (timeline %d, then %d), which may have taken back what was copied", left.Timeline, r.source.timeline)
+	case left.Timeline != r.source.Timeline && left.Timeline != 0 && r.source.Timeline != 0:
+		return cannotGoOn("the source has failed over to another server since (timeline %d, then %d), which may have taken back what was copied", left.Timeline, r.source.Timeline)
 	case sumBefore == sumNow:
 	case before != now: // even a minor one may write a definition in other words
 		return cannotGoOn("it was begun with pg_dump %s, and this is pg_dump %s: either the schema of the source has changed since, or they write it differently", before, now)
@@ -300,10 +301,10 @@ func (r *run) beginFilling(ctx context.Context) error {
 	r.leaveKept(kept)
 	for _, k := range kept {
 		statements = append(statements, fmt.Sprintf("INSERT INTO _calco.kept VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-			quoteLiteral(k.Kind), quoteLiteral(k.Namespace), quoteLiteral(k.Name)))
+			session.QuoteLiteral(k.Kind), session.QuoteLiteral(k.Namespace), session.QuoteLiteral(k.Name)))
 	}
 	statements = append(statements, "INSERT INTO _calco.stage (name, epoch) VALUES ('filling', 1)")
-	if err := r.target.control.write(ctx, join(statements...)); err != nil {
+	if err := r.target.Control.Write(ctx, session.Join(statements...)); err != nil {
 		return fmt.Errorf("write the epoch to the target: %w", err)
 	}
 	r.epoch = first
@@ -313,7 +314,7 @@ func (r *run) beginFilling(ctx context.Context) error {
 
 func (r *run) epochSQL(number int) string {
 	return fmt.Sprintf("INSERT INTO _calco.epoch (number, nonce, snapshot_at, oldest_xid) VALUES (%d, %s, %s, '%d')",
-		number, quoteLiteral(r.snap.nonce), quoteLiteral(r.snap.at.Format(time.RFC3339Nano)), r.snap.xmin)
+		number, session.QuoteLiteral(r.snap.nonce), session.QuoteLiteral(r.snap.at.Format(time.RFC3339Nano)), r.snap.xmin)
 }
 
 // goOn finds out what is on the target, and clears away what has to be done again: under the snapshot that it was copied
@@ -322,7 +323,7 @@ func (r *run) goOn(ctx context.Context) error {
 	if err := r.readThere(ctx); err != nil {
 		return err
 	}
-	marks, err := readMarks(ctx, r.target.control)
+	marks, err := readMarks(ctx, r.target.Control)
 	if err != nil {
 		return err
 	}
@@ -352,7 +353,7 @@ func (r *run) findEpoch(ctx context.Context) (err error) {
 	if r.snap == nil {
 		return nil
 	}
-	r.epoch, err = one[int](ctx, r.target.control, `SELECT coalesce(max(number), 0) FROM _calco.epoch WHERE nonce = $1`, r.snap.nonce)
+	r.epoch, err = session.QueryValue[int](ctx, r.target.Control, `SELECT coalesce(max(number), 0) FROM _calco.epoch WHERE nonce = $1`, r.snap.nonce)
 	if err != nil {
 		return fmt.Errorf("read the epoch of the target: %w", err)
 	}
@@ -364,7 +365,7 @@ func (r *run) readThere(ctx context.Context) (err error) {
 	if r.there, err = r.takeInventory(ctx); err != nil {
 		return err
 	}
-	kept, err := collect[keptEntry](ctx, r.target.control, `SELECT kind, namespace, name FROM _calco.kept`)
+	kept, err := session.Query[keptEntry](ctx, r.target.Control, `SELECT kind, namespace, name FROM _calco.kept`)
 	if err != nil {
 		return fmt.Errorf("read what was on the target before: %w", err)
 	}
@@ -400,7 +401,7 @@ func (r *run) checkTarget(marks []mark) error {
 	for _, e := range r.plan.entries {
 		planned[keyOf(e)] = true
 		if e.Desc == "TABLE" {
-			tables[quoteName(e.Namespace, e.Tag)] = e
+			tables[session.QuoteName(e.Namespace, e.Tag)] = e
 		}
 		// The index of a constraint is first made without it.
 		if x := r.plan.catalog.indexes[object{e.CatalogOID, e.OID}]; x != nil && e.Desc == "CONSTRAINT" {
@@ -427,7 +428,7 @@ func (r *run) checkTarget(marks []mark) error {
 func (r *run) dropEventTriggers(ctx context.Context) error {
 	for _, e := range r.plan.last {
 		if e.Desc == "EVENT TRIGGER" && r.there.has(e) && !r.ledger.Skips(e.ID) {
-			if err := r.target.control.write(ctx, e.DropStmt); err != nil {
+			if err := r.target.Control.Write(ctx, e.DropStmt); err != nil {
 				return fmt.Errorf("drop %s: %w", title(e), err)
 			}
 			r.there.forget(e)
@@ -439,10 +440,10 @@ func (r *run) dropEventTriggers(ctx context.Context) error {
 // keepEpoch goes on without a snapshot: all rows are there, as the last one had them.
 func (r *run) keepEpoch(ctx context.Context) error {
 	r.epoch = r.left.Filled
-	found, err := theOnly[struct {
+	found, err := session.QueryRow[struct {
 		At    time.Time
 		Large int64
-	}](ctx, r.target.control, `
+	}](ctx, r.target.Control, `
 		SELECT e.snapshot_at AS at, coalesce(s.large_objects, 0) AS large
 		FROM _calco.epoch e JOIN _calco.stage s ON s.epoch = e.number AND s.name = 'filled'
 		WHERE e.number = $1`, r.epoch)
@@ -458,7 +459,7 @@ func (r *run) keepEpoch(ctx context.Context) error {
 // noteFilled notes that all rows are there, and waits for the disk: with that all that was committed before is safe too,
 // and the snapshot is needed no more.
 func (r *run) noteFilled(ctx context.Context) error {
-	err := r.target.control.write(ctx, fmt.Sprintf("SET LOCAL synchronous_commit = on; INSERT INTO _calco.stage (name, epoch, large_objects) VALUES ('filled', %d, %d) ON CONFLICT DO NOTHING",
+	err := r.target.Control.Write(ctx, fmt.Sprintf("SET LOCAL synchronous_commit = on; INSERT INTO _calco.stage (name, epoch, large_objects) VALUES ('filled', %d, %d) ON CONFLICT DO NOTHING",
 		r.epoch, r.largeObjectCount))
 	if err != nil {
 		return fmt.Errorf("note that all rows are on the target: %w", err)
@@ -469,7 +470,7 @@ func (r *run) noteFilled(ctx context.Context) error {
 
 // readEpochs puts the epochs into the report if there was more than one.
 func (r *run) readEpochs(ctx context.Context) error {
-	epochs, err := collect[report.Epoch](ctx, r.target.control, `
+	epochs, err := session.Query[report.Epoch](ctx, r.target.Control, `
 		SELECT number, snapshot_at, kept, redone, redone_tables,
 		       (SELECT count(*) FROM _calco.mark WHERE born = number) + (SELECT count(*) FROM _calco.unlogged_mark WHERE born = number) AS copied
 		FROM _calco.epoch

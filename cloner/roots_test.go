@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/session"
 	"calco/cloner/pgtools"
 	"calco/cloner/report"
 )
@@ -16,11 +17,11 @@ func TestLostUnderPreferIsNoTLSError(t *testing.T) {
 	t.Parallel()
 	for mode, want := range map[string]report.ReasonCode{"prefer": report.ReasonHost, "require": report.ReasonTLS} {
 		u := dsn.URL("postgres://u:p@" + withoutTLS(t) + "/d?sslmode=" + mode)
-		_, err := dial(t.Context(), report.Source, u, nil, "a")
+		_, err := session.Dial(t.Context(), report.Source, u, nil, "a")
 		if err == nil {
 			t.Fatal("connected")
 		}
-		reason, err := connectReason(t.Context(), report.Source, u, err)
+		reason, err := session.ConnectReason(t.Context(), report.Source, u, err)
 		if err != nil || reason.Code != want {
 			t.Errorf("%s: %+v, %v, want %s", mode, reason, err, want)
 		}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -24,14 +25,14 @@ func (r *run) checkSameDatabase(ctx context.Context) ([]report.Reason, error) {
 		Hint: "Choose another target.",
 	}
 	k1, k2 := rand.Int32(), rand.Int32()
-	if err := r.target.control.exec(ctx, fmt.Sprintf("BEGIN; SELECT pg_advisory_xact_lock(%d, %d)", k1, k2)); err != nil {
+	if err := r.target.Control.Exec(ctx, fmt.Sprintf("BEGIN; SELECT pg_advisory_xact_lock(%d, %d)", k1, k2)); err != nil {
 		return nil, fmt.Errorf("probe the target: %w", err)
 	}
-	free, err := one[bool](ctx, r.source.control, `SELECT pg_try_advisory_xact_lock($1::int, $2::int)`, k1, k2)
+	free, err := session.QueryValue[bool](ctx, r.source.Control, `SELECT pg_try_advisory_xact_lock($1::int, $2::int)`, k1, k2)
 	if err != nil {
 		return nil, fmt.Errorf("probe the source: %w", err)
 	}
-	if err := r.target.control.exec(ctx, "ROLLBACK"); err != nil {
+	if err := r.target.Control.Exec(ctx, "ROLLBACK"); err != nil {
 		return nil, fmt.Errorf("probe the target: %w", err)
 	}
 	if !free {
@@ -56,13 +57,13 @@ func (r *run) findsMarker(ctx context.Context) (bool, error) {
 		tries = 3 // replay may lag behind
 	}
 	for range tries {
-		found, err := one[bool](ctx, r.source.control, `SELECT to_regclass('_calco.job') IS NOT NULL`)
+		found, err := session.QueryValue[bool](ctx, r.source.Control, `SELECT to_regclass('_calco.job') IS NOT NULL`)
 		if err != nil {
 			return false, fmt.Errorf("look for the marker on the source: %w", err)
 		}
 		if found {
 			// The source may be somebody's interrupted target: only our own row counts.
-			found, err = one[bool](ctx, r.source.control, `SELECT EXISTS (SELECT FROM _calco.job WHERE id = $1 AND nonce = $2)`, r.spec.Job, r.nonce)
+			found, err = session.QueryValue[bool](ctx, r.source.Control, `SELECT EXISTS (SELECT FROM _calco.job WHERE id = $1 AND nonce = $2)`, r.spec.Job, r.nonce)
 			if err != nil {
 				return false, fmt.Errorf("look for the marker on the source: %w", err)
 			}
@@ -71,22 +72,10 @@ func (r *run) findsMarker(ctx context.Context) (bool, error) {
 			return true, nil
 		}
 		if tries > 1 {
-			if err := pause(ctx, 700*time.Millisecond); err != nil {
+			if err := session.Pause(ctx, 700*time.Millisecond); err != nil {
 				return false, err
 			}
 		}
 	}
 	return false, nil
-}
-
-// pause waits, or ends early with the cause of ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -248,7 +249,7 @@ func TestSchemasWithoutPermission(t *testing.T) {
 	source, target := newDatabase(t, server, "s", ""), newDatabase(t, server, "t", "")
 	dbtest.Exec(t, source, "CREATE ROLE reader LOGIN PASSWORD 'x'; CREATE SCHEMA mine; CREATE TABLE mine.t AS SELECT 1 AS n; GRANT USAGE ON SCHEMA mine TO reader; GRANT SELECT ON mine.t TO reader")
 	for _, name := range hostileNames {
-		dbtest.Exec(t, source, fmt.Sprintf("CREATE SCHEMA %s; CREATE TABLE %[1]s.%[1]s (n int)", quoteName(name)))
+		dbtest.Exec(t, source, fmt.Sprintf("CREATE SCHEMA %s; CREATE TABLE %[1]s.%[1]s (n int)", session.QuoteName(name)))
 	}
 	dbtest.Exec(t, source, "CREATE SCHEMA \"min*\"; CREATE TABLE \"min*\".t (n int); CREATE SCHEMA \"m.*\"; CREATE TABLE \"m.*\".t (n int)")
 	mustComplete(t, Spec{Source: dsn.URL(as(t, source, "reader", "x")), Target: dsn.URL(target), Schemas: []string{"mine"}})

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -40,12 +41,12 @@ func TestEverySettingIsPinned(t *testing.T) {
 	database := dbtest.Database(t)
 	dbtest.Exec(t, database, hostile(superuserSettings))
 	for _, side := range []report.Side{report.Source, report.Target} {
-		s, err := open(t.Context(), side, dsn.URL(database), nil, "calco/test/1")
+		s, err := session.Open(t.Context(), side, dsn.URL(database), nil, "calco/test/1")
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(s.close)
-		left, err := s.text(t.Context(), `SELECT name FROM pg_settings WHERE context IN ('user', 'superuser') AND source <> 'session' AND (`+chapters+`)`)
+		t.Cleanup(s.Close)
+		left, err := s.SimpleQuery(t.Context(), `SELECT name FROM pg_settings WHERE context IN ('user', 'superuser') AND source <> 'session' AND (`+chapters+`)`)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +94,7 @@ var userSettings = [][2]string{
 func hostile(settings [][2]string) string {
 	sql := "DO $$ BEGIN\n"
 	for _, s := range settings {
-		sql += "EXECUTE format('ALTER DATABASE %I SET " + s[0] + " = %L', current_database(), " + quoteLiteral(s[1]) + ");\n"
+		sql += "EXECUTE format('ALTER DATABASE %I SET " + s[0] + " = %L', current_database(), " + session.QuoteLiteral(s[1]) + ");\n"
 	}
 	return sql + "END $$"
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"calco/cloner/internal/session"
 )
 
 // pingEvery is well below what NAT tables and idle proxies allow a silent connection.
@@ -18,7 +20,7 @@ const pingEvery = 30 * time.Second
 //
 // https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-SNAPSHOT-SYNCHRONIZATION
 type snapshot struct {
-	dial  func(context.Context) (*session, error)
+	dial  func(context.Context) (*session.Session, error)
 	nonce string    // of its epoch on the target
 	at    time.Time // by the source's clock
 	xmin  int64     // the oldest transaction that was running, or the next one
@@ -34,12 +36,12 @@ type snapshot struct {
 
 // holder is a session with the snapshot, and the name it exported it under.
 type holder struct {
-	session *session
+	session *session.Session
 	name    string
 }
 
 // takeSnapshot exports a new snapshot and holds it twice.
-func takeSnapshot(ctx context.Context, dial func(context.Context) (*session, error)) (*snapshot, error) {
+func takeSnapshot(ctx context.Context, dial func(context.Context) (*session.Session, error)) (*snapshot, error) {
 	s := &snapshot{dial: dial, nonce: NewJob()}
 	if err := s.hold(ctx, ""); err != nil {
 		return nil, err
@@ -48,7 +50,7 @@ func takeSnapshot(ctx context.Context, dial func(context.Context) (*session, err
 		s.release()
 		return nil, err
 	}
-	found, err := theOnly[struct {
+	found, err := session.QueryRow[struct {
 		At         time.Time
 		Xmin, Xmax int64
 	}](ctx, s.holders[0].session, `
@@ -72,9 +74,9 @@ func (s *snapshot) readEnd(ctx context.Context) error {
 		s.release()
 		return err
 	}
-	defer c.close()
-	s.end, s.noEnd = one[string](ctx, c, `SELECT pg_current_wal_insert_lsn()::text`)
-	if s.noEnd != nil && Classify(s.noEnd).Ends() {
+	defer c.Close()
+	s.end, s.noEnd = session.QueryValue[string](ctx, c, `SELECT pg_current_wal_insert_lsn()::text`)
+	if s.noEnd != nil && session.Classify(s.noEnd).Ends() {
 		s.release()
 		return fmt.Errorf("read the position of the source: %w", s.noEnd)
 	}
@@ -83,11 +85,11 @@ func (s *snapshot) readEnd(ctx context.Context) error {
 
 // isDurable tells whether what the snapshot saw is on the source's disk: the ends of all transactions that were over then.
 // After a crash before that, the source gives their numbers to others, and some of their rows are gone.
-func (s *snapshot) isDurable(ctx context.Context, asking *session) (bool, error) {
+func (s *snapshot) isDurable(ctx context.Context, asking *session.Session) (bool, error) {
 	if s.end == "" {
 		return false, nil
 	}
-	return one[bool](ctx, asking, `SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn`, s.end)
+	return session.QueryValue[bool](ctx, asking, `SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn`, s.end)
 }
 
 // hold opens one more holder, of the named snapshot or, without a name, of a new one.
@@ -100,9 +102,9 @@ func (s *snapshot) hold(ctx context.Context, from string) error {
 	if from != "" {
 		begin = beginAt(from)
 	}
-	name, err := c.word(ctx, begin+"; SELECT pg_export_snapshot()")
+	name, err := c.SimpleValue(ctx, begin+"; SELECT pg_export_snapshot()")
 	if err != nil {
-		c.close()
+		c.Close()
 		return fmt.Errorf("export snapshot: %w", err)
 	}
 	s.mu.Lock()
@@ -115,7 +117,7 @@ const beginReadOnly = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 // beginAt begins a transaction that sees exactly what the snapshot sees.
 func beginAt(snapshot string) string {
-	return beginReadOnly + "; SET TRANSACTION SNAPSHOT " + quoteLiteral(snapshot)
+	return beginReadOnly + "; SET TRANSACTION SNAPSHOT " + session.QuoteLiteral(snapshot)
 }
 
 // name is the snapshot's name to import it by; "" when no holder is left.
@@ -132,7 +134,7 @@ func (s *snapshot) name() string {
 // that is left. It returns an error when the snapshot is lost, and nil when ctx ends.
 func (s *snapshot) keep(ctx context.Context, every time.Duration) error {
 	for {
-		if pause(ctx, every) != nil {
+		if session.Pause(ctx, every) != nil {
 			return nil
 		}
 		if err := s.refresh(ctx); err != nil {
@@ -149,8 +151,8 @@ func (s *snapshot) keep(ctx context.Context, every time.Duration) error {
 func (s *snapshot) importing(ctx context.Context, do func(name string) error) error {
 	name := s.name()
 	err := do(name)
-	switch sqlState(err) {
-	case InvalidParameterValue, NoObject: // invalid snapshot identifier; in version 18, there is none of that name
+	switch session.SQLState(err) {
+	case session.InvalidParameterValue, session.NoObject: // invalid snapshot identifier; in version 18, there is none of that name
 	default:
 		return err
 	}
@@ -181,7 +183,7 @@ func (s *snapshot) refresh(ctx context.Context) error {
 		}
 		if err != nil {
 			lost = err
-			h.session.close()
+			h.session.Close()
 			continue
 		}
 		alive = append(alive, h)
@@ -191,7 +193,7 @@ func (s *snapshot) refresh(ctx context.Context) error {
 	s.mu.Unlock()
 	switch {
 	case len(alive) == 0:
-		return fmt.Errorf("%w: %w", errSnapshotLost, firstError(lost, errNoHolder))
+		return fmt.Errorf("%w: %w", session.ErrSnapshotLost, session.FirstError(lost, errNoHolder))
 	case len(alive) < 2:
 		_ = s.hold(ctx, s.name()) // the next refresh tries again, or finds the other holder dead too
 	}
@@ -207,10 +209,10 @@ func (h holder) ping(ctx context.Context) error {
 	asking, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {
-		_ = pause(asking, cancelPatience)
+		_ = session.Pause(asking, session.CancelPatience)
 		cancel()
 	})()
-	return h.session.ping(asking)
+	return h.session.Ping(asking)
 }
 
 var errNoHolder = errors.New("no session holds it")
@@ -221,9 +223,9 @@ func (s *snapshot) release() {
 	held := s.holders
 	s.holders = nil
 	s.mu.Unlock()
-	sessions := make([]*session, len(held))
+	sessions := make([]*session.Session, len(held))
 	for i, h := range held {
 		sessions[i] = h.session
 	}
-	closeAll(sessions...)
+	session.CloseAll(sessions...)
 }

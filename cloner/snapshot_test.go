@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -21,8 +22,8 @@ func heldSnapshot(t *testing.T) (s *snapshot, source string) {
 	t.Helper()
 	source = dbtest.Database(t)
 	dbtest.Exec(t, source, "CREATE TABLE t AS SELECT 1 AS n")
-	s, err := takeSnapshot(t.Context(), func(ctx context.Context) (*session, error) {
-		return open(ctx, report.Source, dsn.URL(source), nil, "calco/snapshot/1")
+	s, err := takeSnapshot(t.Context(), func(ctx context.Context) (*session.Session, error) {
+		return session.Open(ctx, report.Source, dsn.URL(source), nil, "calco/snapshot/1")
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +43,7 @@ func rowsAt(t *testing.T, source, name string) string {
 func endHolders(t *testing.T, source string, holders ...holder) {
 	t.Helper()
 	for _, h := range holders {
-		dbtest.Exec(t, source, fmt.Sprintf("SELECT pg_terminate_backend(%d, 10000)", h.session.conn.PgConn().PID()))
+		dbtest.Exec(t, source, fmt.Sprintf("SELECT pg_terminate_backend(%d, 10000)", h.session.Conn.PgConn().PID()))
 	}
 }
 
@@ -82,7 +83,7 @@ func TestSnapshotLost(t *testing.T) {
 	s, source := heldSnapshot(t)
 	endHolders(t, source, s.holders...)
 	err := s.refresh(t.Context())
-	if !errors.Is(err, errSnapshotLost) || !passes(err) || sqlState(err) != "57P01" {
+	if !errors.Is(err, session.ErrSnapshotLost) || !session.CuredByWaiting(err) || session.SQLState(err) != "57P01" {
 		t.Errorf("refresh = %v, want a lost snapshot, in the server's words too", err)
 	}
 }
@@ -94,7 +95,7 @@ func TestSnapshotWithOneHolder(t *testing.T) {
 	s, source := heldSnapshot(t)
 	dial := s.dial
 	full := errors.New("too many connections")
-	s.dial = func(context.Context) (*session, error) { return nil, full }
+	s.dial = func(context.Context) (*session.Session, error) { return nil, full }
 	endHolders(t, source, s.holders[0])
 	if err := s.refresh(t.Context()); err != nil || len(s.holders) != 1 {
 		t.Fatalf("refresh = %v with %d holders, want one", err, len(s.holders))
@@ -116,9 +117,9 @@ func TestSnapshotImporting(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(c.close)
+		t.Cleanup(c.Close)
 		return func(name string) error {
-			return errors.Join(c.exec(t.Context(), "ROLLBACK"), c.exec(t.Context(), beginAt(name)))
+			return errors.Join(c.Exec(t.Context(), "ROLLBACK"), c.Exec(t.Context(), beginAt(name)))
 		}
 	}
 	t.Run("a live one", func(t *testing.T) {
@@ -145,13 +146,13 @@ func TestSnapshotImporting(t *testing.T) {
 		do := importer()
 		calls := 0
 		err := s.importing(t.Context(), func(string) error { calls++; return do("nonsense") })
-		if sqlState(err) != "22023" && sqlState(err) != "42704" || calls != 1 {
+		if session.SQLState(err) != "22023" && session.SQLState(err) != "42704" || calls != 1 {
 			t.Errorf("importing = %v after %d calls, want the error of the only one", err, calls)
 		}
 	})
 	t.Run("all dead", func(t *testing.T) {
 		endHolders(t, source, s.holders...)
-		if err := s.importing(t.Context(), importer()); !errors.Is(err, errSnapshotLost) {
+		if err := s.importing(t.Context(), importer()); !errors.Is(err, session.ErrSnapshotLost) {
 			t.Errorf("importing = %v, want a lost snapshot", err)
 		}
 	})
@@ -171,8 +172,8 @@ func TestSnapshotOutlivesContext(t *testing.T) {
 		}
 		return dbtest.Pass
 	})
-	s, err := takeSnapshot(t.Context(), func(ctx context.Context) (*session, error) {
-		return open(ctx, report.Source, dsn.URL(tapped), nil, "calco/snapshot/1")
+	s, err := takeSnapshot(t.Context(), func(ctx context.Context) (*session.Session, error) {
+		return session.Open(ctx, report.Source, dsn.URL(tapped), nil, "calco/snapshot/1")
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -200,19 +201,19 @@ func TestSessionSettings(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	for _, u := range []string{source, target} {
-		dbtest.Exec(t, u, fmt.Sprintf(`ALTER DATABASE %s SET idle_in_transaction_session_timeout = '1h'; ALTER DATABASE %[1]s SET idle_session_timeout = '1h'; ALTER DATABASE %[1]s SET statement_timeout = '1h'`, quoteName(dsn.URL(u).Database())))
+		dbtest.Exec(t, u, fmt.Sprintf(`ALTER DATABASE %s SET idle_in_transaction_session_timeout = '1h'; ALTER DATABASE %[1]s SET idle_session_timeout = '1h'; ALTER DATABASE %[1]s SET statement_timeout = '1h'`, session.QuoteName(dsn.URL(u).Database())))
 	}
 	for side, u := range map[report.Side]string{report.Source: source, report.Target: target} {
-		s, err := open(t.Context(), side, dsn.URL(u), nil, "calco/settings/1")
+		s, err := session.Open(t.Context(), side, dsn.URL(u), nil, "calco/settings/1")
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(s.close)
+		t.Cleanup(s.Close)
 		for name, want := range map[string]string{
 			"idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0", "statement_timeout": "0",
 			"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3",
 		} {
-			if got, err := s.word(t.Context(), "SHOW "+name); err != nil || got != want {
+			if got, err := s.SimpleValue(t.Context(), "SHOW "+name); err != nil || got != want {
 				t.Errorf("%s: %s = %q, %v, want %s", side, name, got, err, want)
 			}
 		}

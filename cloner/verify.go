@@ -10,13 +10,14 @@ import (
 	"sync"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
 // verify compares the target with the source: rows of each table, the two archives,
 // sequences, materialized views, large objects and the database's own properties.
 func (r *run) verify(ctx context.Context) error {
-	marks, err := readMarks(ctx, r.target.control)
+	marks, err := readMarks(ctx, r.target.Control)
 	if err != nil {
 		return err
 	}
@@ -28,7 +29,7 @@ func (r *run) verify(ctx context.Context) error {
 		checks = append(checks, r.compareProperties)
 	}
 	tables := r.countable(marks)
-	r.meter.expect(report.PhaseVerify, len(checks)+len(tables))
+	r.meter.Expect(report.PhaseVerify, len(checks)+len(tables))
 	found, err := r.compareRows(ctx, tables)
 	if err != nil {
 		return err
@@ -40,7 +41,7 @@ func (r *run) verify(ctx context.Context) error {
 			return err
 		}
 		r.report.Differences = append(r.report.Differences, found...)
-		r.meter.advance(report.PhaseVerify, 1)
+		r.meter.Advance(report.PhaseVerify, 1)
 	}
 	slices.SortStableFunc(r.report.Differences, func(a, b report.Difference) int {
 		return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Object, b.Object))
@@ -93,7 +94,7 @@ func (r *run) compareRows(ctx context.Context, list []*counted) ([]report.Differ
 	var mu sync.Mutex
 	var found []report.Difference
 	r.report.Contents = &report.Contents{Verify: r.spec.Verify}
-	err := r.inParallel(ctx, todo, func(ctx context.Context, s *session, batch []string) error {
+	err := r.inParallel(ctx, todo, func(ctx context.Context, s *session.Session, batch []string) error {
 		queries := make([]string, len(batch))
 		for i, relation := range batch {
 			queries[i] = tables[relation].query(r)
@@ -121,7 +122,7 @@ func (r *run) compareRows(ctx context.Context, list []*counted) ([]report.Differ
 			noteContents(r.report.Contents, c)
 			mu.Unlock()
 		}
-		r.meter.advance(report.PhaseVerify, len(batch))
+		r.meter.Advance(report.PhaseVerify, len(batch))
 		return nil
 	})
 	return found, err
@@ -170,18 +171,18 @@ type answer struct {
 }
 
 // askEach runs queries that return one row each, in one round trip unless one of them fails.
-func askEach(ctx context.Context, s *session, queries []string) ([]answer, error) {
-	rows, err := s.text(ctx, strings.Join(queries, "; "))
+func askEach(ctx context.Context, s *session.Session, queries []string) ([]answer, error) {
+	rows, err := s.SimpleQuery(ctx, strings.Join(queries, "; "))
 	answers := make([]answer, len(queries))
 	if err == nil && len(rows) != len(queries) {
-		return nil, fmt.Errorf("%d answers of the %s to %d questions", len(rows), s.side, len(queries))
+		return nil, fmt.Errorf("%d answers of the %s to %d questions", len(rows), s.Side, len(queries))
 	}
 	switch {
 	case err == nil:
 		for i, row := range rows {
 			answers[i].row = row
 		}
-	case Classify(err).Ends():
+	case session.Classify(err).Ends():
 		return nil, err
 	case len(queries) == 1:
 		answers[0].err = err
@@ -220,7 +221,7 @@ func (r *run) countable(marks []mark) []*counted {
 		if !throughRoot[t.RootOID] || c == nil {
 			c = &counted{name: t.String(), relation: t.source(), contentList: t.contentList()}
 			if throughRoot[t.RootOID] {
-				c.name, c.relation = t.RootSchema+"."+t.RootName, quoteName(t.RootSchema, t.RootName)
+				c.name, c.relation = t.RootSchema+"."+t.RootName, session.QuoteName(t.RootSchema, t.RootName)
 				trees[t.RootOID] = c
 			}
 			list = append(list, c)
@@ -350,7 +351,7 @@ func sameButColumnOrder(s, t *archive.Entry) bool {
 
 // compareSequences compares with what was read from the source, which may have moved on.
 func (r *run) compareSequences(ctx context.Context) ([]report.Difference, error) {
-	target, err := r.readSequences(ctx, r.target.control, report.PhaseVerify)
+	target, err := r.readSequences(ctx, r.target.Control, report.PhaseVerify)
 	if err != nil {
 		return nil, err
 	}
@@ -377,20 +378,20 @@ func (r *run) compareViews(ctx context.Context) ([]report.Difference, error) {
 		Schema, Name string
 		Filled       bool
 	}
-	target, err := collect[view](ctx, r.target.control, `
+	target, err := session.Query[view](ctx, r.target.Control, `
 		SELECT n.nspname::text AS schema, c.relname::text AS name, c.relispopulated AS filled
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind = 'm'`)
 	if err != nil {
 		return nil, fmt.Errorf("read materialized views of the target: %w", err)
 	}
-	rows, err := r.readViewRows(ctx, r.target.control, r.plan)
+	rows, err := r.readViewRows(ctx, r.target.Control, r.plan)
 	if err != nil {
 		return nil, err
 	}
 	var found []report.Difference
 	for _, e := range r.plan.materializedViews {
-		name := quoteName(e.Namespace, e.Tag)
+		name := session.QuoteName(e.Namespace, e.Tag)
 		was, counted := r.viewRows[name]
 		is, ok := rows[name]
 		if was.Checksum == "" || is.Checksum == "" { // one side could only be counted
@@ -423,7 +424,7 @@ func (r *run) compareLargeObjects(ctx context.Context, marks []mark) ([]report.D
 	if !r.spec.whole() {
 		return nil, nil
 	}
-	got, err := one[int64](ctx, r.target.control, `SELECT count(*) FROM pg_largeobject_metadata`)
+	got, err := session.QueryValue[int64](ctx, r.target.Control, `SELECT count(*) FROM pg_largeobject_metadata`)
 	if err != nil {
 		return nil, fmt.Errorf("count large objects of the target: %w", err)
 	}
@@ -449,7 +450,7 @@ func (r *run) compareLargeObjects(ctx context.Context, marks []mark) ([]report.D
 		r.report.Contents.Rows += m.Rows
 		r.report.Contents.Bytes += m.Bytes
 	}
-	is, err := one[string](ctx, r.target.control, r.checksumSQL("l.*", "("+allLargeObjects.pieces()+") l"))
+	is, err := session.QueryValue[string](ctx, r.target.Control, r.checksumSQL("l.*", "("+allLargeObjects.pieces()+") l"))
 	if err != nil {
 		return nil, fmt.Errorf("look at the large objects of the target: %w", err)
 	}

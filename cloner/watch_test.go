@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/progress"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -20,7 +21,7 @@ type watcher struct {
 	events   []report.Event
 }
 
-func (w *watcher) look(m *Meter) Changes {
+func (w *watcher) look(m *progress.Meter) progress.Changes {
 	c := m.Since(w.revision)
 	w.revision = c.Revision
 	if w.tables == nil {
@@ -47,7 +48,7 @@ func TestSince(t *testing.T) {
 		ALTER TABLE big ADD CONSTRAINT late CHECK (n > 0) NOT VALID;
 		CREATE TABLE tree (k int PRIMARY KEY, v int) PARTITION BY RANGE (k); CREATE INDEX ON tree (v);
 		CREATE TABLE leaf PARTITION OF tree FOR VALUES FROM (0) TO (100); INSERT INTO tree SELECT n, n FROM generate_series(0, 99) n`)
-	var m Meter
+	var m progress.Meter
 	var w watcher
 	ctx, stop := context.WithCancel(t.Context())
 	order := map[report.TableStatus]int{report.TableWaiting: 0, report.TableCopying: 1, report.TableIndexing: 2, report.TableDone: 3}
@@ -118,7 +119,7 @@ func TestSinceTrouble(t *testing.T) {
 		CREATE SCHEMA other; CREATE TABLE other.there (n int); INSERT INTO other.there VALUES (1);
 		CREATE VIEW v AS SELECT * FROM other.there`)
 	dbtest.Exec(t, target, "CREATE SCHEMA other; CREATE TABLE other.there (n int)")
-	var m Meter
+	var m progress.Meter
 	result, err := Clone(t.Context(), Spec{Source: dsn.URL(source), Target: dsn.URL(target), Schemas: []string{"public"}}, Options{Meter: &m})
 	if err != nil || result.Status != report.StatusDifferences {
 		t.Fatalf("status %s, %v", result.Status, err)
@@ -164,7 +165,7 @@ func TestSinceCancelled(t *testing.T) {
 	dbtest.Exec(t, source, stageSQL)
 	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Job: NewJob()}
 	st := stages[slices.IndexFunc(stages, func(st stage) bool { return st.name == "a row is slow to be checked" })]
-	var m Meter
+	var m progress.Meter
 	result, err := st.watched(t, spec, &m, func(cancel context.CancelCauseFunc, _ func()) {
 		var w watcher
 		w.look(&m)
@@ -197,37 +198,5 @@ func TestSinceCancelled(t *testing.T) {
 	}
 	if result.Tables != full || result.TablesTotal != len(stageRows) || result.Size <= 0 {
 		t.Errorf("%d of %d tables, %d bytes, want %d of %d", result.Tables, result.TablesTotal, result.Size, full, len(stageRows))
-	}
-}
-
-func TestMeterKeepsLastEvents(t *testing.T) {
-	t.Parallel()
-	var m Meter
-	for i := range keptEvents + 10 {
-		m.Warned(fmt.Sprint(i))
-	}
-	all := m.Since(0).Events
-	if len(all) != keptEvents || all[0].Text != "10" || all[len(all)-1].Text != fmt.Sprint(keptEvents+9) {
-		t.Errorf("%d events, from %q to %q", len(all), all[0].Text, all[len(all)-1].Text)
-	}
-	if last := m.Since(m.Since(0).Revision - 1).Events; len(last) != 1 {
-		t.Errorf("%d events since the last but one, want 1", len(last))
-	}
-}
-
-// BenchmarkSince has 10,000 tables, of which a few change between two calls.
-func BenchmarkSince(b *testing.B) {
-	var m Meter
-	for i := range 10_000 {
-		m.follow(&table{OID: int64(i + 1), Schema: "public", Name: fmt.Sprint("t", i)}, 3)
-	}
-	revision := m.Since(0).Revision
-	for i := 0; b.Loop(); i++ {
-		m.settle(int64(i%10_000)+1, true)
-		c := m.Since(revision)
-		if len(c.Tables) != 1 {
-			b.Fatalf("%d tables, want 1", len(c.Tables))
-		}
-		revision = c.Revision
 	}
 }

@@ -106,6 +106,11 @@ func (e *ForbiddenError) Error() string {
 	return e.Host + " is no host that saved databases may lead to"
 }
 
+// Hint is what to do about it.
+func (e *ForbiddenError) Hint() string {
+	return "Use another host, or ask the operator to allow this one with --allow-host."
+}
+
 // Check refuses a URL that leads to forbidden hosts alone, as far as that shows without asking what a name stands for.
 func (h *Hosts) Check(u URL) error {
 	c, err := Parse(string(u))

@@ -106,3 +106,14 @@ type Reason struct {
 func (r Reason) OfConfirmation() bool {
 	return r.Code == ReasonNotConfirmed || r.Code == ReasonOtherTarget || r.Code == ReasonNotShown
 }
+
+// WithHint returns err with what to do about it, which it tells by a method Hint.
+func WithHint(err error, hint string) error { return &hinted{err, hint} }
+
+type hinted struct {
+	error
+	hint string
+}
+
+func (e *hinted) Unwrap() error { return e.error }
+func (e *hinted) Hint() string  { return e.hint }

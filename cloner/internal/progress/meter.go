@@ -1,4 +1,4 @@
-package cloner
+package progress
 
 import (
 	"cmp"
@@ -11,8 +11,8 @@ import (
 	"calco/cloner/report"
 )
 
-// activeTables bounds how many tables a Progress lists.
-const activeTables = 50
+// ActiveTables bounds how many tables a Progress lists.
+const ActiveTables = 50
 
 // Meter keeps the progress of one clone. It is safe for concurrent use: Clone
 // writes to it, any number of readers sample it. The zero value is ready.
@@ -20,7 +20,22 @@ type Meter struct {
 	mu       sync.Mutex
 	started  time.Time
 	phases   map[report.Phase]*phaseState
-	active   map[*flight]struct{}
+	Notify   func(report.Phase)
+	waiting  *report.Trouble
+	done     int64                  // see Progress.Achieved
+	versions map[report.Side]string // of the servers
+
+	tally    // of the attempt
+	forecast forecast
+
+	// For Since.
+	revision int64
+	events   []loggedEvent // the last ones
+}
+
+// tally is what an attempt has counted: what is on the target is read again by the next.
+type tally struct {
+	active   map[*Part]struct{}
 	failures int // objects that could not be made
 	tables   int
 	total    int
@@ -28,19 +43,8 @@ type Meter struct {
 	toRead   int64 // their rows, by the source's statistics; 0 where these do not have all of them
 	rows     int64
 	bytes    int64
-	notify   func(report.Phase)
-	waiting  *report.Trouble
-	done     int64 // see Progress.Achieved
-
-	versions map[report.Side]string // of the servers
-
-	forecast forecast
-
-	// For Since.
-	revision int64
 	byOID    map[int64]*tableMeter // the tables
-	recent   list.List             // of them, the last one changed at the back
-	events   []loggedEvent         // the last ones
+	recent   *list.List            // of them, the last one changed at the back
 }
 
 type phaseState struct {
@@ -52,18 +56,18 @@ type phaseState struct {
 	first, last time.Time
 }
 
-// flight is one part on its way; its counters are written by the lane that carries it.
-type flight struct {
-	relation    string
-	size        int64
-	work        float64 // what it costs, in bytes of copying
-	table       int64   // its OID; 0 for large objects
-	rows, bytes atomic.Int64
+// Part is one part on its way; its counters are written by the lane that carries it.
+type Part struct {
+	Relation    string
+	Size        int64
+	Work        float64 // what it costs, in bytes of copying
+	Table       int64   // its OID; 0 for large objects
+	Rows, Bytes atomic.Int64
 }
 
-// again is the same part, when it sets out once more.
-func (f *flight) again() *flight {
-	return &flight{relation: f.relation, size: f.size, work: f.work, table: f.table}
+// Again is the same part, when it sets out once more.
+func (f *Part) Again() *Part {
+	return &Part{Relation: f.Relation, Size: f.Size, Work: f.Work, Table: f.Table}
 }
 
 // Progress returns the progress of this moment.
@@ -76,7 +80,7 @@ func (m *Meter) Progress() report.Progress {
 		p.Elapsed = time.Since(m.started)
 	}
 	for f := range m.active {
-		t := report.TableProgress{Relation: f.relation, Rows: f.rows.Load(), Bytes: f.bytes.Load(), Size: f.size}
+		t := report.TableProgress{Relation: f.Relation, Rows: f.Rows.Load(), Bytes: f.Bytes.Load(), Size: f.Size}
 		p.Active = append(p.Active, t)
 		p.Rows += t.Rows
 		p.Bytes += t.Bytes
@@ -84,7 +88,7 @@ func (m *Meter) Progress() report.Progress {
 	slices.SortFunc(p.Active, func(a, b report.TableProgress) int {
 		return cmp.Or(cmp.Compare(b.Size, a.Size), cmp.Compare(a.Relation, b.Relation))
 	})
-	p.Active = p.Active[:min(len(p.Active), activeTables)]
+	p.Active = p.Active[:min(len(p.Active), ActiveTables)]
 	for _, name := range report.Phases() {
 		s := m.phases[name]
 		if s == nil {
@@ -104,9 +108,9 @@ func (m *Meter) Progress() report.Progress {
 	return p
 }
 
-// enter opens a phase; the returned func leaves it. A phase may be entered by
+// Enter opens a phase; the returned func leaves it. A phase may be entered by
 // several workers, and more than once.
-func (m *Meter) enter(p report.Phase) (leave func()) {
+func (m *Meter) Enter(p report.Phase) (leave func()) {
 	m.mu.Lock()
 	s := m.state(p)
 	if s.first.IsZero() {
@@ -118,8 +122,8 @@ func (m *Meter) enter(p report.Phase) (leave func()) {
 	}
 	s.open++
 	m.mu.Unlock()
-	if m.notify != nil {
-		s.told.Do(func() { m.notify(p) })
+	if m.Notify != nil {
+		s.told.Do(func() { m.Notify(p) })
 	}
 	return func() {
 		m.mu.Lock()
@@ -129,15 +133,15 @@ func (m *Meter) enter(p report.Phase) (leave func()) {
 	}
 }
 
-// expect adds n units to what a phase has to do.
-func (m *Meter) expect(p report.Phase, n int) {
+// Expect adds n units to what a phase has to do.
+func (m *Meter) Expect(p report.Phase, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.state(p).total += n
 }
 
-// advance counts n units of a phase as done.
-func (m *Meter) advance(p report.Phase, n int) {
+// Advance counts n units of a phase as done.
+func (m *Meter) Advance(p report.Phase, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.state(p).done += n
@@ -154,25 +158,25 @@ func (m *Meter) state(p report.Phase) *phaseState {
 	return m.phases[p]
 }
 
-// start begins a clone, of which an earlier one may tell how long it takes.
-func (m *Meter) start(past *report.Report) {
+// Start begins a clone, of which an earlier one may tell how long it takes.
+func (m *Meter) Start(past *report.Report) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.started = time.Now()
-	if usable(past) {
+	if Usable(past) {
 		m.forecast.past = past
 	}
 }
 
-// stop ends the estimates: over, or before that.
-func (m *Meter) stop(over bool) {
+// Stop ends the estimates: over, or before that.
+func (m *Meter) Stop(over bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.forecast.over, m.forecast.halted = over, !over
 }
 
-// meet says which version of PostgreSQL a side has.
-func (m *Meter) meet(side report.Side, version string) {
+// SetVersion says which version of PostgreSQL a side has.
+func (m *Meter) SetVersion(side report.Side, version string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.versions == nil {
@@ -181,9 +185,9 @@ func (m *Meter) meet(side report.Side, version string) {
 	m.versions[side] = version
 }
 
-// plan sets what there is to do, once it is known: how many tables and rows, and what filling them and the phases after
+// SetPlan sets what there is to do, once it is known: how many tables and rows, and what filling them and the phases after
 // that will cost.
-func (m *Meter) plan(tables int, rows int64, work float64, tail map[report.Phase]float64) {
+func (m *Meter) SetPlan(tables int, rows int64, work float64, tail map[report.Phase]float64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.total, m.toRead = tables, rows
@@ -192,69 +196,69 @@ func (m *Meter) plan(tables int, rows int64, work float64, tail map[report.Phase
 		dump = s.last.Sub(s.first).Seconds()
 	}
 	now := time.Now()
-	m.forecast.lay(work, tail, now.Sub(m.started).Seconds(), dump, m.size, now)
+	m.forecast.setWork(work, tail, now.Sub(m.started).Seconds(), dump, m.size, now)
 }
 
-// takeOff lists a part as being on its way.
-func (m *Meter) takeOff(f *flight) {
+// PartStarted lists a part as being on its way.
+func (m *Meter) PartStarted(f *Part) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.active == nil {
-		m.active = map[*flight]struct{}{}
+		m.active = map[*Part]struct{}{}
 	}
 	m.active[f] = struct{}{}
-	m.change(f.table, func(t *tableMeter) { t.flights = append(t.flights, f) })
+	m.change(f.Table, func(t *tableMeter) { t.parts = append(t.parts, f) })
 }
 
-// land takes a part that arrived off the list and into the totals, in one step: between
+// PartDone takes a part that arrived off the list and into the totals, in one step: between
 // two it would be in neither. The last one completes its table.
-func (m *Meter) land(f *flight, last bool) {
+func (m *Meter) PartDone(f *Part, last bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.active, f)
 	m.done++
 	m.waiting = nil
-	m.count(f, f.rows.Load(), f.bytes.Load())
+	m.count(f, f.Rows.Load(), f.Bytes.Load())
 	if last {
 		m.tables++
 	}
-	m.change(f.table, func(t *tableMeter) {
-		t.down(f)
+	m.change(f.Table, func(t *tableMeter) {
+		t.remove(f)
 		t.copied = t.copied || last
 	})
 }
 
-// keep counts a part that was there before this run of the clone.
-func (m *Meter) keep(f *flight, rows, bytes int64) {
+// PartKept counts a part that was there before this run of the clone.
+func (m *Meter) PartKept(f *Part, rows, bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.forecast.keep(f.work)
+	m.forecast.keep(f.Work)
 	m.state(report.PhaseCopy).total++
 	m.count(f, rows, bytes)
 }
 
 // count must be called with mu held.
-func (m *Meter) count(f *flight, rows, bytes int64) {
+func (m *Meter) count(f *Part, rows, bytes int64) {
 	m.rows += rows
 	m.bytes += bytes
 	m.state(report.PhaseCopy).done++
-	m.forecast.worked += f.work
-	m.change(f.table, func(t *tableMeter) {
+	m.forecast.worked += f.Work
+	m.change(f.Table, func(t *tableMeter) {
 		t.rows += rows
 		t.bytes += bytes
 	})
 }
 
-// copied counts a table whose rows were all there before.
-func (m *Meter) copied(oid int64) {
+// TableCopied counts a table whose rows were all there before.
+func (m *Meter) TableCopied(oid int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.tables++
 	m.change(oid, func(t *tableMeter) { t.copied = true })
 }
 
-// achieve counts things that were made and will stay.
-func (m *Meter) achieve(n int) {
+// Achieve counts things that were made and will stay.
+func (m *Meter) Achieve(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.done += int64(n)
@@ -263,8 +267,8 @@ func (m *Meter) achieve(n int) {
 	}
 }
 
-// trouble says what the clone waits for.
-func (m *Meter) trouble(t report.Trouble) {
+// SetWait says what the clone waits for.
+func (m *Meter) SetWait(t report.Trouble) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.waiting == nil || m.waiting.Text != t.Text {
@@ -273,40 +277,37 @@ func (m *Meter) trouble(t report.Trouble) {
 	m.waiting = &t
 }
 
-// retry logs that a connection was lost, and is replaced at once.
-func (m *Meter) retry(p report.Phase, object string, err error) {
+// Retried logs that a connection was lost, and is replaced at once.
+func (m *Meter) Retried(p report.Phase, object, why string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.log(report.Event{Kind: report.EventRetry, Phase: p, Object: object, Text: troubleText(err)})
+	m.log(report.Event{Kind: report.EventRetry, Phase: p, Object: object, Text: why})
 }
 
-// calm says that the clone goes on.
-func (m *Meter) calm() {
+// ClearWait says that the clone goes on.
+func (m *Meter) ClearWait() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.waiting = nil
 }
 
-// restart begins to count anew, when what is on the target is about to be read again. What was shown as done stays so.
-func (m *Meter) restart() {
+// Restart begins to count anew, when what is on the target is about to be read again. What was shown as done stays so.
+func (m *Meter) Restart() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.phases {
 		s.done, s.total, s.begun, s.ended = 0, 0, false, false
 	}
-	m.tables, m.total, m.size, m.toRead, m.rows, m.bytes = 0, 0, 0, 0, 0, 0
-	m.failures, m.byOID = 0, nil
-	m.active = nil
-	m.recent.Init()
+	m.tally = tally{}
 	m.forecast = forecast{past: m.forecast.past, done: m.forecast.done}
 }
 
-// ditch takes a part off the list that did not arrive.
-func (m *Meter) ditch(f *flight) {
+// PartAborted takes a part off the list that did not arrive.
+func (m *Meter) PartAborted(f *Part) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.active, f)
-	m.change(f.table, func(t *tableMeter) { t.down(f) })
+	m.change(f.Table, func(t *tableMeter) { t.remove(f) })
 }
 
 // Failed hears of an object that could not be made.
@@ -317,8 +318,8 @@ func (m *Meter) Failed(e report.LedgerEntry) {
 	m.log(report.Event{Kind: report.EventTrouble, Phase: e.Phase, Object: e.Object, Text: e.Error})
 }
 
-// fill copies the totals into a report.
-func (m *Meter) fill(r *report.Report) {
+// Fill copies the totals into a report.
+func (m *Meter) Fill(r *report.Report) {
 	p := m.Progress()
 	m.mu.Lock()
 	defer m.mu.Unlock()

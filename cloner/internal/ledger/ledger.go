@@ -1,4 +1,5 @@
-package cloner
+// Package ledger keeps what an attempt has to say beside its success. It does not know how it came about.
+package ledger
 
 import (
 	"errors"
@@ -7,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -28,17 +30,17 @@ type Listener interface {
 	Warned(text string)
 }
 
-// NewLedger returns an empty one. Whatever comes into it, tell hears of.
-func NewLedger(tell Listener) *Ledger {
+// New returns an empty one. Whatever comes into it, tell hears of.
+func New(tell Listener) *Ledger {
 	return &Ledger{tell: tell, skipped: map[int]bool{}, existing: map[int64]bool{}}
 }
 
 // Record enters an object that could not be made.
 func (l *Ledger) Record(p report.Phase, object string, err error) {
-	e := report.LedgerEntry{Phase: p, Object: object, Error: err.Error(), Hint: hintFor(err)}
+	e := report.LedgerEntry{Phase: p, Object: object, Error: err.Error(), Hint: session.HintFor(err)}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		e.SQLState, e.Error = pg.Code, pg.Message
-		if pg.Detail != "" && pg.Code != NotNullViolation && pg.Code != CheckViolation { // those show a whole row, to all who see the job
+		if pg.Detail != "" && pg.Code != session.NotNullViolation && pg.Code != session.CheckViolation { // those show a whole row, to all who see the job
 			e.Error += ": " + pg.Detail
 		}
 	}

@@ -1,4 +1,4 @@
-package cloner
+package ledger_test
 
 import (
 	"errors"
@@ -6,13 +6,15 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"calco/cloner/internal/ledger"
+	"calco/cloner/internal/progress"
 	"calco/cloner/report"
 )
 
 func TestLedger(t *testing.T) {
 	t.Parallel()
-	var m Meter
-	l := NewLedger(&m)
+	var m progress.Meter
+	l := ledger.New(&m)
 	l.Record(report.PhaseIndexes, "INDEX a.b", &pgconn.PgError{Code: "23505", Message: "could not create unique index", Detail: "Key (n)=(1) is duplicated."})
 	l.Record(report.PhaseCopy, "ROWS OF a.c", errors.New("lost"))
 	entries := l.Entries()

@@ -1,4 +1,4 @@
-package cloner
+package session
 
 import (
 	"context"
@@ -44,10 +44,10 @@ func TestClassify(t *testing.T) {
 		{"an end of file", fmt.Errorf("read: %w", io.ErrUnexpectedEOF), Lost},
 		{"a reset", &net.OpError{Op: "read", Err: syscall.ECONNRESET}, Lost},
 		{"a time limit", context.DeadlineExceeded, Lost},
-		{"a connection that was lost", &lostError{side: report.Source, err: errors.New("pg_dump: terminating connection")}, Lost},
+		{"a connection that was lost", &LostError{Side: report.Source, Err: errors.New("pg_dump: terminating connection")}, Lost},
 		{"an end that was asked for", fmt.Errorf("read: %w", context.Canceled), Fatal},
 		{"a cancel", report.ErrCancelled, Fatal},
-		{"another owner", fmt.Errorf("write: %w", errTermLost), Fatal},
+		{"another owner", fmt.Errorf("write: %w", ErrTermLost), Fatal},
 		{"anything else", errors.New("4 answers to 5 questions"), Fatal},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

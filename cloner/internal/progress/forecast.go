@@ -1,4 +1,4 @@
-package cloner
+package progress
 
 import (
 	"math"
@@ -11,10 +11,10 @@ import (
 // What things cost, in bytes of copying: how long it takes to copy as many bytes of a table. Measured on clones of a
 // shop of 107 tables (60 and 340 MB) and of 500 small tables, all on one machine.
 const (
-	tableWork    = 64 << 10 // a table, however small
-	nodeWork     = 16 << 10 // an index or constraint, however small
-	scanWork     = 0.15     // a byte of a table that is read for an index or a foreign key
-	indexWork    = 0.5      // a byte of an index
+	TableWork    = 64 << 10 // a table, however small
+	NodeWork     = 16 << 10 // an index or constraint, however small
+	ScanWork     = 0.15     // a byte of a table that is read for an index or a foreign key
+	IndexWork    = 0.5      // a byte of an index
 	sequenceWork = 12 << 10
 	ownerWork    = 16 << 10 // owners and grants, a table
 	analyzeWork  = 0.6      // a byte of a table, up to analyzeBytes: only a sample is read
@@ -82,17 +82,17 @@ func asUsual(spent time.Duration, expected float64) float64 {
 	return math.Tanh(spent.Seconds() / max(expected, 1e-3))
 }
 
-// usable tells whether a report is one to reckon with.
-func usable(r *report.Report) bool {
+// Usable tells whether a report is one to reckon with.
+func Usable(r *report.Report) bool {
 	if r == nil || r.Status != report.StatusCompleted && r.Status != report.StatusDifferences {
 		return false
 	}
-	return r.Size > 0 && headOf(r) > 0 && fillingOf(r) > 0 && r.Seconds > headOf(r)+fillingOf(r)
+	return r.Size > 0 && headOf(r) > 0 && bodyOf(r) > 0 && r.Seconds > headOf(r)+bodyOf(r)
 }
 
 // headOf is how many seconds passed before the first row, and fillingOf those from there to the last constraint.
-func headOf(r *report.Report) float64    { return begunAt(r, report.PhaseCopy) }
-func fillingOf(r *report.Report) float64 { return begunAt(r, report.PhaseSequences) - headOf(r) }
+func headOf(r *report.Report) float64 { return begunAt(r, report.PhaseCopy) }
+func bodyOf(r *report.Report) float64 { return begunAt(r, report.PhaseSequences) - headOf(r) }
 
 func begunAt(r *report.Report, p report.Phase) float64 {
 	for _, ph := range r.Phases {
@@ -105,7 +105,7 @@ func begunAt(r *report.Report, p report.Phase) float64 {
 
 // tailOf is how many seconds each phase after the filling took. What no other took went into owners and grants.
 func tailOf(r *report.Report) map[report.Phase]float64 {
-	rest := r.Seconds - headOf(r) - fillingOf(r)
+	rest := r.Seconds - headOf(r) - bodyOf(r)
 	took := map[report.Phase]float64{}
 	for _, ph := range r.Phases {
 		switch ph.Name {
@@ -118,12 +118,12 @@ func tailOf(r *report.Report) map[report.Phase]float64 {
 	return took
 }
 
-// tailWork is what the phases of the tail will cost.
-func tailWork(tables []*table, sequences, views int) map[report.Phase]float64 {
+// TailWork is what the phases of the tail will cost, by the sizes of the tables.
+func TailWork(sizes []int64, sequences, views int) map[report.Phase]float64 {
 	work := map[report.Phase]float64{report.PhaseSequences: sequenceWork * float64(sequences)}
 	var largest float64
-	for _, t := range tables {
-		size := float64(t.Size)
+	for _, n := range sizes {
+		size := float64(n)
 		work[report.PhaseAnalyze] += analyzeTable + analyzeWork*min(size, analyzeBytes)
 		work[report.PhasePostData] += ownerWork
 		work[report.PhaseVerify] += countTable + countWork*size
@@ -144,17 +144,17 @@ func (m *Meter) estimate(now time.Time) (done float64, left time.Duration) {
 	case f.begun.IsZero():
 		done, left = m.inHead(now)
 	case f.ended.IsZero():
-		done, left = m.inFilling(now)
+		done, left = m.inBody(now)
 	default:
 		done, left = m.inTail(now)
 	}
 	f.done = max(f.done, min(done, almostDone))
-	f.follow(left, now)
+	f.showLeft(left, now)
 	return f.done, f.left
 }
 
-// follow moves the time left that is shown towards the one that is reckoned, without jumps.
-func (f *forecast) follow(left time.Duration, now time.Time) {
+// showLeft moves the time left that is shown towards the one that is reckoned, without jumps.
+func (f *forecast) showLeft(left time.Duration, now time.Time) {
 	passed := now.Sub(f.leftAt)
 	switch {
 	case left > 0 && f.left > 0:
@@ -183,13 +183,13 @@ func (m *Meter) inHead(now time.Time) (done float64, left time.Duration) {
 	return headShare * done, 0
 }
 
-// lay ends the head: the work is known. size is that of all tables.
-func (f *forecast) lay(work float64, tail map[report.Phase]float64, head, dump float64, size int64, now time.Time) {
+// setWork ends the head: the work is known. size is that of all tables.
+func (f *forecast) setWork(work float64, tail map[report.Phase]float64, head, dump float64, size int64, now time.Time) {
 	f.work, f.tailWork, f.dump, f.begun = work, tail, dump, now
 	filling, rest := work/usualSpeed, f.tailSeconds(usualSpeed)
 	if f.past != nil {
 		grown := float64(size) / float64(f.past.Size)
-		filling = fillingOf(f.past) * grown
+		filling = bodyOf(f.past) * grown
 		f.tail = tailOf(f.past)
 		for p := range f.tail {
 			f.tail[p] *= grown
@@ -227,7 +227,7 @@ func (f *forecast) tailSeconds(speed float64) float64 {
 	return all
 }
 
-func (m *Meter) inFilling(now time.Time) (done float64, left time.Duration) {
+func (m *Meter) inBody(now time.Time) (done float64, left time.Duration) {
 	f := &m.forecast
 	worked := min(m.workedBy(now), f.work)
 	spent := now.Sub(f.begun).Seconds()
@@ -264,8 +264,8 @@ func (f *forecast) sample(now time.Time, worked float64) {
 func (m *Meter) workedBy(now time.Time) float64 {
 	worked := m.forecast.worked
 	for f := range m.active {
-		if f.size > 0 {
-			worked += f.work * float64(min(f.bytes.Load(), f.size)) / float64(f.size)
+		if f.Size > 0 {
+			worked += f.Work * float64(min(f.Bytes.Load(), f.Size)) / float64(f.Size)
 		}
 	}
 	for p := range m.forecast.running {
@@ -274,15 +274,15 @@ func (m *Meter) workedBy(now time.Time) float64 {
 	return worked
 }
 
-// add counts work to the filling that no table has.
-func (m *Meter) add(work float64) {
+// AddWork counts work to the filling that no table has.
+func (m *Meter) AddWork(work float64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.forecast.work += work
 }
 
-// begin puts a piece of work under way, as one of those that go on at the same time.
-func (m *Meter) begin(work float64) *piece {
+// StartWork puts a piece of work under way, as one of those that go on at the same time.
+func (m *Meter) StartWork(work float64) *piece {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f, now := &m.forecast, time.Now()
@@ -298,8 +298,8 @@ func (m *Meter) begin(work float64) *piece {
 	return p
 }
 
-// finish takes a piece of work from under way, and counts it if it is done.
-func (m *Meter) finish(p *piece, done bool) {
+// EndWork takes a piece of work from under way, and counts it if it is done.
+func (m *Meter) EndWork(p *piece, done bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.forecast.running, p)
@@ -308,14 +308,14 @@ func (m *Meter) finish(p *piece, done bool) {
 	}
 }
 
-// filled ends the filling: from here on it is the phases of the tail that take time.
-func (m *Meter) filled() {
+// BodyDone ends the filling: from here on it is the phases of the tail that take time.
+func (m *Meter) BodyDone() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.forecast.end(time.Now())
+	m.forecast.endBody(time.Now())
 }
 
-func (f *forecast) end(now time.Time) {
+func (f *forecast) endBody(now time.Time) {
 	f.ended = now
 	if f.tail != nil {
 		return
@@ -336,7 +336,7 @@ func (m *Meter) inTail(now time.Time) (done float64, left time.Duration) {
 	var through, all float64 // seconds, as expected
 	for p, expected := range f.tail {
 		all += expected
-		through += expected * m.through(p, expected, now)
+		through += expected * m.phaseShare(p, expected, now)
 	}
 	if all <= 0 {
 		return f.shares[0] + f.shares[1], 0
@@ -347,8 +347,8 @@ func (m *Meter) inTail(now time.Time) (done float64, left time.Duration) {
 	return f.shares[0] + f.shares[1] + f.shares[2]*through/all, seconds((all - through) * pace)
 }
 
-// through is how much of a phase of the tail is done: what is counted, and what is not, as usual.
-func (m *Meter) through(p report.Phase, expected float64, now time.Time) float64 {
+// phaseShare is how much of a phase of the tail is done: what is counted, and what is not, as usual.
+func (m *Meter) phaseShare(p report.Phase, expected float64, now time.Time) float64 {
 	at := slices.Index(tailPhases, m.forecast.at)
 	switch i := slices.Index(tailPhases, p); {
 	case i < at:
@@ -369,8 +369,8 @@ func (m *Meter) through(p report.Phase, expected float64, now time.Time) float64
 	return min(max(counted, usual), counted+max(0.3, 1/total))
 }
 
-// reach says which phase of the tail is on. Those that come back to an earlier one are short.
-func (m *Meter) reach(p report.Phase) {
+// SetTailPhase says which phase of the tail is on. Those that come back to an earlier one are short.
+func (m *Meter) SetTailPhase(p report.Phase) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f := &m.forecast

@@ -1,4 +1,4 @@
-package cloner
+package progress
 
 import (
 	"container/list"
@@ -31,7 +31,7 @@ func (m *Meter) Since(revision int64) Changes {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := Changes{Revision: m.revision}
-	for e := m.recent.Back(); e != nil; e = e.Prev() {
+	for e := m.lastChanged(); e != nil; e = e.Prev() {
 		t := e.Value.(*tableMeter)
 		if t.changed <= revision {
 			break
@@ -39,7 +39,7 @@ func (m *Meter) Since(revision int64) Changes {
 		c.Tables = append(c.Tables, t.state())
 	}
 	for f := range m.active {
-		if t := m.byOID[f.table]; t != nil && t.changed <= revision && t.flights[0] == f {
+		if t := m.byOID[f.Table]; t != nil && t.changed <= revision && t.parts[0] == f {
 			c.Tables = append(c.Tables, t.state())
 		}
 	}
@@ -50,17 +50,25 @@ func (m *Meter) Since(revision int64) Changes {
 	return c
 }
 
+// lastChanged must be called with mu held.
+func (m *Meter) lastChanged() *list.Element {
+	if m.recent == nil {
+		return nil
+	}
+	return m.recent.Back()
+}
+
 // tableMeter is what a Meter knows of one table.
 type tableMeter struct {
 	relation string
 	size     int64
 	rows     int64 // that have arrived
 	bytes    int64
-	flights  []*flight // on their way
-	copied   bool      // nothing more will come
+	parts    []*Part // on their way
+	copied   bool    // nothing more will come
 	failed   bool
 	built    int
-	settled  int // indexes and constraints that were built, or could not be
+	finished int // indexes and constraints that were built, or could not be
 	toBuild  int
 
 	changed int64 // the revision of its last change
@@ -72,16 +80,16 @@ func (t *tableMeter) state() report.TableState {
 	s := report.TableState{
 		Relation: t.relation, Status: report.TableWaiting, Rows: t.rows, Bytes: t.bytes, Size: t.size, Built: t.built, ToBuild: t.toBuild,
 	}
-	for _, f := range t.flights {
-		s.Rows += f.rows.Load()
-		s.Bytes += f.bytes.Load()
+	for _, f := range t.parts {
+		s.Rows += f.Rows.Load()
+		s.Bytes += f.Bytes.Load()
 	}
 	switch {
 	case t.failed:
 		s.Status = report.TableFailed
-	case len(t.flights) > 0 || t.rows > 0 && !t.copied:
+	case len(t.parts) > 0 || t.rows > 0 && !t.copied:
 		s.Status = report.TableCopying
-	case t.copied && t.settled < t.toBuild:
+	case t.copied && t.finished < t.toBuild:
 		s.Status = report.TableIndexing
 	case t.copied:
 		s.Status = report.TableDone
@@ -89,9 +97,9 @@ func (t *tableMeter) state() report.TableState {
 	return s
 }
 
-// down takes a part off that has landed or was ditched.
-func (t *tableMeter) down(f *flight) {
-	t.flights = slices.DeleteFunc(t.flights, func(g *flight) bool { return g == f })
+// remove takes a part off that has landed or was ditched.
+func (t *tableMeter) remove(f *Part) {
+	t.parts = slices.DeleteFunc(t.parts, func(g *Part) bool { return g == f })
 }
 
 type loggedEvent struct {
@@ -99,39 +107,39 @@ type loggedEvent struct {
 	revision int64
 }
 
-// follow begins to keep a table, with toBuild indexes and constraints.
-func (m *Meter) follow(t *table, toBuild int) {
+// AddTable begins to keep a table, with toBuild indexes and constraints.
+func (m *Meter) AddTable(oid int64, relation string, size int64, toBuild int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.byOID == nil {
-		m.byOID = map[int64]*tableMeter{}
+		m.byOID, m.recent = map[int64]*tableMeter{}, list.New()
 	}
-	m.byOID[t.OID] = &tableMeter{relation: t.String(), size: t.Size, toBuild: toBuild}
-	m.size += t.Size
-	m.change(t.OID, func(*tableMeter) {})
+	m.byOID[oid] = &tableMeter{relation: relation, size: size, toBuild: toBuild}
+	m.size += size
+	m.change(oid, func(*tableMeter) {})
 }
 
-// settle counts an index or constraint of a table: nothing more will be done for it.
-func (m *Meter) settle(oid int64, built bool) {
+// IndexDone counts an index or constraint of a table: nothing more will be done for it.
+func (m *Meter) IndexDone(oid int64, built bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.change(oid, func(t *tableMeter) {
-		t.settled++
+		t.finished++
 		if built {
 			t.built++
 		}
 	})
 }
 
-// spoil says that a table's rows, or something that stands on them, could not be made.
-func (m *Meter) spoil(oid int64) {
+// TableFailed says that a table's rows, or something that stands on them, could not be made.
+func (m *Meter) TableFailed(oid int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.change(oid, func(t *tableMeter) { t.failed = true })
 }
 
-// arrived counts a table whose mark is on the target, though nobody heard that it was committed.
-func (m *Meter) arrived(oid, rows int64) {
+// TableArrived counts a table whose mark is on the target, though nobody heard that it was committed.
+func (m *Meter) TableArrived(oid, rows int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.change(oid, func(t *tableMeter) {
@@ -160,8 +168,8 @@ func (m *Meter) change(oid int64, how func(*tableMeter)) {
 	m.recent.MoveToBack(t.recent)
 }
 
-// resumed logs that the clone goes on under another snapshot.
-func (m *Meter) resumed(at time.Time, kept, redone int) {
+// Resumed logs that the clone goes on under another snapshot.
+func (m *Meter) Resumed(at time.Time, kept, redone int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.log(report.Event{Kind: report.EventResumed, Text: fmt.Sprintf("Going on under the snapshot of %s: %s kept, %s to be copied again.",
@@ -185,8 +193,8 @@ func (m *Meter) Warned(text string) {
 	m.log(report.Event{Kind: report.EventWarning, Text: text})
 }
 
-// end says that phases have come to their end; those that never began have none.
-func (m *Meter) end(phases ...report.Phase) {
+// End says that phases have come to their end; those that never began have none.
+func (m *Meter) End(phases ...report.Phase) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range phases {

@@ -1,4 +1,4 @@
-package cloner
+package session
 
 import (
 	"context"
@@ -16,9 +16,9 @@ import (
 	"calco/cloner/report"
 )
 
-// connectReason turns a failed connection into a sentence. The second result is the
+// ConnectReason turns a failed connection into a sentence. The second result is the
 // error to return when the clone itself was told to stop.
-func connectReason(ctx context.Context, side report.Side, u dsn.URL, err error) (*report.Reason, error) {
+func ConnectReason(ctx context.Context, side report.Side, u dsn.URL, err error) (*report.Reason, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -32,7 +32,7 @@ func connectReason(ctx context.Context, side report.Side, u dsn.URL, err error) 
 		err = withoutRefusedTLS(err)
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return serverReason(r, u, info, pg), nil
+		return ServerReason(r, u, info, pg), nil
 	}
 	// Errors are looked for by what the reader can do about them; the first that fits.
 	var forbidden *dsn.ForbiddenError
@@ -42,7 +42,7 @@ func connectReason(ctx context.Context, side report.Side, u dsn.URL, err error) 
 	case errors.Is(err, dsn.ErrSettings):
 		return urlReason(side, err), nil
 	case errors.As(err, &forbidden):
-		return forbiddenReason(side, forbidden.Host), nil
+		return forbiddenReason(side, forbidden), nil
 	case isTLSError(err):
 		r.Code = report.ReasonTLS
 		r.Text = fmt.Sprintf("No encrypted connection to the %s at %s can be made: %v.", side, at, tlsCause(err))
@@ -51,9 +51,9 @@ func connectReason(ctx context.Context, side report.Side, u dsn.URL, err error) 
 		r.Code = report.ReasonHost
 		r.Text = fmt.Sprintf("The host of the %s, %s, is not known.", side, dns.Name)
 		r.Hint = "Check the spelling of the host in the connection URL."
-	case errors.Is(err, errAnswerSize):
+	case errors.Is(err, ErrAnswerSize):
 		r.Code = report.ReasonHost
-		r.Text = fmt.Sprintf("The %s at %s does not answer as PostgreSQL does: %v.", side, at, errAnswerSize)
+		r.Text = fmt.Sprintf("The %s at %s does not answer as PostgreSQL does: %v.", side, at, ErrAnswerSize)
 		r.Hint = "Check host and port in the connection URL."
 	case errors.As(err, &timeout) && timeout.Timeout():
 		r.Code = report.ReasonHost
@@ -68,15 +68,13 @@ func connectReason(ctx context.Context, side report.Side, u dsn.URL, err error) 
 }
 
 // forbiddenReason is for a host that nobody has asked anything, since saved databases may not lead there.
-func forbiddenReason(side report.Side, host string) *report.Reason {
+func forbiddenReason(side report.Side, err *dsn.ForbiddenError) *report.Reason {
 	return &report.Reason{
 		Code: report.ReasonHostForbidden, Side: side,
-		Text: fmt.Sprintf("The host of the %s, %s, may not be connected to: the operator of this Calco has forbidden it, or it belongs to Calco's own machine or network.", side, host),
-		Hint: forbiddenHint,
+		Text: fmt.Sprintf("The host of the %s, %s, may not be connected to: the operator of this Calco has forbidden it, or it belongs to Calco's own machine or network.", side, err.Host),
+		Hint: err.Hint(),
 	}
 }
-
-const forbiddenHint = "Use another host, or ask the operator to allow this one with --allow-host."
 
 // urlReason is for a URL that leads nowhere by itself.
 func urlReason(side report.Side, err error) *report.Reason {
@@ -86,8 +84,8 @@ func urlReason(side report.Side, err error) *report.Reason {
 	}
 }
 
-// serverReason is for a server that answered, and said no.
-func serverReason(r report.Reason, u dsn.URL, info dsn.Conninfo, pg *pgconn.PgError) *report.Reason {
+// ServerReason is for a server that answered, and said no.
+func ServerReason(r report.Reason, u dsn.URL, info dsn.Conninfo, pg *pgconn.PgError) *report.Reason {
 	switch {
 	case pg.Code == "28P01":
 		r.Code = report.ReasonCredentials

@@ -1,4 +1,4 @@
-package cloner
+package progress
 
 import (
 	"encoding/json"
@@ -30,13 +30,13 @@ func (c *clock) at(second float64) {
 	case second < 10:
 	case second < 110:
 		if f.begun.IsZero() {
-			f.lay(clockWork, map[report.Phase]float64{report.PhaseAnalyze: 10 * clockSpeed}, 10, 10, 1000, c.now)
+			f.setWork(clockWork, map[report.Phase]float64{report.PhaseAnalyze: 10 * clockSpeed}, 10, 10, 1000, c.now)
 		}
 		f.worked = (second - 10) * clockSpeed
 	default:
 		if f.ended.IsZero() {
 			f.worked = clockWork
-			f.end(c.now)
+			f.endBody(c.now)
 			f.at, f.atSince = report.PhaseAnalyze, c.now
 		}
 		if second >= 120 && f.at == report.PhaseAnalyze {
@@ -72,7 +72,7 @@ func TestEstimate(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			c := clock{m: Meter{started: time.Now()}}
-			if usable(tt.past) {
+			if Usable(tt.past) {
 				c.m.forecast.past = tt.past
 			} else if tt.past != nil {
 				t.Fatal("the past cannot be used")
@@ -90,7 +90,7 @@ func TestEstimate(t *testing.T) {
 					t.Errorf("at %v s: %v left, want %v", second, left, seconds(clockTotal-second))
 				}
 			}
-			c.m.stop(true)
+			c.m.Stop(true)
 			if done, left := c.m.estimate(c.now); done != 1 || left != 0 || last < 0.9 {
 				t.Errorf("from %v to %v done, %v left", last, done, left)
 			}
@@ -126,13 +126,13 @@ func TestEstimateOfNothing(t *testing.T) {
 	past := report.Report{Status: report.StatusCompleted, Size: 1, Seconds: 3, Phases: []report.PhaseReport{{Name: report.PhaseCopy, Begun: 1}, {Name: report.PhaseSequences, Begun: 2}}}
 	for name, p := range map[string]*report.Report{"without a past": nil, "with one": &past} {
 		var m Meter
-		m.start(p)
-		m.plan(0, 0, 0, tailWork(nil, 0, 0))
+		m.Start(p)
+		m.SetPlan(0, 0, 0, TailWork(nil, 0, 0))
 		for _, step := range append([]report.Phase{report.PhaseCopy}, tailPhases...) {
 			if step == report.PhaseSequences {
-				m.filled()
+				m.BodyDone()
 			}
-			m.reach(step)
+			m.SetTailPhase(step)
 			p := m.Progress()
 			if _, err := json.Marshal(p); err != nil || p.Done < 0 || p.Done >= 1 || p.Left < 0 {
 				t.Errorf("%s, at %s: %+v, %v", name, step, p, err)
@@ -147,11 +147,11 @@ func TestEstimateWithoutAClone(t *testing.T) {
 		"none": nil, "failed": {Status: report.StatusFailed}, "of an older version": {Status: report.StatusCompleted, Seconds: 10, Phases: []report.PhaseReport{{Name: report.PhaseCopy, Seconds: 5}}},
 	} {
 		var m Meter
-		m.start(r)
+		m.Start(r)
 		if done, left := m.estimate(time.Now()); m.forecast.past != nil || done != 0 || left != 0 {
 			t.Errorf("%s: %v done, %v left", name, done, left)
 		}
-		m.stop(false)
+		m.Stop(false)
 		if done, left := m.estimate(time.Now()); done != 0 || left != 0 {
 			t.Errorf("%s, stopped: %v done, %v left", name, done, left)
 		}

@@ -1,4 +1,4 @@
-package cloner
+package session
 
 import (
 	"cmp"
@@ -95,7 +95,7 @@ func Classify(err error) Class {
 	switch {
 	case err == nil:
 		return None
-	case errors.Is(err, errTermLost), errors.Is(err, context.Canceled), errors.Is(err, report.ErrCancelled):
+	case errors.Is(err, ErrTermLost), errors.Is(err, context.Canceled), errors.Is(err, report.ErrCancelled):
 		return Fatal
 	}
 	pg, answered := errors.AsType[*pgconn.PgError](err)
@@ -121,7 +121,7 @@ func Classify(err error) Class {
 
 // isBroken tells whether an error that no server has sent is the end of a connection.
 func isBroken(err error) bool {
-	var lost *lostError
+	var lost *LostError
 	var network net.Error
 	var errno syscall.Errno
 	return errors.As(err, &lost) ||

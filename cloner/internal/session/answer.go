@@ -1,4 +1,4 @@
-package cloner
+package session
 
 import (
 	"fmt"
@@ -10,10 +10,10 @@ import (
 	"calco/cloner/dsn"
 )
 
-var errAnswerSize = fmt.Errorf("the server's answer is larger than %d MB", answerBytes>>20)
+var ErrAnswerSize = fmt.Errorf("the server's answer is larger than %d MB", AnswerBytes>>20)
 
-// serverError is an error as a server has sent it.
-func serverError(msg *pgproto3.ErrorResponse) *pgconn.PgError {
+// ServerError is an error as a server has sent it.
+func ServerError(msg *pgproto3.ErrorResponse) *pgconn.PgError {
 	e := pgconn.ErrorResponseToPgError(msg)
 	dsn.BoundError(e)
 	return e
@@ -29,14 +29,14 @@ func (a *allowance) take(values [][]byte) error {
 		*a -= allowance(len(v) + aValue)
 	}
 	if *a < 0 {
-		return errAnswerSize
+		return ErrAnswerSize
 	}
 	return nil
 }
 
 // collectRows reads an answer to its end.
 func collectRows[T any](rows pgx.Rows, scan pgx.RowToFunc[T]) ([]T, error) {
-	left := allowance(answerBytes)
+	left := allowance(AnswerBytes)
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (value T, err error) {
 		if err := left.take(row.RawValues()); err != nil {
 			return value, err
@@ -45,5 +45,5 @@ func collectRows[T any](rows pgx.Rows, scan pgx.RowToFunc[T]) ([]T, error) {
 	})
 }
 
-// answerBytes bounds what is kept of an answer: of all its rows. Rows that are copied are not meant; they are never held.
-const answerBytes = 256 << 20
+// AnswerBytes bounds what is kept of an answer: of all its rows. Rows that are copied are not meant; they are never held.
+const AnswerBytes = 256 << 20

@@ -1,4 +1,4 @@
-package cloner
+package session
 
 import (
 	"cmp"
@@ -19,22 +19,22 @@ import (
 	"calco/cloner/report"
 )
 
-// cancelPatience is how long a session waits for the server to honour a cancel
+// CancelPatience is how long a session waits for the server to honour a cancel
 // request before its connection is cut.
-const cancelPatience = time.Second
+const CancelPatience = time.Second
 
-// session is one connection to the source or the target. It is not safe for
+// Session is one connection to the source or the target. It is not safe for
 // concurrent use. When the context of a call ends, the server is asked to cancel
 // the statement, so nothing goes on running there.
-type session struct {
-	side report.Side
-	conn *pgx.Conn
+type Session struct {
+	Side report.Side
+	Conn *pgx.Conn
 	at   dsn.Reached
-	pid  int // of the backend, which a pooler may hide; 0 while it is not known
+	PID  int // of the backend, which a pooler may hide; 0 while it is not known
 
 	// fence, on the target, is run before each query of a pipeline, in its transaction.
 	// It divides by zero when the job has another owner by now.
-	fence string
+	Fence string
 }
 
 // commonSettings pin what a role or a database may have set otherwise: timeouts that
@@ -108,14 +108,14 @@ func settingsOf(side report.Side) string {
 	return sourceSettings
 }
 
-// dial connects to a host of hosts without changing any setting of the session.
-func dial(ctx context.Context, side report.Side, u dsn.URL, hosts *dsn.Hosts, applicationName string) (*session, error) {
+// Dial connects to a host of hosts without changing any setting of the session.
+func Dial(ctx context.Context, side report.Side, u dsn.URL, hosts *dsn.Hosts, applicationName string) (*Session, error) {
 	cfg, err := u.Config(applicationName, hosts)
 	if err != nil {
 		return nil, err
 	}
 	cfg.BuildContextWatcherHandler = func(pc *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: pc, DeadlineDelay: cancelPatience}
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: pc, DeadlineDelay: CancelPatience}
 	}
 	info, err := dsn.Parse(string(u))
 	if err != nil {
@@ -126,60 +126,60 @@ func dial(ctx context.Context, side report.Side, u dsn.URL, hosts *dsn.Hosts, ap
 	if err != nil {
 		return nil, err
 	}
-	return &session{side: side, conn: conn, at: where()}, nil
+	return &Session{Side: side, Conn: conn, at: where()}, nil
 }
 
 // setName gives a session the name by which those who go on with the job find its backend. A pooler may have put its own
 // in place of the one that the connection began with.
 func setName(applicationName string) string {
-	return "SET application_name = " + quoteLiteral(applicationName)
+	return "SET application_name = " + QuoteLiteral(applicationName)
 }
 
-func open(ctx context.Context, side report.Side, u dsn.URL, hosts *dsn.Hosts, applicationName string) (*session, error) {
-	s, err := dial(ctx, side, u, hosts, applicationName)
+func Open(ctx context.Context, side report.Side, u dsn.URL, hosts *dsn.Hosts, applicationName string) (*Session, error) {
+	s, err := Dial(ctx, side, u, hosts, applicationName)
 	if err != nil {
 		err = fmt.Errorf("connect to the %s: %w", side, err)
 		if ctx.Err() == nil && Classify(err) == Lost {
-			err = &lostError{side: side, err: err}
+			err = &LostError{Side: side, Err: err}
 		}
 		return nil, err
 	}
-	pid, err := s.word(ctx, settingsOf(side)+"; "+setName(applicationName)+"; SELECT pg_backend_pid()")
+	pid, err := s.SimpleValue(ctx, settingsOf(side)+"; "+setName(applicationName)+"; SELECT pg_backend_pid()")
 	if err == nil {
-		s.pid, err = strconv.Atoi(pid)
+		s.PID, err = strconv.Atoi(pid)
 	}
 	if err != nil {
-		s.close()
+		s.Close()
 		return nil, fmt.Errorf("set up the session on the %s: %w", side, err)
 	}
 	return s, nil
 }
 
-// close ends the session. It waits a little for the server to hang up, which it does when
+// Close ends the session. It waits a little for the server to hang up, which it does when
 // the backend is gone.
-func (s *session) close() {
-	if pc := s.conn.PgConn(); !pc.IsClosed() {
-		_ = pc.Conn().SetDeadline(time.Now().Add(cancelPatience))
-		if send(s, &pgproto3.Terminate{}) == nil {
+func (s *Session) Close() {
+	if pc := s.Conn.PgConn(); !pc.IsClosed() {
+		_ = pc.Conn().SetDeadline(time.Now().Add(CancelPatience))
+		if Send(s, &pgproto3.Terminate{}) == nil {
 			_, _ = io.Copy(io.Discard, pc.Conn())
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), cancelPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), CancelPatience)
 	defer cancel()
-	_ = s.conn.Close(ctx) // the backend is gone either way
+	_ = s.Conn.Close(ctx) // the backend is gone either way
 	select {
-	case <-s.conn.PgConn().CleanupDone():
+	case <-s.Conn.PgConn().CleanupDone():
 	case <-ctx.Done():
 	}
 }
 
-// closeAll closes sessions at once rather than one after the other.
-func closeAll(sessions ...*session) {
+// CloseAll closes sessions at once rather than one after the other.
+func CloseAll(sessions ...*Session) {
 	done := make(chan struct{}, len(sessions))
 	for _, s := range sessions {
 		go func() {
 			if s != nil {
-				s.close()
+				s.Close()
 			}
 			done <- struct{}{}
 		}()
@@ -189,15 +189,15 @@ func closeAll(sessions ...*session) {
 	}
 }
 
-// exec runs one or more statements in one round trip and drops their results.
-func (s *session) exec(ctx context.Context, sql string) error {
-	return s.explain(s.conn.PgConn().Exec(ctx, sql).Close())
+// Exec runs one or more statements in one round trip and drops their results.
+func (s *Session) Exec(ctx context.Context, sql string) error {
+	return s.Explain(s.Conn.PgConn().Exec(ctx, sql).Close())
 }
 
-// text runs one query and returns its rows as text; NULL is "".
-func (s *session) text(ctx context.Context, sql string) ([][]string, error) {
-	results := s.conn.PgConn().Exec(ctx, sql)
-	left := allowance(answerBytes)
+// SimpleQuery runs one query and returns its rows as text; NULL is "".
+func (s *Session) SimpleQuery(ctx context.Context, sql string) ([][]string, error) {
+	results := s.Conn.PgConn().Exec(ctx, sql)
+	left := allowance(AnswerBytes)
 	var rows [][]string
 	var err error
 	for err == nil && results.NextResult() {
@@ -211,17 +211,17 @@ func (s *session) text(ctx context.Context, sql string) ([][]string, error) {
 		}
 	}
 	if err != nil { // the rest is not waited for
-		_ = s.conn.PgConn().Conn().Close()
+		_ = s.Conn.PgConn().Conn().Close()
 	}
 	if err := cmp.Or(err, results.Close()); err != nil {
-		return nil, s.explain(err)
+		return nil, s.Explain(err)
 	}
 	return rows, nil
 }
 
-// word runs a query whose last result is one value, as text.
-func (s *session) word(ctx context.Context, sql string) (string, error) {
-	rows, err := s.text(ctx, sql)
+// SimpleValue runs a query whose last result is one value, as text.
+func (s *Session) SimpleValue(ctx context.Context, sql string) (string, error) {
+	rows, err := s.SimpleQuery(ctx, sql)
 	if err != nil {
 		return "", err
 	}
@@ -231,19 +231,19 @@ func (s *session) word(ctx context.Context, sql string) (string, error) {
 	return rows[len(rows)-1][0], nil
 }
 
-// collect runs a query with bound values and scans each row into a T by column name.
-func collect[T any](ctx context.Context, s *session, sql string, args ...any) ([]T, error) {
-	rows, err := s.conn.Query(ctx, sql, args...)
+// Query runs a query with bound values and scans each row into a T by column name.
+func Query[T any](ctx context.Context, s *Session, sql string, args ...any) ([]T, error) {
+	rows, err := s.Conn.Query(ctx, sql, args...)
 	if err != nil {
-		return nil, s.explain(err)
+		return nil, s.Explain(err)
 	}
 	list, err := collectRows(rows, pgx.RowToStructByName[T])
-	return list, s.explain(err)
+	return list, s.Explain(err)
 }
 
-// theOnly is collect of a query that returns one row.
-func theOnly[T any](ctx context.Context, s *session, sql string, args ...any) (row T, err error) {
-	rows, err := collect[T](ctx, s, sql, args...)
+// QueryRow is collect of a query that returns one row.
+func QueryRow[T any](ctx context.Context, s *Session, sql string, args ...any) (row T, err error) {
+	rows, err := Query[T](ctx, s, sql, args...)
 	if err == nil && len(rows) != 1 {
 		err = fmt.Errorf("%d rows instead of one", len(rows))
 	}
@@ -253,35 +253,41 @@ func theOnly[T any](ctx context.Context, s *session, sql string, args ...any) (r
 	return rows[0], nil
 }
 
-// one runs a query with bound values that returns one value.
-func one[T any](ctx context.Context, s *session, sql string, args ...any) (T, error) {
-	rows, err := s.conn.Query(ctx, sql, args...)
+// QueryValue runs a query with bound values that returns one value.
+func QueryValue[T any](ctx context.Context, s *Session, sql string, args ...any) (T, error) {
+	rows, err := s.Conn.Query(ctx, sql, args...)
 	if err != nil {
 		var none T
-		return none, s.explain(err)
+		return none, s.Explain(err)
 	}
 	value, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
-	return value, s.explain(err)
+	return value, s.Explain(err)
+}
+
+// Write runs one query of the job on the target, after checking its term.
+func (s *Session) Write(ctx context.Context, sql string) error {
+	errs, err := s.Pipeline(ctx, []string{sql})
+	return errors.Join(err, errs[0])
 }
 
 // A pipeline is cut so that what the server has to say to it always fits the
 // sockets' buffers: neither side waits for the other to read.
 const (
-	pipelineStatements = 200
+	PipelineStatements = 200
 	pipelineBytes      = 64 << 10
 )
 
-// pipeline runs each element as a query of its own, in order, sending many before the
+// Pipeline runs each element as a query of its own, in order, sending many before the
 // first answer is read: a batch costs one round trip, an element that fails fails
 // alone, and no transaction holds more locks than one element needs. The error of
 // element i is errs[i]; the second result is an error that ended the session.
 //
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SIMPLE-QUERY
-func (s *session) pipeline(ctx context.Context, queries []string) (errs []error, err error) {
+func (s *Session) Pipeline(ctx context.Context, queries []string) (errs []error, err error) {
 	errs = make([]error, len(queries))
 	for first := 0; first < len(queries); {
 		last, size := first, 0
-		for last < len(queries) && last-first < pipelineStatements && (size == 0 || size+len(queries[last]) <= pipelineBytes) {
+		for last < len(queries) && last-first < PipelineStatements && (size == 0 || size+len(queries[last]) <= pipelineBytes) {
 			size += len(queries[last])
 			last++
 		}
@@ -294,38 +300,38 @@ func (s *session) pipeline(ctx context.Context, queries []string) (errs []error,
 }
 
 // sendBatch sends one batch of pipeline and reads its answers.
-func (s *session) sendBatch(ctx context.Context, queries []string, errs []error) error {
-	pc := s.conn.PgConn()
-	fenced := s.fence != ""
+func (s *Session) sendBatch(ctx context.Context, queries []string, errs []error) error {
+	pc := s.Conn.PgConn()
+	fenced := s.Fence != ""
 	for _, q := range queries {
 		if fenced {
-			q = s.fence + ";\n" + q
+			q = s.Fence + ";\n" + q
 		}
 		pc.Frontend().SendQuery(&pgproto3.Query{String: q})
 	}
 	if err := pc.Frontend().Flush(); err != nil {
-		return s.explain(fmt.Errorf("send to the %s: %w", s.side, err))
+		return s.Explain(fmt.Errorf("send to the %s: %w", s.Side, err))
 	}
 	complete := 0 // statements of query i
 	for i := 0; i < len(queries); {
 		msg, err := pc.ReceiveMessage(ctx)
 		if err != nil {
-			return s.explain(fmt.Errorf("read from the %s: %w", s.side, err))
+			return s.Explain(fmt.Errorf("read from the %s: %w", s.Side, err))
 		}
 		switch msg := msg.(type) {
 		case *pgproto3.ErrorResponse:
-			errs[i] = serverError(msg)
+			errs[i] = ServerError(msg)
 			if fenced && complete == 0 {
-				errs[i] = fenceError(errs[i])
+				errs[i] = FenceError(errs[i])
 			}
 			if lost := errs[i]; Classify(lost) == Lost {
 				errs[i] = nil
-				return s.explain(lost)
+				return s.Explain(lost)
 			}
 		case *pgproto3.CommandComplete:
 			complete++
 		case *pgproto3.ReadyForQuery:
-			if sqlState(errs[i]) == QueryCanceled && ctx.Err() != nil {
+			if SQLState(errs[i]) == QueryCanceled && ctx.Err() != nil {
 				return context.Cause(ctx) // the rest must not be waited for
 			}
 			i++
@@ -335,19 +341,54 @@ func (s *session) sendBatch(ctx context.Context, queries []string, errs []error)
 	return nil
 }
 
-// fenceError is what an error of the fence means: the job's row has another term by now, or is gone.
-func fenceError(err error) error {
-	switch sqlState(err) {
+// FenceError is what an error of the fence means: the job's row has another term by now, or is gone.
+func FenceError(err error) error {
+	switch SQLState(err) {
 	case DivisionByZero, NoTable, NoSchema:
-		return errTermLost
+		return ErrTermLost
 	}
 	return err
 }
 
-// quoteLiteral writes s as an SQL string; sessions have standard_conforming_strings on.
-func quoteLiteral(s string) string {
+// QuoteLiteral writes s as an SQL string; sessions have standard_conforming_strings on.
+func QuoteLiteral(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
 }
 
-// quoteName writes a name of one or more parts as an SQL identifier.
-func quoteName(parts ...string) string { return pgx.Identifier(parts).Sanitize() }
+// QuoteName writes a name of one or more parts as an SQL identifier.
+func QuoteName(parts ...string) string { return pgx.Identifier(parts).Sanitize() }
+
+func FirstError(first, second error) error {
+	if first != nil {
+		return first
+	}
+	return second
+}
+
+// Send writes messages in one go, past pgconn, which would wait for each answer.
+func Send(s *Session, messages ...pgproto3.FrontendMessage) error {
+	var buf []byte
+	for _, m := range messages {
+		var err error
+		if buf, err = m.Encode(buf); err != nil {
+			return err
+		}
+	}
+	_, err := s.Conn.PgConn().Conn().Write(buf)
+	return err
+}
+
+// Join makes one query of several statements, leaving out empty ones.
+func Join(statements ...string) string {
+	var b strings.Builder
+	for _, s := range statements {
+		if s == "" {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(s)
+	}
+	return b.String()
+}

@@ -1,0 +1,30 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// The pulse of a side: how often it is felt, and how long an answer may take.
+const (
+	PulseEvery    = 5 * time.Second
+	PulsePatience = 15 * time.Second
+	DurableEvery  = 250 * time.Millisecond // while the snapshot is not known to be durable
+)
+
+// Ping wants an answer soon.
+func (s *Session) Ping(ctx context.Context) error {
+	return s.Soon(ctx, func(ctx context.Context) error { return s.Exec(ctx, "SELECT 1") })
+}
+
+// Soon asks something that is answered at once by a server that lives.
+func (s *Session) Soon(ctx context.Context, ask func(context.Context) error) error {
+	asking, cancel := context.WithTimeout(ctx, PulsePatience)
+	defer cancel()
+	err := ask(asking)
+	if err != nil && asking.Err() != nil && ctx.Err() == nil {
+		return &LostError{Side: s.Side, Err: fmt.Errorf("no answer for %v", PulsePatience)}
+	}
+	return err
+}
