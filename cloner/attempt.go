@@ -8,7 +8,9 @@ import (
 
 	"calco/cloner/internal/ledger"
 	"calco/cloner/internal/safely"
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
+	"calco/cloner/internal/snapshot"
 	"calco/cloner/report"
 )
 
@@ -28,12 +30,9 @@ func (r *run) do(ctx context.Context) error {
 
 // renew forgets what the next attempt finds out anew.
 func (r *run) renew() {
-	r.ledger, r.largeLost = ledger.New(r.meter), false
-	r.left, r.there, r.largeHere, r.fence = nil, inventory{}, nil, ""
+	r.ledger = ledger.New(r.meter)
+	r.left, r.there, r.fence = nil, schema.Inventory{}, ""
 	r.report.Differences = []report.Difference{}
-	if r.plan != nil {
-		r.plan.renew()
-	}
 	r.meter.Restart()
 }
 
@@ -65,6 +64,7 @@ func (r *run) attempt(parent context.Context) (err error) {
 		return err
 	}
 	r.meter.End(report.PhaseSnapshot)
+	r.tables = newTables(r.plan)
 	r.holdOn(ctx, lose)
 	if err := r.in(ctx, report.PhasePreData, r.claim); err != nil {
 		return r.notRefused(err)
@@ -181,7 +181,7 @@ func (r *run) fill(ctx context.Context) error {
 	eg, ctx := safely.NewGroup(ctx)
 	eg.Go(func() error {
 		err := r.copyRows(ctx, q, g)
-		if err == nil && !r.filled && !r.incomplete() {
+		if err == nil && !r.filled && !r.tables.incomplete(r.ledger.Keeps) {
 			err = r.noteFilled(ctx)
 		}
 		r.letGo()
@@ -198,13 +198,6 @@ func (r *run) fill(ctx context.Context) error {
 	return err
 }
 
-// incomplete tells whether some rows were given up.
-func (r *run) incomplete() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.largeLost || slices.ContainsFunc(r.plan.tables, func(t *table) bool { return t.lost && !r.ledger.Keeps(t.OID) })
-}
-
 // holdOn keeps the snapshot alive until r.letGo is called, which may be often. If it is lost meanwhile, lose is told.
 func (r *run) holdOn(ctx context.Context, lose context.CancelCauseFunc) {
 	if r.snap == nil {
@@ -213,7 +206,7 @@ func (r *run) holdOn(ctx context.Context, lose context.CancelCauseFunc) {
 	ctx, stop := context.WithCancel(ctx)
 	var keeping sync.WaitGroup
 	keeping.Go(func() {
-		if err := safely.Do(func() error { return r.snap.keep(ctx, pingEvery) }); err != nil {
+		if err := safely.Do(func() error { return r.snap.KeepAlive(ctx, snapshot.PingEvery) }); err != nil {
 			lose(err)
 		}
 	})
@@ -221,7 +214,7 @@ func (r *run) holdOn(ctx context.Context, lose context.CancelCauseFunc) {
 		stop()
 		keeping.Wait()
 		if r.filled {
-			r.snap.release()
+			r.snap.Release()
 			r.snap = nil
 		}
 	})

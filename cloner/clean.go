@@ -11,6 +11,7 @@ import (
 	"calco/cloner/internal/ledger"
 	"calco/cloner/internal/progress"
 	"calco/cloner/internal/safely"
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
@@ -148,7 +149,7 @@ func (r *run) contents(ctx context.Context) (contents, error) {
 		}
 		for _, o := range subscriptions { // first of all
 			c.objects = slices.Insert(c.objects, 0, targetObject{
-				Class: pgSubscription, OID: o.OID, Type: "subscription", Identity: o.Identity, Permitted: o.Permitted,
+				Class: schema.PgSubscription, OID: o.OID, Type: "subscription", Identity: o.Identity, Permitted: o.Permitted,
 			})
 		}
 	}

@@ -16,8 +16,9 @@ import (
 	"calco/cloner/internal/patience"
 	"calco/cloner/internal/progress"
 	"calco/cloner/internal/safely"
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
-	"calco/cloner/pgtools"
+	"calco/cloner/internal/snapshot"
 	"calco/cloner/report"
 )
 
@@ -93,31 +94,29 @@ type run struct {
 	ledger          *ledger.Ledger // of the attempt
 
 	// What holds over the attempts, as long as the snapshot does.
-	snap          *snapshot // nil once all rows are there, or when it is lost
-	plan          *plan
-	pgDump        string
-	pgDumpVersion pgtools.Version
-	excluded      []string // schemas that pg_dump may not even look at
-	epoch         int      // of the snapshot, on the target; 0 for none yet
-	held          atomic.Pointer[held]
-	filled        bool             // all rows are there
-	claimed       bool             // _calco is on the target, and this job's
-	nonce         string           // of this run, in the job's row
-	begunOn       *report.Identity // the target that Options.Begin was told of
-	dropped       int              // how many times clean has dropped something
-	staying       bool             // clean has left something that an extension needs
+	snap    *snapshot.Snapshot // nil once all rows are there, or when it is lost
+	plan    *schema.Plan
+	dumper  schema.Dumper
+	epoch   int // of the snapshot, on the target; 0 for none yet
+	held    atomic.Pointer[held]
+	filled  bool             // all rows are there
+	claimed bool             // _calco is on the target, and this job's
+	nonce   string           // of this run, in the job's row
+	begunOn *report.Identity // the target that Options.Begin was told of
+	dropped int              // how many times clean has dropped something
+	staying bool             // clean has left something that an extension needs
 
 	// What an attempt finds out and does.
 	lanes             int             // that both servers have connections for
 	source, target    *session.Server // whose control sessions hold the locks of the clone
 	left              *leftover
-	there             inventory // what was on the target when the attempt began
-	largeHere         map[int]bool
+	there             schema.Inventory // what was on the target when the attempt began
+	tables            *tables
 	letGo             func() // of the snapshot
 	fence             string // see session.fence
 	targetTablespaces map[string]bool
 	accessMethods     map[string]bool
-	sequenceState     []sequence
+	sequenceState     []schema.Sequence
 	viewRows          map[string]viewRows // of materialized views, in the snapshot
 	filledViews       map[int64]bool      // materialized views of the source, by OID
 	largeObjectCount  int64
@@ -126,8 +125,7 @@ type run struct {
 	report          report.Report
 	defaultGrants   []defaultGrant
 	closedExtension closedExtension
-	kept            map[keptEntry]bool // what was on the target before and stays
-	largeLost       bool               // large objects were given up
+	kept            schema.Preexisting // what was on the target before and stays
 }
 
 // conclude turns what happened into a report, and leaves both servers tidy.
@@ -277,7 +275,7 @@ func sweeper(ctx context.Context, w session.Way) (*session.Session, error) {
 
 func (r *run) closeSessions() {
 	if r.snap != nil {
-		r.snap.release()
+		r.snap.Release()
 	}
 	r.closeSides()
 }
@@ -303,11 +301,11 @@ func (r *run) achieve(n int) {
 // markKept: the entry's object was there before, and stays as it is.
 func (r *run) markKept(e *archive.Entry) {
 	r.ledger.Skip(e.ID)
-	if e.CatalogOID == pgClass {
+	if e.CatalogOID == schema.PgClass {
 		r.ledger.Keep(int64(e.OID))
 	}
-	for _, t := range r.plan.tables {
-		if e.CatalogOID == pgExtension && t.Extension == int64(e.OID) {
+	for _, t := range r.plan.Tables {
+		if e.CatalogOID == schema.PgExtension && t.Extension == int64(e.OID) {
 			r.ledger.Keep(t.OID)
 		}
 	}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 
 	"calco/cloner/internal/safely"
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
+	"calco/cloner/internal/snapshot"
 	"calco/cloner/report"
 )
 
@@ -54,12 +56,12 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 			return nil, err
 		}
 		for _, p := range parts {
-			if !r.largeHere[p.number] {
+			if !r.tables.blobParts[p.number] {
 				q.addLarge(p)
 			}
 		}
 		for _, p := range parts {
-			if !r.largeHere[p.number] || q.pieces[p.large.First] > 0 {
+			if !r.tables.blobParts[p.number] || q.pieces[p.large.First] > 0 {
 				continue
 			}
 			// They may have arrived without what is not in their rows.
@@ -68,23 +70,23 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 			}
 		}
 	}
-	made := map[object]bool{}
-	for _, e := range r.plan.pre {
-		made[object{e.CatalogOID, e.OID}] = !r.ledger.Skips(e.ID)
+	made := map[schema.Object]bool{}
+	for _, e := range r.plan.Pre {
+		made[schema.ObjectOf(e.CatalogOID, e.OID)] = !r.ledger.Skips(e.ID)
 	}
-	for _, t := range r.plan.tables {
-		maker := object{pgClass, uint32(t.OID)}
+	for _, t := range r.tables.list {
+		maker := schema.ObjectOf(schema.PgClass, uint32(t.OID))
 		if t.Extension != 0 {
-			maker = object{pgExtension, uint32(t.Extension)}
+			maker = schema.ObjectOf(schema.PgExtension, uint32(t.Extension))
 		}
 		if r.ledger.Keeps(t.OID) {
-			t.lost = true
+			t.aborted = true
 			g.open(t.OID)
 			continue
 		}
 		if !made[maker] {
 			r.meter.TableFailed(t.OID)
-			t.lost = true
+			t.aborted = true
 			g.open(t.OID) // it is in the ledger already, or not ours to fill
 			continue
 		}
@@ -96,7 +98,7 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 				q.waiting = append(q.waiting, p)
 			}
 		}
-		if t.left == 0 {
+		if t.pending == 0 {
 			r.meter.TableCopied(t.OID)
 		}
 	}
@@ -105,8 +107,8 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 
 // readSnapshot begins a transaction of r.source.control in the snapshot, whatever was left of another one.
 func (r *run) readSnapshot(ctx context.Context) error {
-	err := r.snap.importing(ctx, func(name string) error {
-		return errors.Join(r.source.Control.Exec(ctx, "ROLLBACK"), r.source.Control.Exec(ctx, beginAt(name)))
+	err := r.snap.Importing(ctx, func(name string) error {
+		return errors.Join(r.source.Control.Exec(ctx, "ROLLBACK"), r.source.Control.Exec(ctx, snapshot.BeginAt(name)))
 	})
 	if err != nil {
 		return fmt.Errorf("import snapshot: %w", err)
@@ -192,7 +194,7 @@ func (r *run) runLane(ctx context.Context, l *lane, q *partQueue, g *graph) erro
 		if p == nil {
 			return context.Cause(ctx)
 		}
-		if r.isLost(p.table) {
+		if r.tables.isAborted(p.table) {
 			r.settlePart(p, 0, true, g)
 			q.dropped(p)
 			continue
@@ -207,7 +209,7 @@ func (r *run) runLane(ctx context.Context, l *lane, q *partQueue, g *graph) erro
 func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *graph) error {
 	r.meter.PartStarted(p.flight)
 	var rows int64
-	err := r.snap.importing(ctx, func(snapshot string) (err error) {
+	err := r.snap.Importing(ctx, func(snapshot string) (err error) {
 		rows, err = l.carry(ctx, p, snapshot, r.fence, func(rows int64, checksum string) string { return r.markSQL(p, rows, checksum) })
 		return err
 	})
@@ -240,7 +242,7 @@ func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *grap
 		q.again(p)
 		return nil
 	}
-	if t := p.table; t != nil && session.SQLState(err) == session.CheckViolation && t.RootOID != t.OID && !p.through && !r.plan.catalog.foreign[t.RootOID] {
+	if t := p.table; t != nil && session.SQLState(err) == session.CheckViolation && t.RootOID != t.OID && !p.through && !r.plan.Catalog.Foreign[t.RootOID] {
 		// The target sorts these rows into another partition: another collation, say. Not where that may be a foreign
 		// table, which leads to somebody's server.
 		q.again(r.throughRoot(t, p.number))
@@ -302,7 +304,7 @@ func (r *run) recover(ctx context.Context, l *lane, p *part, lost error, q *part
 // replaceSource opens the source's end of a lane anew, if somebody still holds the snapshot.
 func (r *run) replaceSource(ctx context.Context, l *lane) error {
 	l.source.Close()
-	if err := r.snap.refresh(ctx); err != nil {
+	if err := r.snap.Refresh(ctx); err != nil {
 		return err
 	}
 	s, err := r.openLaneSource(ctx)
@@ -342,8 +344,8 @@ func (r *run) giveUp(p *part, err error, g *graph) {
 	switch {
 	case p.table == nil:
 		r.ledger.Record(report.PhaseCopy, "LARGE OBJECTS", err)
-	case !r.isLost(p.table):
-		if session.SQLState(err) == session.CheckViolation && r.plan.catalog.foreign[p.table.RootOID] {
+	case !r.tables.isAborted(p.table):
+		if session.SQLState(err) == session.CheckViolation && r.plan.Catalog.Foreign[p.table.RootOID] {
 			err = fmt.Errorf("%w: %w", errForeignPartition, err)
 		}
 		r.ledger.Record(report.PhaseCopy, "ROWS OF "+p.table.String(), err)
@@ -356,38 +358,19 @@ func (r *run) giveUp(p *part, err error, g *graph) {
 var errForeignPartition = report.WithHint(errors.New("a partition of this tree is a foreign table, which leads to another server"),
 	"The target sorts these rows into other partitions, and one of the tree is a foreign table, into which Calco writes nothing. Copy this table yourself, or detach the foreign partition on the source.")
 
-// isLost tells whether a part of a table was given up: then the others bring nothing.
-func (r *run) isLost(t *table) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return t != nil && t.lost
-}
-
 // settlePart counts a part that has arrived, or will not come any more. The last one of a table opens its gate.
-func (r *run) settlePart(p *part, rows int64, lost bool, g *graph) (last bool) {
-	r.mu.Lock()
-	t := p.table
-	if t == nil {
-		r.largeLost = r.largeLost || lost
-		r.mu.Unlock()
-		return false
-	}
-	t.left--
-	t.rows += rows
-	t.lost = t.lost || lost
-	last = t.left == 0
-	r.mu.Unlock()
-	if last {
-		g.open(t.OID)
+func (r *run) settlePart(p *part, rows int64, aborted bool, g *graph) (last bool) {
+	if last = r.tables.finish(p, rows, aborted); last {
+		g.open(p.table.OID)
 	}
 	return last
 }
 
 // throughRoot is a part of a table whose rows are sorted by the target from now on.
-func (r *run) throughRoot(t *table, number int) *part {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	t.ThroughRoot = true
+func (r *run) throughRoot(t *tableState, number int) *part {
+	r.tables.mu.Lock()
+	defer r.tables.mu.Unlock()
+	t.throughRoot = true
 	return r.tablePart(t, number)
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
@@ -174,19 +175,19 @@ func (r *run) foreignKeyDrops(ctx context.Context, objects []targetObject, holde
 	}
 	here := map[uint32]bool{}
 	for _, o := range objects {
-		if o.Class == pgClass {
+		if o.Class == schema.PgClass {
 			here[o.OID] = true
 		}
 	}
 	for _, k := range keys {
-		from := targetObject{Class: pgClass, OID: k.FromTable, Type: "table", Identity: k.From}
-		to := targetObject{Class: pgClass, OID: k.ToTable, Type: "table", Identity: k.To}
+		from := targetObject{Class: schema.PgClass, OID: k.FromTable, Type: "table", Identity: k.From}
+		to := targetObject{Class: schema.PgClass, OID: k.ToTable, Type: "table", Identity: k.To}
 		switch {
 		case !here[k.FromTable]: // it came after the comparison
 		case len(holders[from.key()])+len(holders[to.key()]) > 0:
 			used = append(used, from, to)
 		default:
-			drops = append(drops, guard(pgConstraint, k.OID, nil, false, lockPatienceFree, k.SQL))
+			drops = append(drops, guard(schema.PgConstraint, k.OID, nil, false, lockPatienceFree, k.SQL))
 		}
 	}
 	return drops, used, nil

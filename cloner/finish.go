@@ -5,25 +5,14 @@ import (
 	_ "embed"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"sync/atomic"
 
 	"calco/cloner/archive"
 	"calco/cloner/internal/safely"
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
-
-// sequence is the state of one sequence: not part of any snapshot.
-type sequence struct {
-	name      string // quoted
-	lastValue string
-	isCalled  string // t or f
-}
-
-// sequencesAPart is how many sequences one query reads.
-const sequencesAPart = 100
 
 // sequences copies the state of each sequence, late, so that it is at least as far as the
 // rows that took their numbers from it.
@@ -37,8 +26,8 @@ func (r *run) sequences(ctx context.Context) error {
 	statements := make([]statement, len(state))
 	for i, s := range state {
 		statements[i] = statement{
-			phase: report.PhaseSequences, object: "SEQUENCE VALUE " + s.name,
-			sql: fmt.Sprintf("SELECT setval(%s::regclass, %s, %s)", session.QuoteLiteral(s.name), s.lastValue, session.QuoteLiteral(s.isCalled)),
+			phase: report.PhaseSequences, object: "SEQUENCE VALUE " + s.Name,
+			sql: fmt.Sprintf("SELECT setval(%s::regclass, %s, %s)", session.QuoteLiteral(s.Name), s.LastValue, session.QuoteLiteral(s.IsCalled)),
 		}
 	}
 	if err := r.make(ctx, r.target.Control, statements); err != nil {
@@ -48,11 +37,10 @@ func (r *run) sequences(ctx context.Context) error {
 	return nil
 }
 
-// readSequences reads the state of the plan's sequences, on either side. One that cannot
-// be read goes into the ledger.
-func (r *run) readSequences(ctx context.Context, s *session.Session, p report.Phase) ([]sequence, error) {
+// readSequences reads the state of the plan's sequences, on either side. One that cannot be read goes into the ledger.
+func (r *run) readSequences(ctx context.Context, s *session.Session, p report.Phase) ([]schema.Sequence, error) {
 	var names []string
-	for _, e := range r.plan.entries {
+	for _, e := range r.plan.Entries {
 		if e.Desc == "SEQUENCE" && !r.ledger.Skips(e.ID) {
 			names = append(names, session.QuoteName(e.Namespace, e.Tag))
 		}
@@ -61,50 +49,9 @@ func (r *run) readSequences(ctx context.Context, s *session.Session, p report.Ph
 	if err != nil {
 		return nil, err
 	}
-	names = append(names, extensions...)
-	var state []sequence
-	for batch := range slices.Chunk(names, sequencesAPart) {
-		read, err := readSequenceBatch(ctx, s, batch)
-		if err != nil && !session.Classify(err).Ends() {
-			// One of them is gone or forbidden: ask for each.
-			for _, name := range batch {
-				one, err := readSequenceBatch(ctx, s, []string{name})
-				if session.Classify(err).Ends() {
-					return nil, err
-				}
-				if err != nil {
-					r.ledger.Record(p, "SEQUENCE VALUE "+name, err)
-				}
-				state = append(state, one...)
-			}
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		state = append(state, read...)
-	}
-	return state, nil
-}
-
-func readSequenceBatch(ctx context.Context, s *session.Session, names []string) ([]sequence, error) {
-	selects := make([]string, len(names))
-	for i, name := range names {
-		selects[i] = fmt.Sprintf("SELECT %d AS n, last_value, is_called FROM %s", i, name)
-	}
-	rows, err := s.SimpleQuery(ctx, strings.Join(selects, " UNION ALL ")+" ORDER BY n")
-	if err != nil {
-		return nil, err
-	}
-	state := make([]sequence, 0, len(rows))
-	for _, row := range rows {
-		i, err := strconv.Atoi(row[0])
-		if err != nil || i >= len(names) {
-			return nil, fmt.Errorf("read sequences: row %q", row)
-		}
-		state = append(state, sequence{name: names[i], lastValue: row[1], isCalled: row[2]})
-	}
-	return state, nil
+	return schema.ReadSequences(ctx, s, append(names, extensions...), func(name string, err error) {
+		r.ledger.Record(p, "SEQUENCE VALUE "+name, err)
+	})
 }
 
 // extensionSequences are those that an extension in the plan marked as configuration.
@@ -124,9 +71,9 @@ func (r *run) extensionSequences(ctx context.Context) ([]string, error) {
 	}
 	var names []string
 	for _, c := range found {
-		if slices.ContainsFunc(r.plan.entries, func(e *archive.Entry) bool {
-			return e.CatalogOID == pgExtension && int64(e.OID) == c.Extension && !r.ledger.Skips(e.ID)
-		}) && !r.keepsRows(c.Namespace, c.Name) {
+		if slices.ContainsFunc(r.plan.Entries, func(e *archive.Entry) bool {
+			return e.CatalogOID == schema.PgExtension && int64(e.OID) == c.Extension && !r.ledger.Skips(e.ID)
+		}) && !r.kept.Rows(c.Namespace, c.Name) {
 			names = append(names, session.QuoteName(c.Namespace, c.Name))
 		}
 	}
@@ -146,14 +93,14 @@ func (r *run) views(ctx context.Context) error {
 		r.filledViews[f.OID] = true
 	}
 	var todo []statement
-	for _, e := range r.viewsInOrder() {
-		if r.filledViews[int64(e.OID)] && !r.ledger.Skips(e.ID) && r.plan.readsForeign(e.ID) {
-			r.ledger.Warn(title(e) + " was not filled: it reads a foreign table, which leads to another server. Refresh it yourself if the target may read there.")
+	for _, e := range r.plan.ViewsInOrder() {
+		if r.filledViews[int64(e.OID)] && !r.ledger.Skips(e.ID) && r.plan.ReadsForeign(e.ID) {
+			r.ledger.Warn(schema.Title(e) + " was not filled: it reads a foreign table, which leads to another server. Refresh it yourself if the target may read there.")
 			continue
 		}
 		if r.filledViews[int64(e.OID)] && !r.ledger.Skips(e.ID) {
 			todo = append(todo, statement{
-				phase: report.PhaseViews, object: "DATA OF " + title(e),
+				phase: report.PhaseViews, object: "DATA OF " + schema.Title(e),
 				sql: "REFRESH MATERIALIZED VIEW " + session.QuoteName(e.Namespace, e.Tag),
 			})
 		}
@@ -177,7 +124,7 @@ func (v viewRows) String() string {
 
 // readViewRows looks at those of the plan's materialized views that are filled and may be read. One whose rows cannot be
 // hashed, because one is too long as text, is counted; one that cannot be looked at is left out, with a warning.
-func (r *run) readViewRows(ctx context.Context, s *session.Session, p *plan) (map[string]viewRows, error) {
+func (r *run) readViewRows(ctx context.Context, s *session.Session, p *schema.Plan) (map[string]viewRows, error) {
 	readable, err := session.Query[struct{ Schema, Name string }](ctx, s, `
 		SELECT n.nspname::text AS schema, c.relname::text AS name
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -187,14 +134,14 @@ func (r *run) readViewRows(ctx context.Context, s *session.Session, p *plan) (ma
 	}
 	rows := map[string]viewRows{}
 	for _, v := range readable {
-		if !slices.ContainsFunc(p.materializedViews, func(e *archive.Entry) bool { return e.Namespace == v.Schema && e.Tag == v.Name }) {
+		if !slices.ContainsFunc(p.MaterializedViews, func(e *archive.Entry) bool { return e.Namespace == v.Schema && e.Tag == v.Name }) {
 			continue
 		}
 		name := session.QuoteName(v.Schema, v.Name)
 		counting := "SELECT count(*) AS rows, '' AS checksum FROM " + name
 		query := counting
 		if r.spec.Verify == report.VerifyContents {
-			query = fmt.Sprintf("SELECT count(*) AS rows, %s AS checksum FROM (SELECT %s AS t FROM %s v OFFSET 0) s", checksumOf, r.rowText("v.*"), name)
+			query = fmt.Sprintf("SELECT count(*) AS rows, %s AS checksum FROM (SELECT %s AS t FROM %s v OFFSET 0) s", schema.ChecksumOf, p.RowText("v.*"), name)
 		}
 		found, err := r.readRowsOf(ctx, s, query)
 		if err != nil && !session.Classify(err).Ends() && query != counting {
@@ -254,39 +201,13 @@ func (r *run) refresh(ctx context.Context, todo []statement) error {
 	return nil
 }
 
-// viewsInOrder sorts the materialized views so that each comes after those it reads, be it
-// through plain views. The body of a view that needs a primary key is an entry of its own.
-func (r *run) viewsInOrder() []*archive.Entry {
-	bodies := viewBodies(r.plan.entries)
-	var order []*archive.Entry
-	seen := map[int]bool{}
-	var visit func(id int)
-	visit = func(id int) {
-		e := r.plan.byID[id]
-		if e == nil || seen[id] {
-			return
-		}
-		seen[id] = true
-		for _, d := range append(slices.Clone(e.Deps), bodies[id]...) {
-			visit(d)
-		}
-		if e.Desc == "MATERIALIZED VIEW" {
-			order = append(order, e)
-		}
-	}
-	for _, e := range r.plan.materializedViews {
-		visit(e.ID)
-	}
-	return order
-}
-
 // analyze gathers planner statistics, of partitioned tables too, which autovacuum never
 // does. It comes before the owners get their objects: an index expression is evaluated
 // as the table's owner. A table without statistics is slow, not wrong, so it is a warning.
 func (r *run) analyze(ctx context.Context) error {
 	var names []string
-	for _, e := range r.plan.entries {
-		if e.Desc == "TABLE" && !r.ledger.Skips(e.ID) && !r.plan.catalog.foreign[int64(e.OID)] {
+	for _, e := range r.plan.Entries {
+		if e.Desc == "TABLE" && !r.ledger.Skips(e.ID) && !r.plan.Catalog.Foreign[int64(e.OID)] {
 			names = append(names, session.QuoteName(e.Namespace, e.Tag))
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
@@ -80,21 +81,21 @@ func (r *run) grantWhatCan(ctx context.Context, g grantGroup) error {
 func (r *run) grantGroups() []grantGroup {
 	var groups []grantGroup
 	of := map[int]int{} // the group of an entry, by its ID
-	for _, list := range [][]*archive.Entry{r.plan.pre, r.plan.post} {
+	for _, list := range [][]*archive.Entry{r.plan.Pre, r.plan.Post} {
 		for _, e := range list {
 			if kind, on := grantable(e); kind == functions && !r.ledger.Skips(e.ID) {
 				of[e.ID] = len(groups)
-				groups = append(groups, grantGroup{object: "ACL " + title(e), opening: "GRANT ALL ON " + on + " TO PUBLIC;\n"})
+				groups = append(groups, grantGroup{object: "ACL " + schema.Title(e), opening: "GRANT ALL ON " + on + " TO PUBLIC;\n"})
 			}
 		}
 	}
-	for _, e := range r.plan.acls {
+	for _, e := range r.plan.ACLs {
 		if r.ledger.Skips(e.ID) {
 			continue // it is not to be made
 		}
 		on := e.ID
 		for _, d := range e.Deps { // those of a column are also on the table's
-			if o := r.plan.byID[d]; o != nil && o.Desc != "ACL" && e.Desc == "ACL" {
+			if o := r.plan.ByID[d]; o != nil && o.Desc != "ACL" && e.Desc == "ACL" {
 				on = d
 				break
 			}
@@ -103,12 +104,12 @@ func (r *run) grantGroups() []grantGroup {
 		if !ok {
 			n = len(groups)
 			of[on] = n
-			groups = append(groups, grantGroup{object: title(e)})
+			groups = append(groups, grantGroup{object: schema.Title(e)})
 		}
 		revokes, grants := divideGrants(e.Defn)
 		groups[n].opening += revokes
 		for _, sql := range grants {
-			groups[n].grants = append(groups[n].grants, grant{title(e), sql})
+			groups[n].grants = append(groups[n].grants, grant{schema.Title(e), sql})
 		}
 	}
 	return groups

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"reflect"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"calco/cloner/internal/ledger"
 	"calco/cloner/internal/patience"
 	"calco/cloner/internal/progress"
+	"calco/cloner/internal/schema"
 )
 
 // labelled makes a node that tests can name.
@@ -369,86 +369,24 @@ func TestCutStatement(t *testing.T) {
 	}
 }
 
-func TestSelectEntries(t *testing.T) {
-	t.Parallel()
-	const none, pre, data, post = archive.SectionNone, archive.SectionPreData, archive.SectionData, archive.SectionPostData
-	all := []*archive.Entry{
-		{ID: 1, Desc: "ENCODING", Section: pre},
-		{ID: 2, Desc: "SCHEMA", Tag: "app", Section: pre},
-		{ID: 3, Desc: "SCHEMA", Tag: "other", Section: pre},
-		{ID: 4, Desc: "EXTENSION", Tag: "hstore", Section: pre, Deps: []int{3}},
-		{ID: 5, Desc: "TYPE", Namespace: "other", Tag: "mood", Section: pre, Deps: []int{3}},
-		{ID: 6, Desc: "TABLE", Namespace: "app", Tag: "a", Section: pre, Deps: []int{2, 4, 5}},
-		{ID: 7, Desc: "TABLE", Namespace: "other", Tag: "b", Section: pre, Deps: []int{3}},
-		{ID: 8, Desc: "TABLE DATA", Namespace: "app", Tag: "a", Section: data, Deps: []int{6}},
-		{ID: 9, Desc: "COMMENT", Tag: "SCHEMA app", Section: none, Deps: []int{2}},
-		{ID: 10, Desc: "COMMENT", Tag: "SCHEMA other", Section: none, Deps: []int{3}},
-		{ID: 11, Desc: "ACL", Tag: "DATABASE x", Section: none},
-		{ID: 12, Desc: "TABLE", Namespace: "other", Tag: "part", Section: pre, Deps: []int{3}},
-		{ID: 13, Desc: "TABLE ATTACH", Namespace: "other", Tag: "part", Section: pre, Deps: []int{6, 12}},
-		{ID: 14, Desc: "INDEX", Namespace: "other", Tag: "part_i", Section: post, Deps: []int{12}},
-		{ID: 15, Desc: "INDEX", Namespace: "app", Tag: "a_i", Section: post, Deps: []int{6}},
-		{ID: 16, Desc: "INDEX ATTACH", Namespace: "other", Tag: "part_i", Section: post, Deps: []int{14, 15}},
-		{ID: 17, Desc: "PUBLICATION", Tag: "p", Section: post},
-		{ID: 18, Desc: "PUBLICATION TABLE", Namespace: "app", Tag: "p a", Section: post, Deps: []int{17, 6}},
-		{ID: 19, Desc: "ACL", Namespace: "app", Tag: "TABLE a", Section: none, Deps: []int{6}},
-		{ID: 20, Desc: "COMMENT", Tag: `SCHEMA "Odd ""one"`, Section: none},
-		{ID: 21, Desc: "VIEW", Namespace: "other", Tag: "v", Section: pre, Deps: []int{6, 3}},
-		{ID: 22, Desc: "FUNCTION", Namespace: "app", Tag: "f()", Section: pre, Deps: []int{23, 2}},
-		{ID: 23, Desc: "FUNCTION", Namespace: "app", Tag: "g()", Section: pre, Deps: []int{22, 2, 999}}, // a circle, and a dangling number
-	}
-	whole := []int{2, 3, 4, 5, 6, 7, 9, 10, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23}
-	tests := []struct {
-		name         string
-		schemas      []string
-		want, pulled []int
-	}{
-		{"everything", nil, whole, nil},
-		{"one schema", []string{"app"}, []int{2, 3, 4, 5, 6, 9, 12, 13, 14, 15, 16, 19, 22, 23}, []int{3, 4, 5, 12, 13, 14, 16}},
-		{"the other schema", []string{"other"}, []int{2, 3, 4, 5, 6, 7, 10, 12, 13, 14, 15, 16, 21}, []int{2, 4, 6, 15}},
-		{"both", []string{"other", "app"}, []int{2, 3, 4, 5, 6, 7, 9, 10, 12, 13, 14, 15, 16, 19, 21, 22, 23}, []int{4}},
-		{"a quoted name", []string{`Odd "one`}, []int{20}, nil},
-		{"none of them", []string{"nothing"}, nil, nil},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			chosen, pulled := selectEntries(all, tt.schemas)
-			var got, gotPulled []int
-			for _, e := range chosen {
-				got = append(got, e.ID)
-				if pulled[e.ID] {
-					gotPulled = append(gotPulled, e.ID)
-				}
-			}
-			if !slices.Equal(got, tt.want) {
-				t.Errorf("chosen %v, want %v", got, tt.want)
-			}
-			if !slices.Equal(gotPulled, tt.pulled) || len(pulled) != len(tt.pulled) {
-				t.Errorf("pulled %v, want %v", gotPulled, tt.pulled)
-			}
-		})
-	}
-}
-
 // A tree of many partitions is planned with as many edges as it has indexes: each index of each partition waited for each
 // partition, so that 20,000 took gigabytes and the better part of an hour.
 func TestGraphOfManyPartitions(t *testing.T) {
 	t.Parallel()
 	const partitions, root = 20_000, 1
-	c := &catalog{indexes: map[object]*index{}, roots: map[int64]int64{root: root}}
-	p := &plan{byID: map[int]*archive.Entry{}, keys: map[entryKey]int{}, catalog: c}
+	c := &schema.Catalog{Indexes: map[schema.Object]*schema.Index{}, Roots: map[int64]int64{root: root}}
+	p := &schema.Plan{ByID: map[int]*archive.Entry{}, Keys: map[schema.EntryKey]int{}, Catalog: c}
 	for i := range partitions {
 		oid := int64(10 + i)
-		c.roots[oid] = root
-		p.tables = append(p.tables, &table{OID: oid, RootOID: root, split: split{Parts: 1}, left: 1})
+		c.Roots[oid] = root
+		p.Tables = append(p.Tables, &schema.Table{OID: oid, RootOID: root, Split: schema.Split{Parts: 1}})
 		for k := range 2 {
-			e := &archive.Entry{ID: 2*i + k, CatalogOID: pgClass, OID: uint32(100_000 + 2*i + k), Desc: "INDEX", Tag: fmt.Sprintf("i%d_%d", i, k), Defn: "CREATE INDEX;\n"}
-			c.indexes[object{e.CatalogOID, e.OID}] = &index{Definition: "CREATE INDEX", TableOID: oid}
-			p.byID[e.ID], p.post = e, append(p.post, e)
+			e := &archive.Entry{ID: 2*i + k, CatalogOID: schema.PgClass, OID: uint32(100_000 + 2*i + k), Desc: "INDEX", Tag: fmt.Sprintf("i%d_%d", i, k), Defn: "CREATE INDEX;\n"}
+			c.Indexes[schema.ObjectOf(e.CatalogOID, e.OID)] = &schema.Index{Definition: "CREATE INDEX", TableOID: oid}
+			p.ByID[e.ID], p.Post = e, append(p.Post, e)
 		}
 	}
-	r := &run{plan: p, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute)}
+	r := &run{plan: p, tables: newTables(p), meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute)}
 	r.meter.Start(nil)
 	g := r.buildGraph()
 	edges := 0
@@ -458,7 +396,7 @@ func TestGraphOfManyPartitions(t *testing.T) {
 	if g.left != 2*partitions || edges != 2*partitions {
 		t.Fatalf("%d nodes with %d edges", g.left, edges)
 	}
-	for _, table := range p.tables {
+	for _, table := range p.Tables {
 		if len(g.ready) > 0 {
 			t.Fatal("an index may be built before all rows are there")
 		}

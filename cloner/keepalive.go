@@ -8,11 +8,12 @@ import (
 
 	"calco/cloner/internal/safely"
 	"calco/cloner/internal/session"
+	"calco/cloner/internal/snapshot"
 )
 
 // held is a snapshot with its epoch on the target.
 type held struct {
-	snap  *snapshot
+	snap  *snapshot.Snapshot
 	epoch int
 }
 
@@ -38,11 +39,11 @@ func (r *run) feelPulse(ctx context.Context, lose context.CancelCauseFunc) (stop
 			if h == nil {
 				return false, nil
 			}
-			done, err := h.snap.isDurable(ctx, source)
+			done, err := h.snap.IsDurable(ctx, source)
 			if done {
 				durable <- *h
 			}
-			return done || h.snap.end == "", err
+			return done || h.snap.InsertLSN == "", err
 		}, source.Ping)
 	})
 	feeling.Go(func() {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"calco/cloner/archive"
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
@@ -14,23 +14,13 @@ import (
 //go:embed sql/kept.sql
 var keptSQL string
 
-// keptEntry is something that was on the target before this job and stays as it is, by what pg_dump calls it. Beside entries
-// of the archive these are properties of the database (DATABASE) and the rows of an extension's table (ROWS).
-type keptEntry struct{ Kind, Namespace, Name string }
-
-const (
-	keptDatabase = "DATABASE" // Name is that of a property, or keptGrants for all of its grants
-	keptGrants   = "GRANTS"
-	keptRows     = "ROWS"
-)
-
 // keep reads what this clone leaves on the target as it is, before it has made anything there.
-func (r *run) keep(ctx context.Context) ([]keptEntry, error) {
+func (r *run) keep(ctx context.Context) ([]schema.PreexistingEntry, error) {
 	kept, err := r.keepRows(ctx)
 	if err != nil || r.spec.Clean { // what clean has reset takes the source's
 		return kept, err
 	}
-	entries, err := session.Query[keptEntry](ctx, r.target.Control, keptSQL)
+	entries, err := session.Query[schema.PreexistingEntry](ctx, r.target.Control, keptSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read what is set on the target: %w", err)
 	}
@@ -38,13 +28,13 @@ func (r *run) keep(ctx context.Context) ([]keptEntry, error) {
 	if !r.spec.whole() {
 		return kept, nil
 	}
-	_, target, err := r.readProperties(ctx)
+	target, err := schema.ReadProperties(ctx, r.target.Control, r.target.Database)
 	if err != nil {
 		return nil, err
 	}
 	for name := range target {
-		if !isGrant(name) {
-			kept = append(kept, keptEntry{Kind: keptDatabase, Name: name})
+		if !schema.IsGrant(name) {
+			kept = append(kept, schema.PreexistingEntry{Kind: schema.KindDatabase, Name: name})
 		}
 	}
 	granted, err := session.QueryValue[bool](ctx, r.target.Control, `SELECT datacl IS NOT NULL FROM pg_database WHERE datname = current_database()`)
@@ -52,14 +42,14 @@ func (r *run) keep(ctx context.Context) ([]keptEntry, error) {
 		return nil, fmt.Errorf("read grants on the target's database: %w", err)
 	}
 	if granted {
-		kept = append(kept, keptEntry{Kind: keptDatabase, Name: keptGrants})
+		kept = append(kept, schema.PreexistingEntry{Kind: schema.KindDatabase, Name: schema.AllGrants})
 	}
 	return kept, nil
 }
 
 // keepRows are the configuration tables and sequences of extensions that are not new on the target: what they hold is the
 // target's own, such as the jobs of pg_cron.
-func (r *run) keepRows(ctx context.Context) ([]keptEntry, error) {
+func (r *run) keepRows(ctx context.Context) ([]schema.PreexistingEntry, error) {
 	relations, err := session.Query[struct {
 		Namespace, Name, Condition string
 		IsSequence                 bool
@@ -72,7 +62,7 @@ func (r *run) keepRows(ctx context.Context) ([]keptEntry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read tables of the target's extensions: %w", err)
 	}
-	var kept []keptEntry
+	var kept []schema.PreexistingEntry
 	for _, c := range relations {
 		if c.IsSequence {
 			c.Condition = "WHERE is_called"
@@ -82,59 +72,35 @@ func (r *run) keepRows(ctx context.Context) ([]keptEntry, error) {
 			return nil, fmt.Errorf("look for rows of the target's extensions: %w", err)
 		}
 		if used {
-			kept = append(kept, keptEntry{keptRows, c.Namespace, c.Name})
+			kept = append(kept, schema.PreexistingEntry{Kind: schema.KindRows, Namespace: c.Namespace, Name: c.Name})
 		}
 	}
 	return kept, nil
 }
 
 // leaveKept leaves as they are what is kept, on this attempt.
-func (r *run) leaveKept(kept []keptEntry) {
-	r.kept = map[keptEntry]bool{}
-	for _, k := range kept {
+func (r *run) leaveKept(all []schema.PreexistingEntry) {
+	r.kept = schema.Preexisting{}
+	for _, k := range all {
 		r.kept[k] = true
 	}
-	for _, e := range r.plan.entries {
-		if r.kept[keptEntry{e.Desc, e.Namespace, e.Tag}] {
+	for _, e := range r.plan.Entries {
+		if r.kept[schema.PreexistingEntry{Kind: e.Desc, Namespace: e.Namespace, Name: e.Tag}] {
 			r.leave(e)
 		}
 	}
-	for _, t := range r.plan.tables {
-		if r.keepsRows(t.Schema, t.Name) && !r.ledger.Keeps(t.OID) {
+	for _, t := range r.plan.Tables {
+		if r.kept.Rows(t.Schema, t.Name) && !r.ledger.Keeps(t.OID) {
 			r.ledger.Keep(t.OID)
 			r.ledger.Warn(fmt.Sprintf("The rows of %s, which belongs to an extension, are the target's own and stay.", t))
 		}
 	}
 }
 
-func (r *run) keepsRows(schema, name string) bool { return r.kept[keptEntry{keptRows, schema, name}] }
-
-// keepsProperty tells whether a property of the target's database stays as it is.
-func (r *run) keepsProperty(name string) bool {
-	if isGrant(name) {
-		name = keptGrants
-	}
-	return r.kept[keptEntry{Kind: keptDatabase, Name: name}]
-}
-
-// grantPrefix begins the name of each property that is a grant.
-const grantPrefix = "GRANT "
-
-func isGrant(property string) bool { return strings.HasPrefix(property, grantPrefix) }
-
-// keepTitles are the objects of differences that come of what was kept.
-func (r *run) keepTitles() map[string]bool {
-	titles := map[string]bool{}
-	for k := range r.kept {
-		titles[title(&archive.Entry{Desc: k.Kind, Namespace: k.Namespace, Tag: k.Name})] = true
-	}
-	return titles
-}
-
 // excuseKept says of differences that come of what was kept that they are harmless, unless the target is more open by
 // them than the source.
 func (r *run) excuseKept(ctx context.Context, found []report.Difference) error {
-	titles := r.keepTitles()
+	titles := r.kept.Titles()
 	if len(titles) == 0 || len(found) == 0 {
 		return nil
 	}
@@ -144,7 +110,7 @@ func (r *run) excuseKept(ctx context.Context, found []report.Difference) error {
 	}
 	for i, d := range found {
 		switch {
-		case d.Kind == "owner" && titles["SCHEMA "+unquoteName(ofSchema(d.Object))]: // the schema's
+		case d.Kind == "owner" && titles["SCHEMA "+schema.UnquoteName(ofSchema(d.Object))]: // the schema's
 			found[i].Harmless = stayedText
 		case !titles[d.Object] || strings.HasPrefix(d.Object, "DEFAULT ACL "): // which opens what is made later
 		case strings.HasPrefix(d.Object, "ACL ") && (ofSchema(d.Object) == "" || open[ofSchema(d.Object)]): // of others than schemas that is not known

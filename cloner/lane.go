@@ -16,6 +16,7 @@ import (
 
 	"calco/cloner/internal/safely"
 	"calco/cloner/internal/session"
+	"calco/cloner/internal/snapshot"
 	"calco/cloner/report"
 )
 
@@ -58,7 +59,7 @@ func (f *failure) Unwrap() error { return f.err }
 // begins the COPY, then the rows, CopyDone only after the source said that it sent all,
 // and then the query with the mark and COMMIT, which fails by itself if the COPY has.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY
-func (l *lane) carry(ctx context.Context, p *part, snapshot, fence string, mark func(rows int64, checksum string) string) (int64, error) {
+func (l *lane) carry(ctx context.Context, p *part, named, fence string, mark func(rows int64, checksum string) string) (int64, error) {
 	for _, s := range []*session.Session{l.source, l.target} {
 		if err := s.Conn.PgConn().SyncConn(ctx); err != nil {
 			return 0, failureOf(s, err)
@@ -67,7 +68,7 @@ func (l *lane) carry(ctx context.Context, p *part, snapshot, fence string, mark 
 	restore := l.cutOn(ctx)
 	defer restore()
 
-	if err := session.Send(l.source, &pgproto3.Query{String: session.Join(beginAt(snapshot), p.lock, p.sum, p.out, "COMMIT")}); err != nil {
+	if err := session.Send(l.source, &pgproto3.Query{String: session.Join(snapshot.BeginAt(named), p.lock, p.sum, p.out, "COMMIT")}); err != nil {
 		return 0, failureOf(l.source, err)
 	}
 	// BEGIN is a query of its own: if the next could not even be parsed, the one with the

@@ -12,7 +12,9 @@ import (
 
 	"calco/cloner/dsn"
 	"calco/cloner/internal/progress"
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
+	"calco/cloner/internal/snapshot"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -32,13 +34,13 @@ func newTestLane(t *testing.T, source, target string) *testLane {
 	dial := func(ctx context.Context) (*session.Session, error) {
 		return session.Open(ctx, report.Source, dsn.URL(source), nil, "calco/lane/7")
 	}
-	snap, err := takeSnapshot(t.Context(), dial)
+	snap, err := snapshot.Take(t.Context(), dial)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(snap.release)
+	t.Cleanup(snap.Release)
 	l := &testLane{
-		lane: &lane{}, source: source, target: target, snapshot: snap.name(),
+		lane: &lane{}, source: source, target: target, snapshot: snap.Name(),
 		fence: "SELECT 1 / (SELECT count(*)::int FROM (SELECT FROM _calco.job WHERE id = 'lane' AND term = 7 FOR SHARE) own)",
 	}
 	t.Cleanup(func() { session.CloseAll(l.lane.source, l.lane.target) })
@@ -228,12 +230,12 @@ func TestLaneGuard(t *testing.T) {
 			l := newTestLane(t, source, target)
 			dbtest.Exec(t, source, change)
 			oid := dbtest.Query(t, source, "SELECT 't'::regclass::oid::bigint")[0][0]
-			tab := &table{Schema: "public", Name: "t", Columns: []string{"n"}, split: split{Parts: 1}}
+			tab := &schema.Table{Schema: "public", Name: "t", Columns: []string{"n"}, Split: schema.Split{Parts: 1}}
 			if _, err := fmt.Sscan(oid, &tab.OID); err != nil {
 				t.Fatal(err)
 			}
 			r := &run{source: &session.Server{}, target: &session.Server{}}
-			_, err := l.carryPart(t.Context(), r.tablePart(tab, 0))
+			_, err := l.carryPart(t.Context(), r.tablePart(&tableState{Table: tab, split: tab.Split}, 0))
 			if !errors.Is(err, errRewritten) {
 				t.Fatalf("carry = %v, want %v", err, errRewritten)
 			}

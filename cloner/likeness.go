@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
@@ -35,53 +36,20 @@ func (r *run) checkEncodings(context.Context) ([]report.Reason, error) {
 	}}, nil
 }
 
-// likeness is what no entry of an archive has, and the copy may have otherwise.
-type likeness struct {
-	Kind     string // of the difference it makes, see likenessSQL
-	Name     string
-	Value    string
-	Relation int64 // the table of an index, else 0
-}
-
-// likenessSQL reads how text is encoded and sorted, what versions extensions are of, indexes that pg_dump leaves out, and
-// user mappings of which it gets no options, by the rule of the view pg_user_mappings.
-const likenessSQL = `
-	SELECT 'locale' AS kind, 'ENCODING' AS name, pg_encoding_to_char(encoding)::text AS value, 0::bigint AS relation
-	FROM pg_database WHERE datname = current_database()
-	UNION ALL
-	SELECT 'locale', 'LOCALE', concat_ws(', ',
-	       CASE to_jsonb(d)->>'datlocprovider' WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' ELSE 'libc' END,
-	       coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale'), to_jsonb(d)->>'daticurules',
-	       'collate ' || datcollate, 'ctype ' || datctype), 0
-	FROM pg_database d WHERE datname = current_database()
-	UNION ALL
-	SELECT 'extension version', extname, extversion, 0 FROM pg_extension
-	UNION ALL
-	SELECT 'missing', quote_ident(n.nspname) || '.' || quote_ident(c.relname), 'invalid', i.indrelid::bigint
-	FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class t ON t.oid = i.indrelid
-	WHERE NOT (i.indisready AND (i.indisvalid OR t.relkind = 'p')) AND t.relkind IN ('r', 'p', 'm')
-	UNION ALL
-	SELECT 'not compared', format('USER MAPPING %s SERVER %s', m.usename, m.srvname), '', 0
-	FROM pg_user_mappings m JOIN pg_foreign_server s ON s.oid = m.srvid
-	WHERE umoptions IS NULL AND current_setting('is_superuser') <> 'on'
-	  AND NOT (m.umuser <> 0 AND m.usename = current_user AND (pg_has_role(s.srvowner, 'USAGE') OR has_server_privilege(s.oid, 'USAGE'))
-	           OR m.umuser = 0 AND pg_has_role(s.srvowner, 'USAGE'))
-	ORDER BY 1, 2`
-
 // compareLikeness compares what the source had under the snapshot with what the target has.
 func (r *run) compareLikeness(ctx context.Context) ([]report.Difference, error) {
-	target, err := session.Query[likeness](ctx, r.target.Control, likenessSQL)
+	target, err := session.Query[schema.Trait](ctx, r.target.Control, schema.TraitsSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read what the target is like: %w", err)
 	}
 	tables, tags := map[int64]bool{}, map[string]bool{}
-	for _, e := range r.plan.entries {
-		tables[int64(e.OID)] = tables[int64(e.OID)] || e.CatalogOID == pgClass
+	for _, e := range r.plan.Entries {
+		tables[int64(e.OID)] = tables[int64(e.OID)] || e.CatalogOID == schema.PgClass
 		tags[e.Desc+" "+e.Tag] = true
 	}
 	var found []report.Difference
-	for _, s := range r.plan.catalog.likeness {
-		i := slices.IndexFunc(target, func(t likeness) bool { return t.Kind == s.Kind && t.Name == s.Name })
+	for _, s := range r.plan.Catalog.Traits {
+		i := slices.IndexFunc(target, func(t schema.Trait) bool { return t.Kind == s.Kind && t.Name == s.Name })
 		d := report.Difference{Kind: s.Kind, Source: s.Value}
 		if i >= 0 {
 			d.Target = target[i].Value

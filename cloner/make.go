@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
@@ -89,7 +90,7 @@ func (r *run) standsAlready(st statement, err error) bool {
 	if st.entry == nil {
 		return false
 	}
-	pulled := r.plan.pulled[st.entry.ID]
+	pulled := r.plan.Pulled[st.entry.ID]
 	switch session.SQLState(err) {
 	case session.DuplicateSchema: // duplicate schema
 		if pulled {
@@ -114,8 +115,8 @@ func (r *run) standsAlready(st statement, err error) bool {
 		return true
 	}
 	// A partition that joined a table which was there got its indexes from that.
-	x := r.plan.catalog.indexes[object{st.entry.CatalogOID, st.entry.OID}]
-	if x == nil || !r.ledger.Keeps(r.plan.catalog.root(x.TableOID)) {
+	x := r.plan.Catalog.Indexes[schema.ObjectOf(st.entry.CatalogOID, st.entry.OID)]
+	if x == nil || !r.ledger.Keeps(r.plan.Catalog.Root(x.TableOID)) {
 		return false
 	}
 	r.ledger.Skip(st.entry.ID) // nothing more is to be done for it; the comparison will tell
@@ -134,7 +135,7 @@ func (r *run) entryStatement(p report.Phase, e *archive.Entry) statement {
 	case "EXTENSION":
 		defn = r.closedExtension.Close + defn + r.closedExtension.Restore
 	}
-	return statement{entry: e, phase: p, object: title(e), sql: r.placement(e) + defn + r.closing(e)}
+	return statement{entry: e, phase: p, object: schema.Title(e), sql: r.placement(e) + defn + r.closing(e)}
 }
 
 var (
@@ -245,9 +246,9 @@ func (r *run) preData(ctx context.Context) error {
 	if err := r.ensurePublic(ctx); err != nil {
 		return err
 	}
-	statements := make([]statement, 0, len(r.plan.pre))
-	for _, e := range r.plan.pre {
-		if r.there.stands(e, r.plan) || r.ledger.Skips(e.ID) {
+	statements := make([]statement, 0, len(r.plan.Pre))
+	for _, e := range r.plan.Pre {
+		if r.there.HasPlanned(e, r.plan) || r.ledger.Skips(e.ID) {
 			continue // it was made before, or is not to be
 		}
 		st := r.entryStatement(report.PhasePreData, e)
@@ -270,7 +271,7 @@ func (r *run) preData(ctx context.Context) error {
 // ensurePublic makes the schema public where somebody has dropped it: pg_dump takes it for
 // granted.
 func (r *run) ensurePublic(ctx context.Context) error {
-	if !r.spec.whole() && !slices.ContainsFunc(r.plan.entries, func(e *archive.Entry) bool { return e.Namespace == "public" }) {
+	if !r.spec.whole() && !slices.ContainsFunc(r.plan.Entries, func(e *archive.Entry) bool { return e.Namespace == "public" }) {
 		return nil
 	}
 	const has = "SELECT to_regnamespace('public') IS NOT NULL"
@@ -316,7 +317,7 @@ func (r *run) readPlaces(ctx context.Context) error {
 		return fmt.Errorf("read default privileges of the target: %w", err)
 	}
 	missing := map[string]bool{}
-	for _, e := range r.plan.entries {
+	for _, e := range r.plan.Entries {
 		if e.Desc == "ACCESS METHOD" {
 			r.accessMethods[e.Tag] = true
 		}
@@ -332,9 +333,9 @@ func (r *run) readPlaces(ctx context.Context) error {
 // role still may do everything with them, and before the grants, which owners make.
 func (r *run) owners(ctx context.Context) error {
 	var statements []statement
-	for _, e := range slices.Concat(r.plan.pre, r.plan.post) {
+	for _, e := range slices.Concat(r.plan.Pre, r.plan.Post) {
 		if sql := ownerSQL(e); sql != "" && !r.ledger.Skips(e.ID) {
-			statements = append(statements, statement{phase: report.PhasePostData, object: "OWNER OF " + title(e), sql: sql})
+			statements = append(statements, statement{phase: report.PhasePostData, object: "OWNER OF " + schema.Title(e), sql: sql})
 		}
 	}
 	return r.make(ctx, r.target.Control, statements)
@@ -343,13 +344,13 @@ func (r *run) owners(ctx context.Context) error {
 // eventTriggers come last of all objects: they would fire at the making of the others.
 func (r *run) eventTriggers(ctx context.Context) error {
 	var statements []statement
-	for _, e := range r.plan.last {
+	for _, e := range r.plan.Last {
 		if r.ledger.Skips(e.ID) {
 			continue // it is not to be made
 		}
 		statements = append(statements, r.entryStatement(report.PhasePostData, e))
 		if sql := ownerSQL(e); sql != "" {
-			statements = append(statements, statement{phase: report.PhasePostData, object: "OWNER OF " + title(e), sql: sql})
+			statements = append(statements, statement{phase: report.PhasePostData, object: "OWNER OF " + schema.Title(e), sql: sql})
 		}
 	}
 	return r.make(ctx, r.target.Control, statements)

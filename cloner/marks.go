@@ -9,13 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
-
-// calcoSchema is the schema on the target in which a job keeps what it has done. It is
-// the first thing a job writes there and the last it drops.
-const calcoSchema = "_calco"
 
 // marksVersion is the version of the schema _calco, which goes up with each release that changes it. The first releases
 // wrote none: theirs is version 0.
@@ -118,7 +115,7 @@ type mark struct {
 	Oldest   int64  // transaction that was running at the snapshot of its epoch
 }
 
-func (m mark) split() split { return split{Parts: m.Parts, Stride: m.Stride} }
+func (m mark) split() schema.Split { return schema.Split{Parts: m.Parts, Stride: m.Stride} }
 
 func readMarks(ctx context.Context, s *session.Session) ([]mark, error) {
 	marks, err := session.Query[mark](ctx, s, `
@@ -137,7 +134,7 @@ func readMarks(ctx context.Context, s *session.Session) ([]mark, error) {
 func (r *run) markSQL(p *part, rows int64, checksum string) string {
 	m, into := mark{Parts: 1}, "mark"
 	if p.table != nil {
-		into = p.table.marks()
+		into = marksOf(p.table.Table)
 		m.Parts, m.Stride, m.Through = p.table.split.Parts, p.table.split.Stride, p.through
 		m.OID, m.Filenode = p.table.OID, p.table.Filenode
 	}
@@ -145,8 +142,8 @@ func (r *run) markSQL(p *part, rows int64, checksum string) string {
 		into, session.QuoteLiteral(p.relation), p.number, m.Parts, m.Stride, m.OID, m.Filenode, m.Through, r.epoch, rows, p.flight.Bytes.Load(), session.QuoteLiteral(checksum))
 }
 
-// marks is the table of _calco that has the marks of t.
-func (t *table) marks() string {
+// marksOf is the table of _calco that has the marks of t.
+func marksOf(t *schema.Table) string {
 	if t.Unlogged {
 		return "unlogged_mark"
 	}
@@ -176,7 +173,7 @@ func (r *run) claim(ctx context.Context) error {
 	insert := fmt.Sprintf(`INSERT INTO _calco.job (id, term, nonce, schemas, system, database, timeline, definitions)
 		VALUES (%s, %d, %s, %s, %s, %d, %d, %s)`,
 		session.QuoteLiteral(r.spec.Job), r.spec.Term, session.QuoteLiteral(r.nonce), quoteArray(r.spec.Schemas), session.QuoteLiteral(r.source.SystemIdentifier),
-		r.source.DatabaseOID, r.source.Timeline, session.QuoteLiteral(r.plan.definitions(r.pgDumpVersion)))
+		r.source.DatabaseOID, r.source.Timeline, session.QuoteLiteral(r.plan.Definitions(r.dumper.Version)))
 	if err := r.target.Control.Exec(ctx, "BEGIN; SET LOCAL synchronous_commit = on; "+createMarks+"; "+insert+"; COMMIT"); err != nil {
 		return fmt.Errorf("write the job to the target: %w", err)
 	}
@@ -304,8 +301,8 @@ func (r *run) countMarks(ctx context.Context, s *session.Session) error {
 		return fmt.Errorf("read the marks: %w", err)
 	}
 	byRelation := map[string]int64{}
-	for _, t := range r.plan.tables {
-		byRelation[t.relation()] = t.OID
+	for _, t := range r.plan.Tables {
+		byRelation[t.Relation()] = t.OID
 	}
 	for _, m := range marks {
 		if m.Here == m.Parts {

@@ -10,13 +10,14 @@ import (
 
 	"calco/cloner/internal/progress"
 	"calco/cloner/internal/session"
+	"calco/cloner/internal/snapshot"
 	"calco/cloner/report"
 )
 
 // part is what a lane carries at a time, in one transaction on each side.
 type part struct {
-	table    *table // nil for large objects
-	relation string // what the mark calls it
+	table    *tableState // nil for large objects
+	relation string      // what the mark calls it
 	number   int
 	flight   *progress.Part
 	through  bool // its rows go to the root of the table's partition tree
@@ -40,11 +41,11 @@ func (p *part) beforeSum() int {
 }
 
 // tablePart is a part of a table, or all of it.
-func (r *run) tablePart(t *table, number int) *part {
-	share := t.split.share(number, t.Pages)
+func (r *run) tablePart(t *tableState, number int) *part {
+	share := t.split.Share(number, t.Pages)
 	size := int64(float64(t.Size) * share)
 	p := &part{
-		table: t, relation: t.relation(), number: number, through: t.ThroughRoot,
+		table: t, relation: t.Relation(), number: number, through: t.throughRoot,
 		flight: &progress.Part{Relation: t.String(), Size: size, Work: progress.TableWork*share + float64(size), Table: t.OID},
 	}
 	// A table that was truncated or rewritten since the snapshot looks empty to it, without
@@ -57,22 +58,22 @@ func (r *run) tablePart(t *table, number int) *part {
 		WHERE oid = %d AND oid = to_regclass(%s) AND relfilenode = pg_relation_filenode(oid)
 		  AND NOT EXISTS (SELECT FROM pg_attribute a WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
 			AND (pg_identify_object_as_address('pg_class'::regclass, attrelid, attnum)).object_names[3] IS DISTINCT FROM attname)`,
-		t.relation(), t.OID, session.QuoteLiteral(t.relation()))
-	if t.hashes(number) {
-		p.sum = r.checksumSQL(t.contentList(), t.source()+t.split.where(number))
+		t.Relation(), t.OID, session.QuoteLiteral(t.Relation()))
+	if t.Hashes(number) {
+		p.sum = r.plan.ChecksumSQL(t.ContentList(), t.From()+t.split.Where(number))
 	}
-	columns := t.columnList()
+	columns := t.ColumnList()
 	switch bare := strings.TrimSuffix(strings.TrimPrefix(columns, "("), ")"); {
 	case t.Condition != "":
 		// The condition is the extension's own SQL, written for SELECT * FROM t <condition>.
-		p.out = fmt.Sprintf("COPY (SELECT %s FROM %s %s) TO STDOUT", bare, t.relation(), t.Condition)
-		p.in = fmt.Sprintf("COPY %s %s FROM STDIN", t.relation(), columns)
+		p.out = fmt.Sprintf("COPY (SELECT %s FROM %s %s) TO STDOUT", bare, t.Relation(), t.Condition)
+		p.in = fmt.Sprintf("COPY %s %s FROM STDIN", t.Relation(), columns)
 	case t.split.Parts > 1:
 		p.lock += fmt.Sprintf(" AND relfilenode = %d", t.Filenode)
-		p.out = fmt.Sprintf("COPY (SELECT %s FROM ONLY %s%s) TO STDOUT", bare, t.relation(), t.split.where(number))
+		p.out = fmt.Sprintf("COPY (SELECT %s FROM ONLY %s%s) TO STDOUT", bare, t.Relation(), t.split.Where(number))
 		p.in = fmt.Sprintf("COPY %s %s FROM STDIN", t.destination(), columns)
 	default:
-		p.out = fmt.Sprintf("COPY %s %s TO STDOUT", t.relation(), columns)
+		p.out = fmt.Sprintf("COPY %s %s TO STDOUT", t.Relation(), columns)
 		p.in = fmt.Sprintf("COPY %s %s FROM STDIN", t.destination(), columns)
 	}
 	return p
@@ -120,7 +121,7 @@ func (r *run) largeObjectParts(ctx context.Context, s *session.Session) ([]*part
 			then: createLargeObjects + r.closingLargeObjects() + "SELECT count(*) FROM (SELECT lo_put(oid, pos, data) FROM pg_temp.calco_large_object OFFSET 0) p; ",
 		}
 		if r.spec.Verify == report.VerifyContents {
-			parts[i].sum = r.checksumSQL("l.*", "("+lo.pieces()+") l")
+			parts[i].sum = r.plan.ChecksumSQL("l.*", "("+lo.pieces()+") l")
 		}
 	}
 	return parts, nil
@@ -164,8 +165,8 @@ func (lo largeObjects) pieces() string {
 // and comment.
 func (r *run) largeObjectProperties(ctx context.Context, l *lane, p *part) error {
 	var rows [][]string
-	err := r.snap.importing(ctx, func(name string) (err error) {
-		rows, err = l.source.SimpleQuery(ctx, "ROLLBACK; "+beginAt(name)+"; "+fmt.Sprintf(largeObjectPropertiesSQL, p.large.First, p.large.Last)+"; COMMIT")
+	err := r.snap.Importing(ctx, func(name string) (err error) {
+		rows, err = l.source.SimpleQuery(ctx, "ROLLBACK; "+snapshot.BeginAt(name)+"; "+fmt.Sprintf(largeObjectPropertiesSQL, p.large.First, p.large.Last)+"; COMMIT")
 		return err
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"calco/cloner/archive"
 	"calco/cloner/internal/progress"
 	"calco/cloner/internal/safely"
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
@@ -32,23 +33,23 @@ type graphBuilder struct {
 func (r *run) buildGraph() *graph {
 	b := &graphBuilder{r: r, g: newGraph(), byEntry: map[int]*node{}, sizes: map[int64]int64{}, toBuild: map[int64]int{}, standing: map[int64]int{}}
 	coming := map[int64]int64{}
-	for _, t := range r.plan.tables {
+	for _, t := range r.tables.list {
 		b.sizes[t.OID] = t.Size
-		if t.left > 0 {
+		if t.pending > 0 {
 			coming[t.OID] = t.RootOID
 		}
 	}
 	var work float64
-	for _, e := range r.plan.post {
+	for _, e := range r.plan.Post {
 		b.add(e)
 	}
 	for _, n := range b.all {
 		work += n.work
 		r.meter.Expect(n.phase, 1)
 	}
-	var tables []*table
+	var tables []*schema.Table
 	var sizes []int64
-	for _, t := range r.plan.tables {
+	for _, t := range r.plan.Tables {
 		if r.ledger.Keeps(t.OID) {
 			continue
 		}
@@ -59,7 +60,7 @@ func (r *run) buildGraph() *graph {
 			r.meter.IndexDone(t.OID, true)
 		}
 	}
-	r.meter.SetPlan(len(tables), estimatedRows(tables), work, progress.TailWork(sizes, r.plan.count("SEQUENCE"), len(r.plan.materializedViews)))
+	r.meter.SetPlan(len(tables), schema.EstimatedRows(tables), work, progress.TailWork(sizes, r.plan.CountOf("SEQUENCE"), len(r.plan.MaterializedViews)))
 	b.g.start(b.all, coming)
 	return b.g
 }
@@ -68,7 +69,7 @@ func (r *run) buildGraph() *graph {
 // a lock that others can share, and then put to its use under one that they cannot.
 func (b *graphBuilder) add(e *archive.Entry) {
 	st := b.r.entryStatement(report.PhasePostData, e)
-	x := b.r.plan.catalog.indexes[object{e.CatalogOID, e.OID}]
+	x := b.r.plan.Catalog.Indexes[schema.ObjectOf(e.CatalogOID, e.OID)]
 	if b.r.ledger.Skips(e.ID) {
 		return // it is not to be made
 	}
@@ -86,7 +87,7 @@ func (b *graphBuilder) add(e *archive.Entry) {
 	case e.Desc == "CONSTRAINT" && x != nil && x.Definition != "" && !x.Partitioned:
 		_, rest := cutStatement(e.Defn)
 		b.addIndex(e, x, constraintUsing(x)+rest)
-	case e.Desc == "FK CONSTRAINT" && x != nil && x.Validated && !x.Partitioned && (b.sizes[x.TableOID] > batchWeight || b.r.there.has(e)):
+	case e.Desc == "FK CONSTRAINT" && x != nil && x.Validated && !x.Partitioned && (b.sizes[x.TableOID] > batchWeight || b.r.there.Has(e)):
 		b.addForeignKey(e, x)
 	case e.Desc == "FK CONSTRAINT" || e.Desc == "CONSTRAINT" || e.Desc == "CHECK CONSTRAINT":
 		st.phase = report.PhaseConstraints
@@ -102,28 +103,28 @@ func (b *graphBuilder) add(e *archive.Entry) {
 
 // stands tells whether an entry was made before the clone was interrupted, and needs nothing more. What is made in two
 // steps may have got the first only.
-func (b *graphBuilder) stands(e *archive.Entry, x *index) bool {
+func (b *graphBuilder) stands(e *archive.Entry, x *schema.Index) bool {
 	there := b.r.there
 	switch {
-	case !there.has(e):
+	case !there.Has(e):
 		return false
 	case e.Desc == "FK CONSTRAINT":
-		return !slices.ContainsFunc(there.entries[keyOf(e)], func(t *archive.Entry) bool {
+		return !slices.ContainsFunc(there.Entries[schema.KeyOf(e)], func(t *archive.Entry) bool {
 			return strings.Contains(t.Defn, " NOT VALID") && !strings.Contains(e.Defn, " NOT VALID")
 		})
 	case e.Desc == "INDEX" && x != nil && len(e.Defn) > len(x.Definition)+len(";\n"):
-		return there.same(e)
+		return there.HasSame(e)
 	}
 	return true
 }
 
 // addIndex builds an index, and then runs what makes it a constraint, or says more of it.
 // https://www.postgresql.org/docs/current/sql-altertable.html (ADD table_constraint_using_index)
-func (b *graphBuilder) addIndex(e *archive.Entry, x *index, rest string) {
+func (b *graphBuilder) addIndex(e *archive.Entry, x *schema.Index, rest string) {
 	n := &node{weight: x.Size, work: b.indexWork(x), locks: b.locks(e, x, false), statement: statement{
-		entry: e, phase: report.PhaseIndexes, object: title(e), sql: b.r.placement(e) + x.Definition,
+		entry: e, phase: report.PhaseIndexes, object: schema.Title(e), sql: b.r.placement(e) + x.Definition,
 	}}
-	if b.r.there.hasIndex(e.Namespace, cmp.Or(x.Name, e.Tag)) {
+	if b.r.there.HasIndex(e.Namespace, cmp.Or(x.Name, e.Tag)) {
 		n.sql, n.weight, n.work = "", 0, 0 // its first half stands
 	}
 	b.enter(e, x, n)
@@ -134,38 +135,38 @@ func (b *graphBuilder) addIndex(e *archive.Entry, x *index, rest string) {
 	if e.Desc == "CONSTRAINT" {
 		phase = report.PhaseConstraints
 	}
-	b.complete(e, n, &node{locks: b.locks(e, x, true), statement: statement{entry: e, phase: phase, object: title(e), sql: rest}})
+	b.complete(e, n, &node{locks: b.locks(e, x, true), statement: statement{entry: e, phase: phase, object: schema.Title(e), sql: rest}})
 }
 
 // addForeignKey adds it unchecked, under strong locks that are soon released, and then
 // checks it under weak ones, so that other foreign keys to the same table need not wait.
-func (b *graphBuilder) addForeignKey(e *archive.Entry, x *index) {
+func (b *graphBuilder) addForeignKey(e *archive.Entry, x *schema.Index) {
 	first, rest := cutStatement(e.Defn)
 	n := &node{locks: b.locks(e, x, true), statement: statement{
-		entry: e, phase: report.PhaseConstraints, object: title(e), sql: first + " NOT VALID;" + rest,
+		entry: e, phase: report.PhaseConstraints, object: schema.Title(e), sql: first + " NOT VALID;" + rest,
 	}}
-	if b.r.there.has(e) {
+	if b.r.there.Has(e) {
 		n.sql = ""
 	}
 	b.enter(e, x, n)
-	locks := []lock{{b.r.plan.catalog.root(x.TableOID), true}}
-	if other := b.r.plan.catalog.root(x.ReferencedOID); other != locks[0].root {
+	locks := []lock{{b.r.plan.Catalog.Root(x.TableOID), true}}
+	if other := b.r.plan.Catalog.Root(x.ReferencedOID); other != locks[0].root {
 		locks = append(locks, lock{other, false})
 	}
 	size := b.sizes[x.TableOID]
 	b.complete(e, n, &node{weight: size, work: progress.ScanWork * float64(size), locks: locks, statement: statement{
-		entry: e, phase: report.PhaseConstraints, object: title(e),
+		entry: e, phase: report.PhaseConstraints, object: schema.Title(e),
 		sql: fmt.Sprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s", x.Relation, session.QuoteName(x.Name)),
 	}})
 }
 
 // indexWork is what it costs to build an index, or to check a constraint.
-func (b *graphBuilder) indexWork(x *index) float64 {
+func (b *graphBuilder) indexWork(x *schema.Index) float64 {
 	return progress.ScanWork*float64(b.sizes[x.TableOID]) + progress.IndexWork*float64(x.Size)
 }
 
 // enter adds the node that begins an entry.
-func (b *graphBuilder) enter(e *archive.Entry, x *index, n *node) {
+func (b *graphBuilder) enter(e *archive.Entry, x *schema.Index, n *node) {
 	var after []*node
 	for _, d := range e.Deps {
 		if m := b.byEntry[d]; m != nil && !slices.Contains(after, m) {
@@ -173,8 +174,8 @@ func (b *graphBuilder) enter(e *archive.Entry, x *index, n *node) {
 		}
 	}
 	var roots []int64
-	for _, t := range b.r.plan.relations(e, x) {
-		if root := b.r.plan.catalog.root(t); !slices.Contains(roots, root) {
+	for _, t := range b.r.plan.Relations(e, x) {
+		if root := b.r.plan.Catalog.Root(t); !slices.Contains(roots, root) {
 			roots = append(roots, root)
 		}
 	}
@@ -199,38 +200,20 @@ func (b *graphBuilder) complete(e *archive.Entry, first, n *node) {
 }
 
 // owner is the table whose index or constraint an entry is, or 0 for other entries.
-func (b *graphBuilder) owner(e *archive.Entry, x *index) int64 {
+func (b *graphBuilder) owner(e *archive.Entry, x *schema.Index) int64 {
 	switch e.Desc {
 	case "INDEX", "CONSTRAINT", "FK CONSTRAINT", "CHECK CONSTRAINT":
-		if on := b.r.plan.relations(e, x); len(on) > 0 {
+		if on := b.r.plan.Relations(e, x); len(on) > 0 {
 			return on[0]
 		}
 	}
 	return 0
 }
 
-// relations are the tables and views that an entry is about.
-func (p *plan) relations(e *archive.Entry, x *index) []int64 {
-	var oids []int64
-	if x != nil {
-		oids = append(oids, x.TableOID)
-		if x.ReferencedOID != 0 {
-			oids = append(oids, x.ReferencedOID)
-		}
-	}
-	for _, d := range e.Deps {
-		on := p.byID[d]
-		if on != nil && on.CatalogOID == pgClass && on.Desc != "INDEX" && !slices.Contains(oids, int64(on.OID)) {
-			oids = append(oids, int64(on.OID))
-		}
-	}
-	return oids
-}
-
-func (b *graphBuilder) locks(e *archive.Entry, x *index, exclusive bool) []lock {
+func (b *graphBuilder) locks(e *archive.Entry, x *schema.Index, exclusive bool) []lock {
 	var locks []lock
-	for _, oid := range b.r.plan.relations(e, x) {
-		l := lock{b.r.plan.catalog.root(oid), exclusive}
+	for _, oid := range b.r.plan.Relations(e, x) {
+		l := lock{b.r.plan.Catalog.Root(oid), exclusive}
 		if !slices.Contains(locks, l) {
 			locks = append(locks, l)
 		}
@@ -239,7 +222,7 @@ func (b *graphBuilder) locks(e *archive.Entry, x *index, exclusive bool) []lock 
 }
 
 // constraintUsing makes a primary key or unique constraint of an index of the same name.
-func constraintUsing(x *index) string {
+func constraintUsing(x *schema.Index) string {
 	kind := "UNIQUE"
 	if x.Kind == "p" {
 		kind = "PRIMARY KEY"

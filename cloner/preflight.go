@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
 	"calco/cloner/pgtools"
 	"calco/cloner/report"
@@ -218,7 +219,7 @@ func (r *run) checkTools(ctx context.Context) ([]report.Reason, error) {
 	if err != nil && !errors.As(err, &missing) {
 		return nil, fmt.Errorf("look for pg_dump: %w", err)
 	}
-	r.pgDump, r.pgDumpVersion = path, version
+	r.dumper.Path, r.dumper.Version, r.dumper.PlainLz4 = path, version, r.source.Lz4 && !r.target.Lz4
 	reasons := toolsReasons(r.source.Major(), r.target.Major(), version)
 	return slices.Concat(reasons, parameterReasons(report.Source, r.spec.Source, version), parameterReasons(report.Target, r.spec.Target, version)), nil
 }
@@ -300,8 +301,8 @@ func (r *run) checkReadable(ctx context.Context) ([]report.Reason, error) {
 		switch {
 		case !r.chosen(u.Schema):
 			// pg_dump locks every table it is not told to leave out.
-			if !slices.Contains(r.excluded, u.Schema) {
-				r.excluded = append(r.excluded, u.Schema)
+			if !slices.Contains(r.dumper.Excluded, u.Schema) {
+				r.dumper.Excluded = append(r.dumper.Excluded, u.Schema)
 			}
 		case !u.Permitted:
 			forbidden = append(forbidden, u.Schema+"."+u.Name)
@@ -482,6 +483,6 @@ func (r *run) checkPlaces(ctx context.Context) ([]report.Reason, error) {
 }
 
 // chosen tells whether a schema was asked for.
-func (r *run) chosen(schema string) bool {
-	return !isSystemSchema(schema) && (r.spec.whole() || slices.Contains(r.spec.Schemas, schema))
+func (r *run) chosen(x string) bool {
+	return !schema.IsSystemSchema(x) && (r.spec.whole() || slices.Contains(r.spec.Schemas, x))
 }

@@ -7,20 +7,10 @@ import (
 	"slices"
 	"strings"
 
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
-
-//go:embed sql/properties.sql
-var propertiesSQL string
-
-// property is a setting, the comment or a grant of the database itself.
-type property struct {
-	Property string
-	Value    string
-	Make     string // on the target
-	Unmake   string
-}
 
 // properties gives the target's database what the source's has, if the whole database is cloned. What somebody has set or
 // granted there stays, be it since the clone began; clean has reset what was there before. Owners are each server's own affair.
@@ -28,13 +18,13 @@ func (r *run) properties(ctx context.Context) error {
 	if !r.spec.whole() {
 		return nil
 	}
-	source, target, err := r.readProperties(ctx)
+	source, target, err := r.bothProperties(ctx)
 	if err != nil {
 		return err
 	}
 	var statements []statement
 	for name, p := range source {
-		if _, ok := target[name]; !ok && !isGrant(name) && !r.keepsProperty(name) {
+		if _, ok := target[name]; !ok && !schema.IsGrant(name) && !r.kept.Property(name) {
 			statements = append(statements, statement{phase: report.PhasePostData, object: "DATABASE " + name, sql: p.Make})
 		}
 	}
@@ -47,7 +37,7 @@ func (r *run) properties(ctx context.Context) error {
 
 // databaseGrants give a database on which nobody has granted or revoked anything the grants of the source's, in one
 // transaction, so that a later life finds all of them or none. Those to roles that are missing fail by themselves.
-func (r *run) databaseGrants(ctx context.Context, source, target map[string]property) ([]statement, error) {
+func (r *run) databaseGrants(ctx context.Context, source, target map[string]schema.Property) ([]statement, error) {
 	initial, err := session.QueryValue[bool](ctx, r.target.Control, `
 		SELECT datacl IS NULL OR NOT EXISTS (
 		       (SELECT * FROM aclexplode(datacl) EXCEPT SELECT * FROM aclexplode(acldefault('d', datdba))) UNION ALL
@@ -56,7 +46,7 @@ func (r *run) databaseGrants(ctx context.Context, source, target map[string]prop
 	if err != nil {
 		return nil, fmt.Errorf("read grants on the target's database: %w", err)
 	}
-	if !initial || r.keepsProperty(grantPrefix) {
+	if !initial || r.kept.Property(schema.GrantPrefix) {
 		return nil, nil
 	}
 	roles, err := session.Query[struct{ Name string }](ctx, r.target.Control, `SELECT quote_ident(rolname) AS name FROM pg_roles UNION ALL SELECT 'PUBLIC'`)
@@ -70,14 +60,14 @@ func (r *run) databaseGrants(ctx context.Context, source, target map[string]prop
 	var together []string
 	var apart []statement
 	for name, p := range target {
-		if _, ok := source[name]; !ok && isGrant(name) {
+		if _, ok := source[name]; !ok && schema.IsGrant(name) {
 			together = append(together, p.Unmake)
 		}
 	}
 	for name, p := range source {
 		_, grantee, _ := strings.Cut(name, " TO ")
 		switch t, ok := target[name]; {
-		case !isGrant(name) || ok && t.Value == p.Value:
+		case !schema.IsGrant(name) || ok && t.Value == p.Value:
 		case here[grantee]:
 			together = append(together, p.Make)
 		default:
@@ -91,31 +81,18 @@ func (r *run) databaseGrants(ctx context.Context, source, target map[string]prop
 	return append(apart, statement{phase: report.PhasePostData, object: "DATABASE GRANTS", sql: strings.Join(together, "; ")}), nil
 }
 
-// readProperties reads both sides, by what sets apart one property from another.
-func (r *run) readProperties(ctx context.Context) (source, target map[string]property, err error) {
-	read := func(s *session.Session) (map[string]property, error) {
-		all, err := session.Query[property](ctx, s, propertiesSQL, session.QuoteName(r.target.Database))
-		if err != nil {
-			return nil, fmt.Errorf("read properties of the %s's database: %w", s.Side, err)
-		}
-		byName := map[string]property{}
-		for _, p := range all {
-			byName[p.Property] = p
-		}
-		return byName, nil
-	}
-	if source, err = read(r.source.Control); err != nil {
+// bothProperties reads those of both sides.
+func (r *run) bothProperties(ctx context.Context) (source, target map[string]schema.Property, err error) {
+	if source, err = schema.ReadProperties(ctx, r.source.Control, r.target.Database); err != nil {
 		return nil, nil, err
 	}
-	if target, err = read(r.target.Control); err != nil {
-		return nil, nil, err
-	}
-	return source, target, nil
+	target, err = schema.ReadProperties(ctx, r.target.Control, r.target.Database)
+	return source, target, err
 }
 
 // compareProperties reports what is still different.
 func (r *run) compareProperties(ctx context.Context) ([]report.Difference, error) {
-	source, target, err := r.readProperties(ctx)
+	source, target, err := r.bothProperties(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -123,20 +100,20 @@ func (r *run) compareProperties(ctx context.Context) ([]report.Difference, error
 	differ := func(name, source, target string, open bool) {
 		d := report.Difference{Kind: "database", Object: "DATABASE " + name, Source: source, Target: target}
 		// With clean it was to be as the source's.
-		if (r.keepsProperty(name) || target != "not set" && !r.spec.Clean) && !open {
+		if (r.kept.Property(name) || target != "not set" && !r.spec.Clean) && !open {
 			d.Harmless = stayedText
 		}
 		found = append(found, d)
 	}
 	for name, p := range source {
 		if t, ok := target[name]; !ok || t.Value != p.Value {
-			differ(name, "set", word(ok, "set to another value", "not set"), ok && isGrant(name) && t.Value != "")
+			differ(name, "set", word(ok, "set to another value", "not set"), ok && schema.IsGrant(name) && t.Value != "")
 		}
 	}
 	for name := range target {
 		if _, ok := source[name]; !ok {
-			_, everybody := source[toPublic(name)]
-			differ(name, "not set", "set", isGrant(name) && !everybody)
+			_, everybody := source[schema.ToPublic(name)]
+			differ(name, "not set", "set", schema.IsGrant(name) && !everybody)
 		}
 	}
 	hidden, err := r.hiddenSubscriptions(ctx)
@@ -160,12 +137,6 @@ func (r *run) hiddenSubscriptions(ctx context.Context) ([]report.Difference, err
 		found = append(found, report.Difference{Kind: "missing", Object: "SUBSCRIPTION " + s.Name, Source: "present, and only a superuser may read how it is made", Target: "not compared"})
 	}
 	return found, nil
-}
-
-// toPublic is the grant of the same privilege to everybody.
-func toPublic(grant string) string {
-	privilege, _, _ := strings.Cut(grant, " TO ")
-	return privilege + " TO PUBLIC"
 }
 
 func word(yes bool, then, otherwise string) string {

@@ -7,7 +7,9 @@ import (
 	"strings"
 
 	"calco/cloner/internal/safely"
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
+	"calco/cloner/internal/snapshot"
 	"calco/cloner/report"
 )
 
@@ -21,7 +23,7 @@ type findings struct {
 
 // judge sorts the marks by what they say themselves. Once all rows had arrived no snapshot is needed any more.
 func (r *run) judge(marks []mark) findings {
-	tables := r.plan.byRelation()
+	tables := r.plan.ByRelation()
 	// A crash since may have emptied unlogged tables.
 	f := findings{filled: r.left.Filled > 0 && !r.unloggedLost(marks)}
 	if f.filled {
@@ -50,18 +52,10 @@ func (r *run) unloggedLost(marks []mark) bool {
 		here[m.Relation]++
 		parts[m.Relation] = m.Parts
 	}
-	return slices.ContainsFunc(r.plan.tables, func(t *table) bool {
-		name := t.relation()
+	return slices.ContainsFunc(r.plan.Tables, func(t *schema.Table) bool {
+		name := t.Relation()
 		return t.Unlogged && !r.ledger.Keeps(t.OID) && (here[name] == 0 || here[name] < parts[name])
 	})
-}
-
-func (p *plan) byRelation() map[string]*table {
-	tables := map[string]*table{}
-	for _, t := range p.tables {
-		tables[t.relation()] = t
-	}
-	return tables
 }
 
 // xidsComparable is how many transactions may lie between two that are compared: half of the numbers there are, with a margin.
@@ -98,7 +92,7 @@ func (r *run) prove(ctx context.Context, f *findings) error {
 	}
 	sameTimeline := r.source.Timeline != 0 && r.source.Timeline == r.left.Timeline
 	todo, unproven := cut(f.doubt, func(m mark) bool {
-		return sameTimeline && m.Durable && m.Oldest <= r.snap.xmax && r.snap.xmax-m.Oldest < xidsComparable
+		return sameTimeline && m.Durable && m.Oldest <= r.snap.Xmax && r.snap.Xmax-m.Oldest < xidsComparable
 	})
 	f.doubt = nil
 	kept, changed, err := r.proveAll(ctx, todo)
@@ -124,7 +118,7 @@ func cut[T any](list []T, which func(T) bool) (yes, no []T) {
 
 // proveAll asks the source about parts, in as many sessions as there are lanes.
 func (r *run) proveAll(ctx context.Context, marks []mark) (kept, changed []mark, err error) {
-	tables := r.plan.byRelation()
+	tables := r.plan.ByRelation()
 	batches := slices.Collect(slices.Chunk(marks, proofsABatch))
 	proven := make([][]bool, len(batches))
 	todo := make(chan int, len(batches))
@@ -165,11 +159,11 @@ func (r *run) proveAll(ctx context.Context, marks []mark) (kept, changed []mark,
 
 // proveBatch proves some parts in one round trip. One that cannot be looked at is not proven, and alone tells why when it
 // is copied.
-func (r *run) proveBatch(ctx context.Context, s *session.Session, batch []mark, tables map[string]*table) ([]bool, error) {
+func (r *run) proveBatch(ctx context.Context, s *session.Session, batch []mark, tables map[string]*schema.Table) ([]bool, error) {
 	var rows [][]string
-	err := r.snap.importing(ctx, func(name string) (err error) {
+	err := r.snap.Importing(ctx, func(name string) (err error) {
 		var b strings.Builder
-		b.WriteString("ROLLBACK; " + beginAt(name))
+		b.WriteString("ROLLBACK; " + snapshot.BeginAt(name))
 		for _, m := range batch {
 			b.WriteString("; " + proofSQL(tables[m.Relation], m))
 		}
@@ -202,8 +196,8 @@ func (r *run) proveBatch(ctx context.Context, s *session.Session, batch []mark, 
 
 // proofSQL asks whether a part is as it was copied. Under the lock nobody can put another file in its place, which the
 // snapshot would see as empty.
-func proofSQL(t *table, m mark) string {
-	same := fmt.Sprintf("oid = to_regclass(%s) AND relfilenode = pg_relation_filenode(oid)", session.QuoteLiteral(t.relation()))
+func proofSQL(t *schema.Table, m mark) string {
+	same := fmt.Sprintf("oid = to_regclass(%s) AND relfilenode = pg_relation_filenode(oid)", session.QuoteLiteral(t.Relation()))
 	if m.Parts > 1 {
 		same += fmt.Sprintf(" AND relfilenode = %d", m.Filenode)
 	}
@@ -211,12 +205,12 @@ func proofSQL(t *table, m mark) string {
 		SELECT count(*) = %[2]d AND count(*) FILTER (WHERE age(xmin) <= age('%[3]d'::xid)) = 0
 		   AND (SELECT count(*) = 1 FROM pg_class WHERE oid = %[4]d AND %[5]s)
 		FROM ONLY %[1]s%[6]s`,
-		t.relation(), m.Rows, m.Oldest%(1<<32), t.OID, same, m.split().where(m.Part))
+		t.Relation(), m.Rows, m.Oldest%(1<<32), t.OID, same, m.split().Where(m.Part))
 }
 
 // recordProof notes on the target what is true in this epoch. A mark that was proven stands for this snapshot from now on.
 func (r *run) recordProof(ctx context.Context, kept, stale []mark) error {
-	tables := r.plan.byRelation()
+	tables := r.plan.ByRelation()
 	redone := map[string]bool{}
 	var names []string
 	for _, m := range stale {
@@ -229,7 +223,7 @@ func (r *run) recordProof(ctx context.Context, kept, stale []mark) error {
 		len(kept), len(stale), quoteArray(names), r.epoch)}
 	for relation, parts := range partsOf(kept) {
 		statements = append(statements, fmt.Sprintf("UPDATE _calco.%s SET epoch = %d WHERE relation = %s AND part IN (%s)",
-			tables[relation].marks(), r.epoch, session.QuoteLiteral(relation), parts))
+			marksOf(tables[relation]), r.epoch, session.QuoteLiteral(relation), parts))
 	}
 	if err := r.target.Control.Write(ctx, session.Join(statements...)); err != nil {
 		return fmt.Errorf("write to the target what was proven: %w", err)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
@@ -19,13 +20,13 @@ func (r *run) redo(ctx context.Context, f findings) error {
 	for _, m := range f.stale {
 		stale[m.Relation] = append(stale[m.Relation], m)
 	}
-	r.takeGood(f.good)
-	var incomplete []*table
-	for _, t := range r.plan.tables {
-		for _, m := range stale[t.relation()] {
-			t.ThroughRoot = t.ThroughRoot || m.Through
+	r.tables.take(f.good)
+	var incomplete []*tableState
+	for _, t := range r.tables.list {
+		for _, m := range stale[t.Relation()] {
+			t.throughRoot = t.throughRoot || m.Through
 		}
-		if t.left > 0 && !r.ledger.Keeps(t.OID) {
+		if t.pending > 0 && !r.ledger.Keeps(t.OID) {
 			incomplete = append(incomplete, t)
 		}
 	}
@@ -38,15 +39,15 @@ func (r *run) redo(ctx context.Context, f findings) error {
 		}
 	}
 	through := map[int64]bool{} // trees some of whose rows found their own partitions
-	for _, t := range r.plan.tables {
-		through[t.RootOID] = through[t.RootOID] || t.ThroughRoot
+	for _, t := range r.tables.list {
+		through[t.RootOID] = through[t.RootOID] || t.throughRoot
 	}
 	removals := map[string]string{}
 	var names []string
-	for _, t := range r.plan.tables {
-		if marks := stale[t.relation()]; len(marks) > 0 {
-			names = append(names, t.relation())
-			removals[t.relation()] = t.removal(marks, through[t.RootOID])
+	for _, t := range r.tables.list {
+		if marks := stale[t.Relation()]; len(marks) > 0 {
+			names = append(names, t.Relation())
+			removals[t.Relation()] = t.removal(marks, through[t.RootOID])
 		}
 	}
 	return r.inParallel(ctx, names, func(ctx context.Context, s *session.Session, batch []string) error {
@@ -63,31 +64,11 @@ func (r *run) redo(ctx context.Context, f findings) error {
 	})
 }
 
-// takeGood counts what is on the target.
-func (r *run) takeGood(good []mark) {
-	tables := r.plan.byRelation()
-	r.largeHere = map[int]bool{}
-	for _, m := range good {
-		t := tables[m.Relation]
-		if t == nil {
-			r.largeHere[m.Part] = m.Relation == largeObjectsRelation
-			continue
-		}
-		if t.here == nil {
-			t.split, t.left, t.here = m.split(), m.Parts, map[int]mark{}
-		}
-		t.ThroughRoot = t.ThroughRoot || m.Through
-		t.here[m.Part] = m
-		t.left--
-		t.rows += m.Rows
-	}
-}
-
 // removal is what removes parts of a table with their marks. A table that is shared may have rows of others. One that
 // would be empty then is emptied at once, but never of a row that its marks do not account for: it divides by zero then.
-func (t *table) removal(marks []mark, shared bool) string {
-	relation := session.QuoteLiteral(t.relation())
-	forget := fmt.Sprintf("DELETE FROM _calco.%s WHERE relation = %s AND part IN (%s)", t.marks(), relation, partsOf(marks)[t.relation()])
+func (t *tableState) removal(marks []mark, shared bool) string {
+	relation := session.QuoteLiteral(t.Relation())
+	forget := fmt.Sprintf("DELETE FROM _calco.%s WHERE relation = %s AND part IN (%s)", marksOf(t.Table), relation, partsOf(marks)[t.Relation()])
 	xids := make([]string, len(marks))
 	for i, m := range marks {
 		xids[i] = fmt.Sprint(m.XID % (1 << 32))
@@ -96,10 +77,10 @@ func (t *table) removal(marks []mark, shared bool) string {
 		return fmt.Sprintf(`LOCK TABLE ONLY %[1]s IN ACCESS EXCLUSIVE MODE;
 			SELECT 1 / (SELECT count(*) FROM (SELECT 1) none WHERE NOT EXISTS (
 				SELECT FROM ONLY %[1]s r WHERE NOT EXISTS (SELECT FROM unnest('{%[2]s}'::xid[]) ours WHERE ours = r.xmin)));
-			TRUNCATE ONLY %[1]s; %[3]s`, t.relation(), strings.Join(xids, ","), forget)
+			TRUNCATE ONLY %[1]s; %[3]s`, t.Relation(), strings.Join(xids, ","), forget)
 	}
 	only := "ONLY "
-	if t.ThroughRoot {
+	if t.throughRoot {
 		only = ""
 	}
 	return fmt.Sprintf("DELETE FROM %s%s WHERE xmin = ANY ('{%s}'::xid[]); %s", only, t.destination(), strings.Join(xids, ","), forget)
@@ -129,20 +110,20 @@ func (r *run) removeLargeObjects(ctx context.Context) error {
 
 // clearWay drops what would keep rows from going to these tables or from coming, and all that stands on it. With a
 // partition goes what its whole tree has: an index of a part cannot be dropped alone.
-func (r *run) clearWay(ctx context.Context, tables []*table) error {
+func (r *run) clearWay(ctx context.Context, tables []*tableState) error {
 	trees := map[int64]bool{}
 	for _, t := range tables {
 		trees[t.RootOID] = true
 	}
 	drop := map[int]bool{}
 	var drops []string
-	for _, e := range r.plan.post { // each comes after what it needs
-		x := r.plan.catalog.indexes[object{e.CatalogOID, e.OID}]
-		half := x != nil && e.Desc == "CONSTRAINT" && r.there.hasIndex(e.Namespace, x.Name)
-		if !half && !r.there.has(e) {
+	for _, e := range r.plan.Post { // each comes after what it needs
+		x := r.plan.Catalog.Indexes[schema.ObjectOf(e.CatalogOID, e.OID)]
+		half := x != nil && e.Desc == "CONSTRAINT" && r.there.HasIndex(e.Namespace, x.Name)
+		if !half && !r.there.Has(e) {
 			continue
 		}
-		onIt := slices.ContainsFunc(r.plan.relations(e, x), func(oid int64) bool { return trees[r.plan.catalog.root(oid)] })
+		onIt := slices.ContainsFunc(r.plan.Relations(e, x), func(oid int64) bool { return trees[r.plan.Catalog.Root(oid)] })
 		// Where deletes are published, a table without its key takes none.
 		publishes := e.Desc == "PUBLICATION" && len(tables) > 0
 		needsDropped := slices.ContainsFunc(e.Deps, func(d int) bool { return drop[d] })
@@ -152,14 +133,14 @@ func (r *run) clearWay(ctx context.Context, tables []*table) error {
 		drop[e.ID] = true
 		if half {
 			drops = append(drops, "DROP INDEX "+session.QuoteName(e.Namespace, x.Name))
-			delete(r.there.entries, entryKey{"INDEX", e.Namespace, x.Name})
+			delete(r.there.Entries, schema.EntryKey{Desc: "INDEX", Namespace: e.Namespace, Tag: x.Name})
 		} else if sql := dropSQL(e); sql != "" {
 			drops = append(drops, sql)
 		}
 	}
-	for _, e := range r.plan.post {
+	for _, e := range r.plan.Post {
 		if drop[e.ID] {
-			r.there.forget(e)
+			r.there.Forget(e)
 		}
 	}
 	slices.Reverse(drops)
@@ -178,7 +159,7 @@ func (r *run) clearWay(ctx context.Context, tables []*table) error {
 
 // bars tells whether an entry keeps rows from coming to its table or going from it: it can refuse them, fires at them, or
 // has something else done instead.
-func bars(e *archive.Entry, x *index) bool {
+func bars(e *archive.Entry, x *schema.Index) bool {
 	switch e.Desc {
 	case "CONSTRAINT", "FK CONSTRAINT", "CHECK CONSTRAINT", "TRIGGER", "ROW SECURITY":
 		return true

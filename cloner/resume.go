@@ -2,8 +2,6 @@ package cloner
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,8 +9,8 @@ import (
 	"time"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
-	"calco/cloner/pgtools"
 	"calco/cloner/report"
 )
 
@@ -227,7 +225,7 @@ func (r *run) takeOver(ctx context.Context) error {
 		return r.checkSource()
 	}
 	err := r.target.Control.Write(ctx, fmt.Sprintf("UPDATE _calco.job SET system = %s, database = %d, timeline = %d, definitions = %s",
-		session.QuoteLiteral(r.source.SystemIdentifier), r.source.DatabaseOID, r.source.Timeline, session.QuoteLiteral(r.plan.definitions(r.pgDumpVersion))))
+		session.QuoteLiteral(r.source.SystemIdentifier), r.source.DatabaseOID, r.source.Timeline, session.QuoteLiteral(r.plan.Definitions(r.dumper.Version))))
 	if err != nil {
 		return fmt.Errorf("write the job to the target: %w", err)
 	}
@@ -238,7 +236,7 @@ func (r *run) takeOver(ctx context.Context) error {
 func (r *run) checkSource() error {
 	left := r.left
 	before, sumBefore, _ := strings.Cut(left.Definitions, " ")
-	now, sumNow, _ := strings.Cut(r.plan.definitions(r.pgDumpVersion), " ")
+	now, sumNow, _ := strings.Cut(r.plan.Definitions(r.dumper.Version), " ")
 	switch {
 	case left.System != r.source.SystemIdentifier || left.Database != r.source.DatabaseOID:
 		return cannotGoOn("the source is another server or database than the one that was copied")
@@ -253,29 +251,6 @@ func (r *run) checkSource() error {
 	return nil
 }
 
-// definitions is a digest of all that decides what the rows mean and what stands on them. It begins with the
-// version of the pg_dump that wrote them.
-func (p *plan) definitions(v pgtools.Version) string {
-	var all []string
-	for _, e := range p.entries {
-		switch e.Desc {
-		case "ACL", "DEFAULT ACL", "COMMENT", "SECURITY LABEL":
-			continue
-		}
-		all = append(all, fmt.Sprintf("%q %q %q %q", e.Desc, e.Namespace, e.Tag, e.Defn))
-	}
-	for _, t := range p.tables {
-		all = append(all, fmt.Sprintf("%q %q", t.relation(), t.Shape))
-	}
-	all = append(all, p.catalog.shapes)
-	slices.Sort(all)
-	sum := sha256.New()
-	for _, d := range all {
-		fmt.Fprintln(sum, d)
-	}
-	return fmt.Sprintf("%s %s", v, hex.EncodeToString(sum.Sum(nil)))
-}
-
 // beginFilling notes that the target holds nothing that this job is to drop, and what is there that it does not own:
 // objects outside the chosen schemas, event triggers, and what was set on members of extensions or on what PostgreSQL itself
 // has, that were there before.
@@ -286,15 +261,15 @@ func (r *run) beginFilling(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(r.plan.pulled)+len(r.plan.last) > 0 || r.staying || slices.ContainsFunc(r.plan.entries, r.plan.onOthers) {
-		there, err := r.takeInventory(ctx)
+	if len(r.plan.Pulled)+len(r.plan.Last) > 0 || r.staying || slices.ContainsFunc(r.plan.Entries, r.plan.OnOthers) {
+		there, err := r.dumper.Inventory(ctx, r.target, r.spec.Schemas)
 		if err != nil {
 			return err
 		}
-		for _, e := range r.plan.entries {
-			others := r.plan.pulled[e.ID] || e.Desc == "EVENT TRIGGER" || r.plan.onOthers(e)
-			if others && there.has(e) || r.staying && mayStay(e) && there.same(e) {
-				kept = append(kept, keptEntry{e.Desc, e.Namespace, e.Tag})
+		for _, e := range r.plan.Entries {
+			others := r.plan.Pulled[e.ID] || e.Desc == "EVENT TRIGGER" || r.plan.OnOthers(e)
+			if others && there.Has(e) || r.staying && mayStay(e) && there.HasSame(e) {
+				kept = append(kept, schema.PreexistingEntry{Kind: e.Desc, Namespace: e.Namespace, Name: e.Tag})
 			}
 		}
 	}
@@ -314,7 +289,7 @@ func (r *run) beginFilling(ctx context.Context) error {
 
 func (r *run) epochSQL(number int) string {
 	return fmt.Sprintf("INSERT INTO _calco.epoch (number, nonce, snapshot_at, oldest_xid) VALUES (%d, %s, %s, '%d')",
-		number, session.QuoteLiteral(r.snap.nonce), session.QuoteLiteral(r.snap.at.Format(time.RFC3339Nano)), r.snap.xmin)
+		number, session.QuoteLiteral(r.snap.Nonce), session.QuoteLiteral(r.snap.At.Format(time.RFC3339Nano)), r.snap.Xmin)
 }
 
 // goOn finds out what is on the target, and clears away what has to be done again: under the snapshot that it was copied
@@ -353,7 +328,7 @@ func (r *run) findEpoch(ctx context.Context) (err error) {
 	if r.snap == nil {
 		return nil
 	}
-	r.epoch, err = session.QueryValue[int](ctx, r.target.Control, `SELECT coalesce(max(number), 0) FROM _calco.epoch WHERE nonce = $1`, r.snap.nonce)
+	r.epoch, err = session.QueryValue[int](ctx, r.target.Control, `SELECT coalesce(max(number), 0) FROM _calco.epoch WHERE nonce = $1`, r.snap.Nonce)
 	if err != nil {
 		return fmt.Errorf("read the epoch of the target: %w", err)
 	}
@@ -362,10 +337,10 @@ func (r *run) findEpoch(ctx context.Context) (err error) {
 
 // readThere reads what the target holds, and what of it was there before this job.
 func (r *run) readThere(ctx context.Context) (err error) {
-	if r.there, err = r.takeInventory(ctx); err != nil {
+	if r.there, err = r.dumper.Inventory(ctx, r.target, r.spec.Schemas); err != nil {
 		return err
 	}
-	kept, err := session.Query[keptEntry](ctx, r.target.Control, `SELECT kind, namespace, name FROM _calco.kept`)
+	kept, err := session.Query[schema.PreexistingEntry](ctx, r.target.Control, `SELECT kind, namespace, name FROM _calco.kept`)
 	if err != nil {
 		return fmt.Errorf("read what was on the target before: %w", err)
 	}
@@ -386,38 +361,38 @@ func mayStay(e *archive.Entry) bool {
 // that is said.
 func (r *run) leave(e *archive.Entry) {
 	r.markKept(e)
-	if !r.plan.pulled[e.ID] && e.Desc != "EVENT TRIGGER" {
+	if !r.plan.Pulled[e.ID] && e.Desc != "EVENT TRIGGER" {
 		return
 	}
 	if e.Desc != "SCHEMA" && e.Desc != "EXTENSION" && e.Desc != "COMMENT" && e.Desc != "ACL" {
-		r.ledger.Warn(title(e) + " was on the target already and was left as it is.")
+		r.ledger.Warn(schema.Title(e) + " was on the target already and was left as it is.")
 	}
 }
 
 // checkTarget wants the tables that have marks, and nothing that this job has not made.
 func (r *run) checkTarget(marks []mark) error {
-	planned := map[entryKey]bool{}
+	planned := map[schema.EntryKey]bool{}
 	tables := map[string]*archive.Entry{}
-	for _, e := range r.plan.entries {
-		planned[keyOf(e)] = true
+	for _, e := range r.plan.Entries {
+		planned[schema.KeyOf(e)] = true
 		if e.Desc == "TABLE" {
 			tables[session.QuoteName(e.Namespace, e.Tag)] = e
 		}
 		// The index of a constraint is first made without it.
-		if x := r.plan.catalog.indexes[object{e.CatalogOID, e.OID}]; x != nil && e.Desc == "CONSTRAINT" {
-			planned[entryKey{"INDEX", e.Namespace, x.Name}] = true
+		if x := r.plan.Catalog.Indexes[schema.ObjectOf(e.CatalogOID, e.OID)]; x != nil && e.Desc == "CONSTRAINT" {
+			planned[schema.EntryKey{Desc: "INDEX", Namespace: e.Namespace, Tag: x.Name}] = true
 		}
 	}
 	for _, m := range marks {
-		if e := tables[m.Relation]; e != nil && !r.there.has(e) {
+		if e := tables[m.Relation]; e != nil && !r.there.Has(e) {
 			return cannotGoOn("somebody has dropped the table %s on the target", m.Relation)
 		}
 	}
-	for _, e := range r.there.chosen {
+	for _, e := range r.there.Chosen {
 		switch e.Desc {
 		case "TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE", "INDEX", "TRIGGER":
-			if !planned[keyOf(e)] {
-				return cannotGoOn("somebody has made %s on the target", title(e))
+			if !planned[schema.KeyOf(e)] {
+				return cannotGoOn("somebody has made %s on the target", schema.Title(e))
 			}
 		}
 	}
@@ -426,12 +401,12 @@ func (r *run) checkTarget(marks []mark) error {
 
 // dropEventTriggers drops those that are there already: they would fire at what is still to be made.
 func (r *run) dropEventTriggers(ctx context.Context) error {
-	for _, e := range r.plan.last {
-		if e.Desc == "EVENT TRIGGER" && r.there.has(e) && !r.ledger.Skips(e.ID) {
+	for _, e := range r.plan.Last {
+		if e.Desc == "EVENT TRIGGER" && r.there.Has(e) && !r.ledger.Skips(e.ID) {
 			if err := r.target.Control.Write(ctx, e.DropStmt); err != nil {
-				return fmt.Errorf("drop %s: %w", title(e), err)
+				return fmt.Errorf("drop %s: %w", schema.Title(e), err)
 			}
-			r.there.forget(e)
+			r.there.Forget(e)
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package cloner
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -130,5 +131,31 @@ func TestHostileSettings(t *testing.T) {
 			mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Schemas: []string{"public"}})
 			mustEqual(t, source, target, values)
 		})
+	}
+}
+
+// Settings of the role or the database would end an idle holder, or a long statement. And
+// the backend of a client that is gone without a word, which kept its lock on the target for
+// as long as the server's system lets dead connections be, mostly two hours, has to notice.
+func TestSessionSettings(t *testing.T) {
+	t.Parallel()
+	source, target := dbtest.Database(t), dbtest.Database(t)
+	for _, u := range []string{source, target} {
+		dbtest.Exec(t, u, fmt.Sprintf(`ALTER DATABASE %s SET idle_in_transaction_session_timeout = '1h'; ALTER DATABASE %[1]s SET idle_session_timeout = '1h'; ALTER DATABASE %[1]s SET statement_timeout = '1h'`, session.QuoteName(dsn.URL(u).Database())))
+	}
+	for side, u := range map[report.Side]string{report.Source: source, report.Target: target} {
+		s, err := session.Open(t.Context(), side, dsn.URL(u), nil, "calco/settings/1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		for name, want := range map[string]string{
+			"idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0", "statement_timeout": "0",
+			"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3",
+		} {
+			if got, err := s.SimpleValue(t.Context(), "SHOW "+name); err != nil || got != want {
+				t.Errorf("%s: %s = %q, %v, want %s", side, name, got, err, want)
+			}
+		}
 	}
 }

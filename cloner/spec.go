@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/schema"
 	"calco/cloner/report"
 )
 
@@ -129,7 +130,7 @@ func (s Spec) normalize() (Spec, error) {
 		if name == "" || strings.ContainsRune(name, 0) {
 			return s, fmt.Errorf("schema %q is no schema name", name)
 		}
-		if isSystemSchema(name) {
+		if schema.IsSystemSchema(name) {
 			return s, fmt.Errorf("schema %q belongs to PostgreSQL itself or to Calco and cannot be cloned", name)
 		}
 	}
@@ -143,10 +144,6 @@ func (s Spec) whole() bool { return len(s.Schemas) == 0 }
 // takeover finds and ends them. PostgreSQL cuts it at 63 bytes.
 func (s Spec) applicationName() string {
 	return fmt.Sprintf("calco/%s/%d", s.Job, s.Term)
-}
-
-func isSystemSchema(name string) bool {
-	return strings.HasPrefix(name, "pg_") || name == "information_schema" || name == calcoSchema
 }
 
 // NewJob returns a random id for Spec.Job.

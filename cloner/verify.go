@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
@@ -72,14 +73,14 @@ func (c *counted) query(r *run) string {
 	case len(c.hashed) == 0:
 		return "SELECT count(*), '' FROM " + c.relation
 	case c.whole():
-		return fmt.Sprintf("SELECT count(*), %s FROM (SELECT %s AS t FROM %s OFFSET 0) s", checksumOf, r.rowText(c.contentList), c.relation)
+		return fmt.Sprintf("SELECT count(*), %s FROM (SELECT %s AS t FROM %s OFFSET 0) s", schema.ChecksumOf, r.plan.RowText(c.contentList), c.relation)
 	}
 	xids := make([]string, len(c.hashed))
 	for i, m := range c.hashed {
 		xids[i] = fmt.Sprint(m.XID % (1 << 32))
 	}
 	return fmt.Sprintf("SELECT count(*), %s FROM (SELECT CASE WHEN xmin = ANY ('{%s}'::xid[]) THEN %s END AS t FROM %s OFFSET 0) s",
-		checksumOf, strings.Join(xids, ","), r.rowText(c.contentList), c.relation)
+		schema.ChecksumOf, strings.Join(xids, ","), r.plan.RowText(c.contentList), c.relation)
 }
 
 // compareRows compares the number of rows, and as much of what they hold as Spec.Verify asks for. The source counted its own,
@@ -143,11 +144,19 @@ func (c *counted) compare(a answer) ([]report.Difference, error) {
 	if len(c.hashed) == 0 {
 		return nil, nil
 	}
-	checksum, err := addChecksums(c.hashed)
+	checksum, err := schema.AddChecksums(checksums(c.hashed))
 	if err != nil || checksum == a.row[1] {
 		return nil, err
 	}
 	return []report.Difference{{Kind: "contents", Object: object, Source: "checksum " + checksum, Target: "checksum " + a.row[1]}}, nil
+}
+
+func checksums(marks []mark) []string {
+	var all []string
+	for _, m := range marks {
+		all = append(all, m.Checksum)
+	}
+	return all
 }
 
 // noteContents counts what was compared of a table.
@@ -208,18 +217,18 @@ func (r *run) countable(marks []mark) []*counted {
 		}
 	}
 	throughRoot := map[int64]bool{}
-	for _, t := range r.plan.tables {
-		throughRoot[t.RootOID] = throughRoot[t.RootOID] || t.ThroughRoot
+	for _, t := range r.tables.list {
+		throughRoot[t.RootOID] = throughRoot[t.RootOID] || t.throughRoot
 	}
 	var list []*counted
 	trees := map[int64]*counted{}
-	for _, t := range r.plan.tables {
+	for _, t := range r.tables.list {
 		if r.ledger.Keeps(t.OID) {
 			continue
 		}
 		c := trees[t.RootOID]
 		if !throughRoot[t.RootOID] || c == nil {
-			c = &counted{name: t.String(), relation: t.source(), contentList: t.contentList()}
+			c = &counted{name: t.String(), relation: t.From(), contentList: t.ContentList()}
 			if throughRoot[t.RootOID] {
 				c.name, c.relation = t.RootSchema+"."+t.RootName, session.QuoteName(t.RootSchema, t.RootName)
 				trees[t.RootOID] = c
@@ -229,8 +238,8 @@ func (r *run) countable(marks []mark) []*counted {
 		c.rows += t.rows
 		c.missing = c.missing || !t.copied()
 		c.parts += t.split.Parts
-		c.hashed = append(c.hashed, hashed[t.relation()]...)
-		c.wanted = c.wanted || t.hashes(t.split.Parts-1)
+		c.hashed = append(c.hashed, hashed[t.Relation()]...)
+		c.wanted = c.wanted || t.Hashes(t.split.Parts-1)
 	}
 	for _, c := range trees {
 		if !c.whole() { // rows of a part are found in one table only
@@ -242,48 +251,42 @@ func (r *run) countable(marks []mark) []*counted {
 
 // compareArchives dumps the target as the source was dumped, and compares entry by entry.
 func (r *run) compareArchives(ctx context.Context) ([]report.Difference, error) {
-	a, err := r.dump(ctx, report.Target, "")
+	a, err := r.dumper.Dump(ctx, r.target, "")
 	if err != nil {
 		return nil, err
 	}
-	chosen, pulled := selectEntries(a.Entries, r.spec.Schemas)
+	chosen, pulled := schema.SelectEntries(a.Entries, r.spec.Schemas)
 	// What was pulled may be on the target for other reasons, and needed by nothing there.
 	chosen = slices.DeleteFunc(chosen, func(e *archive.Entry) bool { return pulled[e.ID] })
-	found := compareEntries(r.plan.entries, a.Entries, chosen, r.targetTablespaces)
+	found := compareEntries(r.plan.Entries, a.Entries, chosen, r.targetTablespaces)
 	return found, r.excuseKept(ctx, found)
 }
-
-// entryKey is what makes an entry of one archive the same as one of another. Numbers
-// and OIDs differ between them.
-type entryKey struct{ desc, namespace, tag string }
-
-func keyOf(e *archive.Entry) entryKey { return entryKey{e.Desc, e.Namespace, e.Tag} }
 
 // compareEntries reports what is missing from the target, what it has beside among the
 // chosen, and what is not the same. Definitions are not quoted where they can hold a password.
 func compareEntries(source, target, chosen []*archive.Entry, tablespaces map[string]bool) []report.Difference {
-	have := map[entryKey][]*archive.Entry{}
+	have := map[schema.EntryKey][]*archive.Entry{}
 	for _, e := range target {
-		have[keyOf(e)] = append(have[keyOf(e)], e)
+		have[schema.KeyOf(e)] = append(have[schema.KeyOf(e)], e)
 	}
 	found := []report.Difference{}
 	matched := map[*archive.Entry]bool{}
 	for _, s := range source {
-		candidates := have[keyOf(s)]
+		candidates := have[schema.KeyOf(s)]
 		if len(candidates) == 0 {
-			found = append(found, report.Difference{Kind: "missing", Object: title(s), Source: "present", Target: "missing"})
+			found = append(found, report.Difference{Kind: "missing", Object: schema.Title(s), Source: "present", Target: "missing"})
 			continue
 		}
 		// Several entries may share a key, such as grants by different grantors.
 		i := max(slices.IndexFunc(candidates, func(t *archive.Entry) bool { return t.Defn == s.Defn }), 0)
 		t := candidates[i]
 		matched[t] = true
-		have[keyOf(s)] = slices.Delete(slices.Clone(candidates), i, i+1)
+		have[schema.KeyOf(s)] = slices.Delete(slices.Clone(candidates), i, i+1)
 		found = append(found, compareEntry(s, t, tablespaces)...)
 	}
 	for _, t := range chosen {
 		if !matched[t] {
-			found = append(found, report.Difference{Kind: "additional", Object: title(t), Source: "missing", Target: "present"})
+			found = append(found, report.Difference{Kind: "additional", Object: schema.Title(t), Source: "missing", Target: "present"})
 		}
 	}
 	return found
@@ -292,7 +295,7 @@ func compareEntries(source, target, chosen []*archive.Entry, tablespaces map[str
 func compareEntry(s, t *archive.Entry, tablespaces map[string]bool) []report.Difference {
 	var found []report.Difference
 	if s.Defn != t.Defn {
-		d := report.Difference{Kind: "definition", Object: title(s), Source: quotable(s), Target: quotable(t)}
+		d := report.Difference{Kind: "definition", Object: schema.Title(s), Source: quotable(s), Target: quotable(t)}
 		switch {
 		case s.Desc == "SUBSCRIPTION" && withoutSlot(s.Defn) == t.Defn:
 			d.Harmless = "It is disabled and has no slot: that of the source stays the source's."
@@ -304,13 +307,13 @@ func compareEntry(s, t *archive.Entry, tablespaces map[string]bool) []report.Dif
 		found = append(found, d)
 	}
 	if s.Owner != t.Owner {
-		found = append(found, report.Difference{Kind: "owner", Object: title(s), Source: s.Owner, Target: t.Owner})
+		found = append(found, report.Difference{Kind: "owner", Object: schema.Title(s), Source: s.Owner, Target: t.Owner})
 	}
 	if s.TableAM != t.TableAM {
-		found = append(found, report.Difference{Kind: "access method", Object: title(s), Source: s.TableAM, Target: t.TableAM})
+		found = append(found, report.Difference{Kind: "access method", Object: schema.Title(s), Source: s.TableAM, Target: t.TableAM})
 	}
 	if s.Tablespace != t.Tablespace {
-		d := report.Difference{Kind: "tablespace", Object: title(s), Source: s.Tablespace, Target: t.Tablespace}
+		d := report.Difference{Kind: "tablespace", Object: schema.Title(s), Source: s.Tablespace, Target: t.Tablespace}
 		if s.Tablespace != "" && !tablespaces[s.Tablespace] {
 			d.Harmless = "The target has no such tablespace."
 		}
@@ -355,17 +358,17 @@ func (r *run) compareSequences(ctx context.Context) ([]report.Difference, error)
 	if err != nil {
 		return nil, err
 	}
-	got := map[string]sequence{}
+	got := map[string]schema.Sequence{}
 	for _, s := range target {
-		got[s.name] = s
+		got[s.Name] = s
 	}
-	show := func(s sequence) string {
-		return s.lastValue + word(s.isCalled == "t", ", called", ", not called")
+	show := func(s schema.Sequence) string {
+		return s.LastValue + word(s.IsCalled == "t", ", called", ", not called")
 	}
 	var found []report.Difference
 	for _, want := range r.sequenceState {
-		if t, ok := got[want.name]; !ok || t != want {
-			found = append(found, report.Difference{Kind: "sequence", Object: "SEQUENCE " + want.name, Source: show(want), Target: word(ok, show(t), "missing")})
+		if t, ok := got[want.Name]; !ok || t != want {
+			found = append(found, report.Difference{Kind: "sequence", Object: "SEQUENCE " + want.Name, Source: show(want), Target: word(ok, show(t), "missing")})
 		}
 	}
 	return found, nil
@@ -390,7 +393,7 @@ func (r *run) compareViews(ctx context.Context) ([]report.Difference, error) {
 		return nil, err
 	}
 	var found []report.Difference
-	for _, e := range r.plan.materializedViews {
+	for _, e := range r.plan.MaterializedViews {
 		name := session.QuoteName(e.Namespace, e.Tag)
 		was, counted := r.viewRows[name]
 		is, ok := rows[name]
@@ -399,7 +402,7 @@ func (r *run) compareViews(ctx context.Context) ([]report.Difference, error) {
 		}
 		if counted && ok && is != was {
 			found = append(found, report.Difference{
-				Kind: "materialized view", Object: title(e), Source: was.String(), Target: is.String(),
+				Kind: "materialized view", Object: schema.Title(e), Source: was.String(), Target: is.String(),
 				Harmless: "It was refreshed, and the source's was not since its tables changed.",
 			})
 		}
@@ -407,10 +410,10 @@ func (r *run) compareViews(ctx context.Context) ([]report.Difference, error) {
 		i := slices.IndexFunc(target, func(v view) bool { return v.Schema == e.Namespace && v.Name == e.Tag })
 		if i >= 0 && target[i].Filled != want {
 			d := report.Difference{
-				Kind: "materialized view", Object: title(e),
+				Kind: "materialized view", Object: schema.Title(e),
 				Source: word(want, "filled", "not filled"), Target: word(want, "not filled", "filled"),
 			}
-			if want && r.plan.readsForeign(e.ID) {
+			if want && r.plan.ReadsForeign(e.ID) {
 				d.Harmless = "It reads a foreign table, which leads to another server, and was not refreshed."
 			}
 			found = append(found, d)
@@ -434,7 +437,7 @@ func (r *run) compareLargeObjects(ctx context.Context, marks []mark) ([]report.D
 			Source: strconv.FormatInt(r.largeObjectCount, 10), Target: strconv.FormatInt(got, 10),
 		}}, nil
 	}
-	if got == 0 || r.spec.Verify != report.VerifyContents || r.largeLost {
+	if got == 0 || r.spec.Verify != report.VerifyContents || r.tables.blobsAborted {
 		return nil, nil
 	}
 	marks, _ = cut(marks, func(m mark) bool { return m.Relation == largeObjectsRelation })
@@ -442,7 +445,7 @@ func (r *run) compareLargeObjects(ctx context.Context, marks []mark) ([]report.D
 		r.report.Contents.Left = append(r.report.Contents.Left, largeObjectsRelation)
 		return nil, nil
 	}
-	want, err := addChecksums(marks)
+	want, err := schema.AddChecksums(checksums(marks))
 	if err != nil {
 		return nil, err
 	}
@@ -450,7 +453,7 @@ func (r *run) compareLargeObjects(ctx context.Context, marks []mark) ([]report.D
 		r.report.Contents.Rows += m.Rows
 		r.report.Contents.Bytes += m.Bytes
 	}
-	is, err := session.QueryValue[string](ctx, r.target.Control, r.checksumSQL("l.*", "("+allLargeObjects.pieces()+") l"))
+	is, err := session.QueryValue[string](ctx, r.target.Control, r.plan.ChecksumSQL("l.*", "("+allLargeObjects.pieces()+") l"))
 	if err != nil {
 		return nil, fmt.Errorf("look at the large objects of the target: %w", err)
 	}

@@ -1,4 +1,4 @@
-package cloner
+package schema
 
 import (
 	"bytes"
@@ -10,20 +10,27 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
-	"time"
 
 	"calco/cloner/archive"
 	"calco/cloner/dsn"
 	"calco/cloner/internal/session"
+	"calco/cloner/pgtools"
 	"calco/cloner/report"
 )
 
-// dump reads the schema of one side with pg_dump, under a snapshot unless its name is
-// empty. Both sides are dumped by the same program with the same options, so that the
-// results can be compared.
-func (r *run) dump(ctx context.Context, side report.Side, snapshot string) (*archive.Archive, error) {
-	there := r.server(side)
-	u, hosts := there.Pinned()
+// Dumper reads schemas with pg_dump. Both sides are dumped by the same program with the same options, so that the results
+// can be compared.
+type Dumper struct {
+	Path     string
+	Version  pgtools.Version
+	Excluded []string // schemas that pg_dump may not even look at
+	PlainLz4 bool     // no compression method is dumped, since the target does not know lz4
+}
+
+// Dump reads the schema of a server, under a snapshot unless its name is empty.
+func (d Dumper) Dump(ctx context.Context, server *session.Server, snapshot string) (*archive.Archive, error) {
+	side := server.Side
+	u, hosts := server.Pinned()
 	info, err := dsn.Parse(string(u))
 	if err != nil {
 		return nil, err
@@ -47,21 +54,21 @@ func (r *run) dump(ctx context.Context, side report.Side, snapshot string) (*arc
 		"--format=custom", "--schema-only", "--encoding=UTF8", "--no-password", "--lock-wait-timeout=60000",
 		"--exclude-schema=" + dumpPattern(calcoSchema),
 	}
-	for _, schema := range r.excluded {
+	for _, schema := range d.Excluded {
 		args = append(args, "--exclude-schema="+dumpPattern(schema))
 	}
-	if r.source.Lz4 && !r.target.Lz4 {
+	if d.PlainLz4 {
 		args = append(args, "--no-toast-compression")
 	}
 	if snapshot != "" {
 		args = append(args, "--snapshot="+snapshot)
 	}
-	if options := there.DumpOptions; options != "" {
+	if options := server.DumpOptions; options != "" {
 		info = info.With(dsn.Conninfo{"options": strings.TrimSpace(info["options"] + " " + options)})
 	}
-	args = append(args, "--dbname="+info.ForLibpq(there.Name, r.pgDumpVersion.Major()))
+	args = append(args, "--dbname="+info.ForLibpq(server.Name, d.Version.Major()))
 
-	cmd := exec.CommandContext(ctx, r.pgDump, args...)
+	cmd := exec.CommandContext(ctx, d.Path, args...)
 	// Constants in definitions, such as the bounds of partitions, are written in the session's time zone.
 	cmd.ExtraFiles = files
 	cmd.Env = []string{"LC_ALL=C", "PGTZ=UTC", "HOME=/nonexistent", "PGPASSFILE=/nonexistent", "PGGSSENCMODE=disable", "PATH=" + os.Getenv("PATH")}
@@ -89,7 +96,7 @@ func (r *run) dump(ctx context.Context, side report.Side, snapshot string) (*arc
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err != nil && stderr.Len() > 0:
-		return nil, r.whyDumpFailed(ctx, side, dumpError(side, strings.TrimSpace(stderr.String())))
+		return nil, whyDumpFailed(ctx, server, dumpError(side, strings.TrimSpace(stderr.String())))
 	case readErr != nil:
 		return nil, fmt.Errorf("read pg_dump of the %s: %w", side, readErr)
 	case err != nil:
@@ -104,17 +111,14 @@ func (r *run) dump(ctx context.Context, side report.Side, snapshot string) (*arc
 	return a, nil
 }
 
-// whyDumpFailed asks this run's own sessions whether the server is there, and the snapshot, where pg_dump has only passed on
-// what a server says in its own language.
-func (r *run) whyDumpFailed(ctx context.Context, side report.Side, err error) error {
+// whyDumpFailed asks the control session whether the server is there, where pg_dump has only passed on what a server says in
+// its own language.
+func whyDumpFailed(ctx context.Context, server *session.Server, err error) error {
 	if errors.As(err, new(*session.LostError)) || errors.Is(err, session.ErrSnapshotLost) {
 		return err
 	}
-	if s := r.server(side).Control; s != nil && s.Ping(ctx) != nil && ctx.Err() == nil {
-		return &session.LostError{Side: side, Err: err}
-	}
-	if side == report.Source && r.snap != nil && r.snap.refresh(ctx) != nil && ctx.Err() == nil {
-		return fmt.Errorf("%w: %w", session.ErrSnapshotLost, err)
+	if server.Control != nil && server.Control.Ping(ctx) != nil && ctx.Err() == nil {
+		return &session.LostError{Side: server.Side, Err: err}
 	}
 	return err
 }
@@ -155,71 +159,4 @@ func (t *tail) Write(p []byte) (int, error) {
 		t.Next(over)
 	}
 	return len(p), nil
-}
-
-// readSchema takes the snapshot and reads under it what there is to clone, unless an earlier attempt has, and still holds
-// it or needs it no more.
-func (r *run) readSchema(ctx context.Context) error {
-	if r.plan != nil && r.filled {
-		return nil
-	}
-	if r.plan != nil && r.snap != nil {
-		err := r.snap.refresh(ctx)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-	}
-	if r.snap != nil {
-		r.snap.release()
-		r.snap, r.epoch = nil, 0
-	}
-	r.plan = nil // another snapshot has another one
-	snap, err := takeSnapshot(ctx, func(ctx context.Context) (*session.Session, error) {
-		return r.source.Open(ctx)
-	})
-	if err != nil {
-		return err
-	}
-	r.snap = snap
-	if snap.noEnd != nil && r.source.Timeline != 0 {
-		r.warnUnprovable(snap.noEnd.Error())
-	}
-	r.report.SnapshotAt = snap.at.UTC().Truncate(time.Second)
-	a, err := r.dump(ctx, report.Source, snap.name())
-	if err != nil {
-		return err
-	}
-	if err := r.source.Control.Exec(ctx, beginAt(snap.name())); err != nil {
-		return fmt.Errorf("import snapshot: %w", err)
-	}
-	catalog, err := readCatalog(ctx, r.source.Control)
-	if err != nil {
-		return err
-	}
-	plan, err := newPlan(a.Entries, r.spec.Schemas, catalog)
-	if err != nil {
-		return err
-	}
-	if r.viewRows, err = r.readViewRows(ctx, r.source.Control, plan); err != nil {
-		return err
-	}
-	if err := r.source.Control.Exec(ctx, "COMMIT"); err != nil {
-		return fmt.Errorf("end transaction on the source: %w", err)
-	}
-	r.plan = plan
-	for _, t := range r.plan.tables {
-		t.split = splitTable(t, r.source.VersionNum, r.spec.PartSize)
-	}
-	r.plan.sample(r.spec.Verify)
-	r.plan.renew()
-	r.report.Pulled = nil
-	for _, e := range r.plan.entries {
-		if r.plan.pulled[e.ID] {
-			r.report.Pulled = append(r.report.Pulled, title(e))
-		}
-	}
-	return nil
 }

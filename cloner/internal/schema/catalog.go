@@ -1,4 +1,4 @@
-package cloner
+package schema
 
 import (
 	"context"
@@ -16,32 +16,35 @@ var tablesSQL string
 //go:embed sql/indexes.sql
 var indexesSQL string
 
-// catalog is what the source's catalogs say that the archive does not.
-type catalog struct {
-	tables  []*table
-	indexes map[object]*index
-	roots   map[int64]int64     // the root of each partition and partitioned table, by OID
-	foreign map[int64]bool      // roots that have a foreign table among their partitions
-	needs   map[object][]object // what constraints need, and no entry says
-	shapes  string              // of composite types, as of tables
+// Catalog is what the source's catalogs say that the archive does not.
+type Catalog struct {
+	tables  []*Table
+	Indexes map[Object]*Index
+	Roots   map[int64]int64     // the root of each partition and partitioned table, by OID
+	Foreign map[int64]bool      // roots that have a foreign table among their partitions
+	needs   map[Object][]Object // what constraints need, and no entry says
+	Shapes  string              // of composite types, as of tables
 
-	likeness []likeness
+	Traits []Trait
 }
 
-// object addresses a row of a system catalog.
-type object struct{ catalog, oid uint32 }
+// Object addresses a row of a system catalog.
+type Object struct{ catalog, oid uint32 }
+
+// ObjectOf is the row with that OID in a catalog.
+func ObjectOf(catalog, oid uint32) Object { return Object{catalog, oid} }
 
 // The catalogs' own OIDs never change.
 const (
-	pgClass      = 1259
-	pgConstraint = 2606
-	pgExtension  = 3079
+	PgClass      = 1259
+	PgConstraint = 2606
+	PgExtension  = 3079
 
-	pgSubscription = 6100
+	PgSubscription = 6100
 )
 
-// table is one table whose rows are copied.
-type table struct {
+// Table is one table whose rows are copied.
+type Table struct {
 	OID       int64
 	Schema    string
 	Name      string
@@ -56,7 +59,7 @@ type table struct {
 	RootOID       int64 // of its partition tree; its own where it is no partition
 	RootSchema    string
 	RootName      string
-	// ThroughRoot: its rows are sent to the root of its tree, which finds the partition.
+	// ThroughRoot: its rows have to be sent to the root of its tree, which finds the partition.
 	ThroughRoot bool
 	Extension   int64    // the extension whose configuration it holds, or 0
 	Condition   string   // which of its rows are configuration: a WHERE clause or ""
@@ -64,21 +67,13 @@ type table struct {
 	Contents    []string // all columns, by name
 	Shape       string   // its columns by number: one that was dropped and made again has another
 
-	split      split // into parts
+	Split      Split // into parts
 	hashedFrom int   // the first part whose contents are compared, and those of all after it
 
-	// What is on the target, guarded by the mu of the run.
-	here map[int]mark // the parts that were there when this run began, nil for none
-	left int          // parts that have neither arrived nor been given up
-	lost bool         // a part was given up
-	rows int64        // by the source's count
 }
 
-// copied: all rows are on the target.
-func (t *table) copied() bool { return t.left == 0 && !t.lost }
-
-// estimatedRows is how many rows tables have by the source's statistics, or 0 where these do not have all of them.
-func estimatedRows(tables []*table) (rows int64) {
+// EstimatedRows is how many rows tables have by the source's statistics, or 0 where these do not have all of them.
+func EstimatedRows(tables []*Table) (rows int64) {
 	for _, t := range tables {
 		if t.EstimatedRows == nil {
 			return 0
@@ -88,32 +83,27 @@ func estimatedRows(tables []*table) (rows int64) {
 	return rows
 }
 
-func (t *table) String() string { return t.Schema + "." + t.Name }
+func (t *Table) String() string { return t.Schema + "." + t.Name }
 
-// relation is the table's quoted name.
-func (t *table) relation() string { return session.QuoteName(t.Schema, t.Name) }
+// Relation is the table's quoted name.
+func (t *Table) Relation() string { return session.QuoteName(t.Schema, t.Name) }
 
-// source is what stands after FROM for its rows on the source, and on the target where they are in a table of this name: not
+// From is what stands after FROM for its rows on the source, and on the target where they are in a table of this name: not
 // those of its children, and of an extension's table those that its condition picks.
-func (t *table) source() string {
+func (t *Table) From() string {
 	if t.Condition != "" {
-		return t.relation() + " " + t.Condition
+		return t.Relation() + " " + t.Condition
 	}
-	return "ONLY " + t.relation()
+	return "ONLY " + t.Relation()
 }
 
-// destination is where the rows go on the target.
-func (t *table) destination() string {
-	if t.ThroughRoot {
-		return session.QuoteName(t.RootSchema, t.RootName)
-	}
-	return t.relation()
-}
+// Root is the quoted name of the root of its partition tree.
+func (t *Table) Root() string { return session.QuoteName(t.RootSchema, t.RootName) }
 
-// columnList is the list of columns that have a value of their own. Names, always: the
+// ColumnList is the list of columns that have a value of their own. Names, always: the
 // order of columns may differ on the target. Where there are none there must be no
 // list, and COPY sends empty lines.
-func (t *table) columnList() string {
+func (t *Table) ColumnList() string {
 	if len(t.Columns) == 0 {
 		return ""
 	}
@@ -124,8 +114,8 @@ func (t *table) columnList() string {
 	return "(" + strings.Join(quoted, ", ") + ")"
 }
 
-// index is an index, or a constraint and the index behind it.
-type index struct {
+// Index is an index, or a constraint and the index behind it.
+type Index struct {
 	CatalogOID    int64
 	OID           int64
 	Definition    string // CREATE INDEX …, without a semicolon; "" where there is none
@@ -141,23 +131,23 @@ type index struct {
 	Validated     bool
 }
 
-// readCatalog reads in the transaction that s is in.
-func readCatalog(ctx context.Context, s *session.Session) (*catalog, error) {
-	tables, err := session.Query[table](ctx, s, tablesSQL)
+// ReadCatalog reads in the transaction that s is in.
+func ReadCatalog(ctx context.Context, s *session.Session) (*Catalog, error) {
+	tables, err := session.Query[Table](ctx, s, tablesSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read tables of the source: %w", err)
 	}
-	c := &catalog{indexes: map[object]*index{}, roots: map[int64]int64{}, foreign: map[int64]bool{}, needs: map[object][]object{}}
+	c := &Catalog{Indexes: map[Object]*Index{}, Roots: map[int64]int64{}, Foreign: map[int64]bool{}, needs: map[Object][]Object{}}
 	for i := range tables {
 		c.tables = append(c.tables, &tables[i])
 	}
-	indexes, err := session.Query[index](ctx, s, indexesSQL)
+	indexes, err := session.Query[Index](ctx, s, indexesSQL)
 	if err != nil {
 		return nil, fmt.Errorf("read indexes of the source: %w", err)
 	}
 	for i := range indexes {
 		x := &indexes[i]
-		c.indexes[object{uint32(x.CatalogOID), uint32(x.OID)}] = x
+		c.Indexes[Object{uint32(x.CatalogOID), uint32(x.OID)}] = x
 	}
 	type partition struct {
 		OID, Root int64
@@ -171,13 +161,13 @@ func readCatalog(ctx context.Context, s *session.Session) (*catalog, error) {
 		return nil, fmt.Errorf("read partition trees of the source: %w", err)
 	}
 	for _, t := range roots {
-		c.roots[t.OID] = t.Root
-		c.foreign[t.Root] = c.foreign[t.Root] || t.Foreign
+		c.Roots[t.OID] = t.Root
+		c.Foreign[t.Root] = c.Foreign[t.Root] || t.Foreign
 	}
 	if err := c.readNeeds(ctx, s); err != nil {
 		return nil, err
 	}
-	c.shapes, err = session.QueryValue[string](ctx, s, `
+	c.Shapes, err = session.QueryValue[string](ctx, s, `
 		SELECT coalesce(string_agg(format('%s.%s:%s', c.oid, a.attnum, a.attname), ',' ORDER BY c.oid, a.attnum), '')
 		FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 		WHERE c.relkind = 'c' AND c.relnamespace::regnamespace::text !~ '^pg_|^information_schema$'`)
@@ -186,16 +176,16 @@ func readCatalog(ctx context.Context, s *session.Session) (*catalog, error) {
 	}
 	for _, t := range c.tables {
 		// The root may send rows into a foreign table: what the target sorts otherwise fails instead.
-		t.ThroughRoot = t.ThroughRoot && !c.foreign[t.RootOID]
+		t.ThroughRoot = t.ThroughRoot && !c.Foreign[t.RootOID]
 	}
-	if c.likeness, err = session.Query[likeness](ctx, s, likenessSQL); err != nil {
+	if c.Traits, err = session.Query[Trait](ctx, s, TraitsSQL); err != nil {
 		return nil, fmt.Errorf("read what the source is like: %w", err)
 	}
 	return c, nil
 }
 
 // readNeeds reads what the index behind a constraint needs, or the extension this is from.
-func (c *catalog) readNeeds(ctx context.Context, s *session.Session) error {
+func (c *Catalog) readNeeds(ctx context.Context, s *session.Session) error {
 	type need struct{ Constraint, Catalog, OID int64 }
 	needs, err := session.Query[need](ctx, s, `
 		SELECT k.oid::bigint AS constraint, coalesce(m.refclassid, d.refclassid)::bigint AS catalog, coalesce(m.refobjid, d.refobjid)::bigint AS oid
@@ -207,20 +197,20 @@ func (c *catalog) readNeeds(ctx context.Context, s *session.Session) error {
 		return fmt.Errorf("read what constraints of the source need: %w", err)
 	}
 	for _, n := range needs {
-		k := object{pgConstraint, uint32(n.Constraint)}
-		c.needs[k] = append(c.needs[k], object{uint32(n.Catalog), uint32(n.OID)})
+		k := Object{PgConstraint, uint32(n.Constraint)}
+		c.needs[k] = append(c.needs[k], Object{uint32(n.Catalog), uint32(n.OID)})
 	}
 	return nil
 }
 
 // complete adds to the entries of an archive the dependencies that pg_dump leaves out.
-func (c *catalog) complete(entries []*archive.Entry) {
-	ids := map[object]int{}
+func (c *Catalog) complete(entries []*archive.Entry) {
+	ids := map[Object]int{}
 	for _, e := range entries {
-		ids[object{e.CatalogOID, e.OID}] = e.ID
+		ids[Object{e.CatalogOID, e.OID}] = e.ID
 	}
 	for _, e := range entries {
-		for _, n := range c.needs[object{e.CatalogOID, e.OID}] {
+		for _, n := range c.needs[Object{e.CatalogOID, e.OID}] {
 			if id, ok := ids[n]; ok && e.Desc == "CONSTRAINT" {
 				e.Deps = append(e.Deps, id)
 			}
@@ -228,9 +218,9 @@ func (c *catalog) complete(entries []*archive.Entry) {
 	}
 }
 
-// root is the root of a table's partition tree, or the table itself.
-func (c *catalog) root(oid int64) int64 {
-	if root, ok := c.roots[oid]; ok {
+// Root is the root of a table's partition tree, or the table itself.
+func (c *Catalog) Root(oid int64) int64 {
+	if root, ok := c.Roots[oid]; ok {
 		return root
 	}
 	return oid

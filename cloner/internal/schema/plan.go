@@ -1,61 +1,59 @@
-package cloner
+package schema
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 
 	"calco/cloner/archive"
+	"calco/cloner/pgtools"
 )
 
-// plan is what a clone has to make and to copy.
-type plan struct {
-	entries []*archive.Entry // in an order in which each comes after what it needs
-	byID    map[int]*archive.Entry
-	keys    map[entryKey]int // how many entries have one
-	pulled  map[int]bool     // entries outside the chosen schemas that these depend on
-	tables  []*table         // largest first
-	catalog *catalog
+// Plan is what a clone has to make and to copy.
+type Plan struct {
+	Entries  []*archive.Entry // in an order in which each comes after what it needs
+	ByID     map[int]*archive.Entry
+	Keys     map[EntryKey]int // how many entries have one
+	Pulled   map[int]bool     // entries outside the chosen schemas that these depend on
+	Tables   []*Table         // largest first
+	Catalog  *Catalog
+	Converts bool // text: the encodings of the two databases are not the same
 
-	pre, post         []*archive.Entry // before and after the rows
-	acls              []*archive.Entry // after all objects: they may lock their owners out
-	last              []*archive.Entry // event triggers, which would fire at the rest
-	materializedViews []*archive.Entry
+	Pre, Post         []*archive.Entry // before and after the rows
+	ACLs              []*archive.Entry // after all objects: they may lock their owners out
+	Last              []*archive.Entry // event triggers, which would fire at the rest
+	MaterializedViews []*archive.Entry
 }
 
-func newPlan(all []*archive.Entry, schemas []string, c *catalog) (*plan, error) {
-	p := &plan{byID: map[int]*archive.Entry{}, keys: map[entryKey]int{}, catalog: c}
+func NewPlan(all []*archive.Entry, schemas []string, c *Catalog) (*Plan, error) {
+	p := &Plan{ByID: map[int]*archive.Entry{}, Keys: map[EntryKey]int{}, Catalog: c}
 	c.complete(all)
-	p.entries, p.pulled = selectEntries(all, schemas)
-	byOID := map[object]*archive.Entry{}
-	for _, e := range p.entries {
-		p.byID[e.ID] = e
-		p.keys[keyOf(e)]++
-		byOID[object{e.CatalogOID, e.OID}] = e
+	p.Entries, p.Pulled = SelectEntries(all, schemas)
+	byOID := map[Object]*archive.Entry{}
+	for _, e := range p.Entries {
+		p.ByID[e.ID] = e
+		p.Keys[KeyOf(e)]++
+		byOID[Object{e.CatalogOID, e.OID}] = e
 	}
 	for _, t := range c.tables {
-		e := byOID[object{pgClass, uint32(t.OID)}]
+		e := byOID[Object{PgClass, uint32(t.OID)}]
 		switch {
 		case e != nil && e.Desc == "TABLE":
-			p.tables = append(p.tables, t)
-		case t.Extension != 0 && byOID[object{pgExtension, uint32(t.Extension)}] != nil:
-			p.tables = append(p.tables, t)
+			p.Tables = append(p.Tables, t)
+		case t.Extension != 0 && byOID[Object{PgExtension, uint32(t.Extension)}] != nil:
+			p.Tables = append(p.Tables, t)
 		}
 	}
 	p.divide()
 	return p, nil
 }
 
-// renew forgets what was on the target.
-func (p *plan) renew() {
-	for _, t := range p.tables {
-		t.left, t.here, t.lost, t.rows = t.split.Parts, nil, false, 0
-	}
-}
-
-// count is how many entries of a kind there are.
-func (p *plan) count(desc string) int {
+// CountOf is how many entries of a kind there are.
+func (p *Plan) CountOf(desc string) int {
 	n := 0
-	for _, e := range p.entries {
+	for _, e := range p.Entries {
 		if e.Desc == desc {
 			n++
 		}
@@ -65,10 +63,10 @@ func (p *plan) count(desc string) int {
 
 // divide sorts the entries into the passes of a restore (_tocEntryRestorePass in
 // pg_backup_archiver.c). Comments and labels go where the object is that they belong to.
-func (p *plan) divide() {
+func (p *Plan) divide() {
 	post := map[int]bool{}
 	late := map[int]bool{}
-	for _, e := range p.entries {
+	for _, e := range p.Entries {
 		onPost, onLate := false, false
 		for _, d := range e.Deps {
 			onPost = onPost || post[d]
@@ -76,37 +74,37 @@ func (p *plan) divide() {
 		}
 		switch {
 		case e.Desc == "ACL" || e.Desc == "DEFAULT ACL":
-			p.acls = append(p.acls, e)
+			p.ACLs = append(p.ACLs, e)
 		case e.Desc == "EVENT TRIGGER" || onLate && e.Section == archive.SectionNone:
 			late[e.ID] = true
-			p.last = append(p.last, e)
+			p.Last = append(p.Last, e)
 		case e.Section == archive.SectionPostData || onPost && e.Section == archive.SectionNone:
 			post[e.ID] = true
-			p.post = append(p.post, e)
+			p.Post = append(p.Post, e)
 		default:
-			p.pre = append(p.pre, e)
+			p.Pre = append(p.Pre, e)
 		}
 		if e.Desc == "MATERIALIZED VIEW" {
-			p.materializedViews = append(p.materializedViews, e)
+			p.MaterializedViews = append(p.MaterializedViews, e)
 		}
 	}
 }
 
-// onOthers tells whether an entry is about something that the archive does not make: a member of an extension, or what
+// OnOthers tells whether an entry is about something that the archive does not make: a member of an extension, or what
 // PostgreSQL itself has. It is in an archive only where it is not as the extension's script left it.
-func (p *plan) onOthers(e *archive.Entry) bool {
+func (p *Plan) OnOthers(e *archive.Entry) bool {
 	switch e.Desc {
 	case "ACL", "COMMENT", "SECURITY LABEL":
 	default:
 		return false
 	}
-	return !slices.ContainsFunc(e.Deps, func(d int) bool { return p.byID[d] != nil })
+	return !slices.ContainsFunc(e.Deps, func(d int) bool { return p.ByID[d] != nil })
 }
 
-// selectEntries picks what belongs to the chosen schemas, or everything if none is
+// SelectEntries picks what belongs to the chosen schemas, or everything if none is
 // chosen, and what that depends on, however far away (the second result). The same
 // rule applied to the target's archive gives what has to be equal.
-func selectEntries(all []*archive.Entry, schemas []string) (chosen []*archive.Entry, pulled map[int]bool) {
+func SelectEntries(all []*archive.Entry, schemas []string) (chosen []*archive.Entry, pulled map[int]bool) {
 	all = slices.DeleteFunc(slices.Clone(all), func(e *archive.Entry) bool {
 		switch e.Desc {
 		case "ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE", "DATABASE PROPERTIES":
@@ -226,7 +224,7 @@ func isSeed(e *archive.Entry, schemas []string, seeds map[int]bool) bool {
 	case e.Desc == "EXTENSION":
 		// Its members have no entries, and functions may use them without a dependency.
 		_, home, _ := strings.Cut(e.Defn, " WITH SCHEMA ")
-		return slices.Contains(schemas, unquoteName(strings.TrimRight(home, ";\n")))
+		return slices.Contains(schemas, UnquoteName(strings.TrimRight(home, ";\n")))
 	case e.Desc == "PUBLICATION TABLE" || e.Desc == "PUBLICATION TABLES IN SCHEMA":
 		return false // a publication belongs to the database
 	case e.Namespace != "":
@@ -234,33 +232,33 @@ func isSeed(e *archive.Entry, schemas []string, seeds map[int]bool) bool {
 	case e.Desc == "COMMENT" || e.Desc == "ACL" || e.Desc == "SECURITY LABEL":
 		// pg_dump has no entry for the schema public itself, only for what was said of it.
 		if name, ok := strings.CutPrefix(e.Tag, "SCHEMA "); ok {
-			return slices.Contains(schemas, unquoteName(name))
+			return slices.Contains(schemas, UnquoteName(name))
 		}
 		return slices.ContainsFunc(e.Deps, func(d int) bool { return seeds[d] })
 	}
 	return false
 }
 
-// unquoteName undoes pg_dump's fmtId.
-func unquoteName(s string) string {
+// UnquoteName undoes pg_dump's fmtId.
+func UnquoteName(s string) string {
 	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
 		return strings.ReplaceAll(s[1:len(s)-1], `""`, `"`)
 	}
 	return s
 }
 
-// readsForeign tells whether a view reads a foreign table, by the dependencies that PostgreSQL knows.
-func (p *plan) readsForeign(id int) bool {
-	bodies := viewBodies(p.entries)
+// ReadsForeign tells whether a view reads a foreign table, by the dependencies that PostgreSQL knows.
+func (p *Plan) ReadsForeign(id int) bool {
+	bodies := viewBodies(p.Entries)
 	seen := map[int]bool{}
 	var reads func(id int) bool
 	reads = func(id int) bool {
-		e := p.byID[id]
+		e := p.ByID[id]
 		if e == nil || seen[id] {
 			return false
 		}
 		seen[id] = true
-		if e.Desc == "FOREIGN TABLE" || e.CatalogOID == pgClass && p.catalog.foreign[p.catalog.root(int64(e.OID))] {
+		if e.Desc == "FOREIGN TABLE" || e.CatalogOID == PgClass && p.Catalog.Foreign[p.Catalog.Root(int64(e.OID))] {
 			return true
 		}
 		return slices.ContainsFunc(append(slices.Clone(e.Deps), bodies[id]...), reads)
@@ -268,10 +266,100 @@ func (p *plan) readsForeign(id int) bool {
 	return reads(id)
 }
 
-// title names an entry for people: TABLE app.orders.
-func title(e *archive.Entry) string {
+// Title names an entry for people: TABLE app.orders.
+func Title(e *archive.Entry) string {
 	if e.Namespace != "" {
 		return e.Desc + " " + e.Namespace + "." + e.Tag
 	}
 	return e.Desc + " " + e.Tag
+}
+
+// ViewsInOrder sorts the materialized views so that each comes after those it reads, be it
+// through plain views. The body of a view that needs a primary key is an entry of its own.
+func (p *Plan) ViewsInOrder() []*archive.Entry {
+	bodies := viewBodies(p.Entries)
+	var order []*archive.Entry
+	seen := map[int]bool{}
+	var visit func(id int)
+	visit = func(id int) {
+		e := p.ByID[id]
+		if e == nil || seen[id] {
+			return
+		}
+		seen[id] = true
+		for _, d := range append(slices.Clone(e.Deps), bodies[id]...) {
+			visit(d)
+		}
+		if e.Desc == "MATERIALIZED VIEW" {
+			order = append(order, e)
+		}
+	}
+	for _, e := range p.MaterializedViews {
+		visit(e.ID)
+	}
+	return order
+}
+
+// calcoSchema is the schema on the target in which a job keeps what it has done. It is
+// the first thing a job writes there and the last it drops.
+const calcoSchema = "_calco"
+
+// Relations are the tables and views that an entry is about.
+func (p *Plan) Relations(e *archive.Entry, x *Index) []int64 {
+	var oids []int64
+	if x != nil {
+		oids = append(oids, x.TableOID)
+		if x.ReferencedOID != 0 {
+			oids = append(oids, x.ReferencedOID)
+		}
+	}
+	for _, d := range e.Deps {
+		on := p.ByID[d]
+		if on != nil && on.CatalogOID == PgClass && on.Desc != "INDEX" && !slices.Contains(oids, int64(on.OID)) {
+			oids = append(oids, int64(on.OID))
+		}
+	}
+	return oids
+}
+
+func IsSystemSchema(name string) bool {
+	return strings.HasPrefix(name, "pg_") || name == "information_schema" || name == calcoSchema
+}
+
+// EntryKey is what makes an entry of one archive the same as one of another. Numbers
+// and OIDs differ between them.
+type EntryKey struct{ Desc, Namespace, Tag string }
+
+func KeyOf(e *archive.Entry) EntryKey { return EntryKey{e.Desc, e.Namespace, e.Tag} }
+
+// ByRelation are the tables by their quoted names.
+func (p *Plan) ByRelation() map[string]*Table {
+	tables := map[string]*Table{}
+	for _, t := range p.Tables {
+		tables[t.Relation()] = t
+	}
+	return tables
+}
+
+// Definitions is a digest of all that decides what the rows mean and what stands on them. It begins with the
+// version of the pg_dump that wrote them.
+func (p *Plan) Definitions(v pgtools.Version) string {
+	var all []string
+	for _, e := range p.Entries {
+		switch e.Desc {
+		case "ACL", "DEFAULT ACL", "COMMENT", "SECURITY LABEL":
+			continue
+		}
+		all = append(all, fmt.Sprintf("%q %q %q %q", e.Desc, e.Namespace, e.Tag, e.Defn))
+	}
+	for _, t := range p.Tables {
+		all = append(all, fmt.Sprintf("%q %q", t.Relation(), t.Shape))
+	}
+	all = append(all, p.Catalog.Shapes)
+	slices.Sort(all)
+	sum := sha256.New()
+	for _, d := range all {
+		fmt.Fprintln(sum, d)
+	}
+	return fmt.Sprintf("%s %s", v, hex.EncodeToString(sum.Sum(nil)))
 }

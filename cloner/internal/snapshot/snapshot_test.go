@@ -1,4 +1,4 @@
-package cloner
+package snapshot
 
 import (
 	"context"
@@ -18,17 +18,17 @@ import (
 
 // heldSnapshot is a snapshot of a database with a table t of one row, taken before more
 // rows are inserted.
-func heldSnapshot(t *testing.T) (s *snapshot, source string) {
+func heldSnapshot(t *testing.T) (s *Snapshot, source string) {
 	t.Helper()
 	source = dbtest.Database(t)
 	dbtest.Exec(t, source, "CREATE TABLE t AS SELECT 1 AS n")
-	s, err := takeSnapshot(t.Context(), func(ctx context.Context) (*session.Session, error) {
+	s, err := Take(t.Context(), func(ctx context.Context) (*session.Session, error) {
 		return session.Open(ctx, report.Source, dsn.URL(source), nil, "calco/snapshot/1")
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.release)
+	t.Cleanup(s.Release)
 	dbtest.Exec(t, source, "INSERT INTO t SELECT generate_series(2, 10)")
 	return s, source
 }
@@ -36,7 +36,7 @@ func heldSnapshot(t *testing.T) (s *snapshot, source string) {
 // rowsAt counts the rows of t as the snapshot of that name sees them.
 func rowsAt(t *testing.T, source, name string) string {
 	t.Helper()
-	return dbtest.Query(t, source, beginAt(name)+"; SELECT count(*) FROM public.t")[0][0]
+	return dbtest.Query(t, source, BeginAt(name)+"; SELECT count(*) FROM public.t")[0][0]
 }
 
 // endHolders ends the backends of some of the holders.
@@ -53,7 +53,7 @@ func TestSnapshotOutlivesHolders(t *testing.T) {
 	// Each of the two dies in turn, more than once: what was exported again is exported again.
 	for i := range 5 {
 		endHolders(t, source, s.holders[i%2])
-		if err := s.refresh(t.Context()); err != nil {
+		if err := s.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if len(s.holders) != 2 || s.holders[0].name == s.holders[1].name {
@@ -65,15 +65,15 @@ func TestSnapshotOutlivesHolders(t *testing.T) {
 			}
 		}
 	}
-	if err := s.refresh(t.Context()); err != nil {
+	if err := s.Refresh(t.Context()); err != nil {
 		t.Errorf("refresh with nothing to do: %v", err)
 	}
-	s.release()
-	s.release()
+	s.Release()
+	s.Release()
 	if got := dbtest.Query(t, source, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_xmin IS NOT NULL AND pid <> pg_backend_pid()")[0][0]; got != "0" {
 		t.Errorf("%s backends still hold the horizon", got)
 	}
-	if name := s.name(); name != "" {
+	if name := s.Name(); name != "" {
 		t.Errorf("name %q after release", name)
 	}
 }
@@ -82,7 +82,7 @@ func TestSnapshotLost(t *testing.T) {
 	t.Parallel()
 	s, source := heldSnapshot(t)
 	endHolders(t, source, s.holders...)
-	err := s.refresh(t.Context())
+	err := s.Refresh(t.Context())
 	if !errors.Is(err, session.ErrSnapshotLost) || !session.CuredByWaiting(err) || session.SQLState(err) != "57P01" {
 		t.Errorf("refresh = %v, want a lost snapshot, in the server's words too", err)
 	}
@@ -97,14 +97,14 @@ func TestSnapshotWithOneHolder(t *testing.T) {
 	full := errors.New("too many connections")
 	s.dial = func(context.Context) (*session.Session, error) { return nil, full }
 	endHolders(t, source, s.holders[0])
-	if err := s.refresh(t.Context()); err != nil || len(s.holders) != 1 {
+	if err := s.Refresh(t.Context()); err != nil || len(s.holders) != 1 {
 		t.Fatalf("refresh = %v with %d holders, want one", err, len(s.holders))
 	}
 	s.dial = dial
-	if err := s.refresh(t.Context()); err != nil || len(s.holders) != 2 {
+	if err := s.Refresh(t.Context()); err != nil || len(s.holders) != 2 {
 		t.Fatalf("refresh = %v with %d holders, want two", err, len(s.holders))
 	}
-	if got := rowsAt(t, source, s.name()); got != "1" {
+	if got := rowsAt(t, source, s.Name()); got != "1" {
 		t.Errorf("%s rows are seen, want 1", got)
 	}
 }
@@ -119,13 +119,13 @@ func TestSnapshotImporting(t *testing.T) {
 		}
 		t.Cleanup(c.Close)
 		return func(name string) error {
-			return errors.Join(c.Exec(t.Context(), "ROLLBACK"), c.Exec(t.Context(), beginAt(name)))
+			return errors.Join(c.Exec(t.Context(), "ROLLBACK"), c.Exec(t.Context(), BeginAt(name)))
 		}
 	}
 	t.Run("a live one", func(t *testing.T) {
 		calls := 0
 		do := importer()
-		if err := s.importing(t.Context(), func(name string) error { calls++; return do(name) }); err != nil || calls != 1 {
+		if err := s.Importing(t.Context(), func(name string) error { calls++; return do(name) }); err != nil || calls != 1 {
 			t.Errorf("importing = %v after %d calls", err, calls)
 		}
 	})
@@ -135,7 +135,7 @@ func TestSnapshotImporting(t *testing.T) {
 		for range 4 {
 			do := importer()
 			wait.Go(func() {
-				if err := s.importing(t.Context(), do); err != nil {
+				if err := s.Importing(t.Context(), do); err != nil {
 					t.Error(err)
 				}
 			})
@@ -145,14 +145,14 @@ func TestSnapshotImporting(t *testing.T) {
 	t.Run("an error that only looks like it", func(t *testing.T) {
 		do := importer()
 		calls := 0
-		err := s.importing(t.Context(), func(string) error { calls++; return do("nonsense") })
+		err := s.Importing(t.Context(), func(string) error { calls++; return do("nonsense") })
 		if session.SQLState(err) != "22023" && session.SQLState(err) != "42704" || calls != 1 {
 			t.Errorf("importing = %v after %d calls, want the error of the only one", err, calls)
 		}
 	})
 	t.Run("all dead", func(t *testing.T) {
 		endHolders(t, source, s.holders...)
-		if err := s.importing(t.Context(), importer()); !errors.Is(err, session.ErrSnapshotLost) {
+		if err := s.Importing(t.Context(), importer()); !errors.Is(err, session.ErrSnapshotLost) {
 			t.Errorf("importing = %v, want a lost snapshot", err)
 		}
 	})
@@ -172,50 +172,24 @@ func TestSnapshotOutlivesContext(t *testing.T) {
 		}
 		return dbtest.Pass
 	})
-	s, err := takeSnapshot(t.Context(), func(ctx context.Context) (*session.Session, error) {
+	s, err := Take(t.Context(), func(ctx context.Context) (*session.Session, error) {
 		return session.Open(ctx, report.Source, dsn.URL(tapped), nil, "calco/snapshot/1")
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.release)
+	t.Cleanup(s.Release)
 	before := slices.Clone(s.holders)
-	if err := s.keep(ctx, time.Millisecond); err != nil {
+	if err := s.KeepAlive(ctx, time.Millisecond); err != nil {
 		t.Errorf("keep = %v, want nil at the end of its context", err)
 	}
 	if pings.Load() == 0 {
 		t.Fatal("no holder was pinged")
 	}
-	if err := s.refresh(ctx); !errors.Is(err, context.Canceled) {
+	if err := s.Refresh(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("refresh = %v, want the end of its context", err)
 	}
-	if err := s.refresh(t.Context()); err != nil || !slices.Equal(s.holders, before) {
+	if err := s.Refresh(t.Context()); err != nil || !slices.Equal(s.holders, before) {
 		t.Errorf("refresh = %v with holders %v, want %v", err, s.holders, before)
-	}
-}
-
-// Settings of the role or the database would end an idle holder, or a long statement. And
-// the backend of a client that is gone without a word, which kept its lock on the target for
-// as long as the server's system lets dead connections be, mostly two hours, has to notice.
-func TestSessionSettings(t *testing.T) {
-	t.Parallel()
-	source, target := dbtest.Database(t), dbtest.Database(t)
-	for _, u := range []string{source, target} {
-		dbtest.Exec(t, u, fmt.Sprintf(`ALTER DATABASE %s SET idle_in_transaction_session_timeout = '1h'; ALTER DATABASE %[1]s SET idle_session_timeout = '1h'; ALTER DATABASE %[1]s SET statement_timeout = '1h'`, session.QuoteName(dsn.URL(u).Database())))
-	}
-	for side, u := range map[report.Side]string{report.Source: source, report.Target: target} {
-		s, err := session.Open(t.Context(), side, dsn.URL(u), nil, "calco/settings/1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(s.Close)
-		for name, want := range map[string]string{
-			"idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0", "statement_timeout": "0",
-			"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3",
-		} {
-			if got, err := s.SimpleValue(t.Context(), "SHOW "+name); err != nil || got != want {
-				t.Errorf("%s: %s = %q, %v, want %s", side, name, got, err, want)
-			}
-		}
 	}
 }

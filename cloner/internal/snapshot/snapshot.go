@@ -1,7 +1,8 @@
-package cloner
+package snapshot
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
@@ -10,23 +11,23 @@ import (
 	"calco/cloner/internal/session"
 )
 
-// pingEvery is well below what NAT tables and idle proxies allow a silent connection.
-const pingEvery = 30 * time.Second
+// PingEvery is well below what NAT tables and idle proxies allow a silent connection.
+const PingEvery = 30 * time.Second
 
-// snapshot is the one exported snapshot of the source that a clone copies: held by two
+// Snapshot is the one exported snapshot of the source that a clone copies: held by two
 // sessions that never copy, so that the death of one does not lose it. A transaction
 // that imported a snapshot can export it again under another name, and everything
 // imports from a holder that lives.
 //
 // https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-SNAPSHOT-SYNCHRONIZATION
-type snapshot struct {
-	dial  func(context.Context) (*session.Session, error)
-	nonce string    // of its epoch on the target
-	at    time.Time // by the source's clock
-	xmin  int64     // the oldest transaction that was running, or the next one
-	xmax  int64     // the next one
-	end   string    // of the WAL when it was taken; "" where nobody may know, for the reason in noEnd
-	noEnd error
+type Snapshot struct {
+	dial      func(context.Context) (*session.Session, error)
+	Nonce     string    // of its epoch on the target
+	At        time.Time // by the source's clock
+	Xmin      int64     // the oldest transaction that was running, or the next one
+	Xmax      int64     // the next one
+	InsertLSN string    // of the WAL when it was taken; "" where nobody may know, for the reason in noEnd
+	NoLSN     error
 
 	refreshing sync.Mutex // held by the one caller of refresh that uses the holders
 
@@ -40,14 +41,14 @@ type holder struct {
 	name    string
 }
 
-// takeSnapshot exports a new snapshot and holds it twice.
-func takeSnapshot(ctx context.Context, dial func(context.Context) (*session.Session, error)) (*snapshot, error) {
-	s := &snapshot{dial: dial, nonce: NewJob()}
+// Take exports a new snapshot and holds it twice.
+func Take(ctx context.Context, dial func(context.Context) (*session.Session, error)) (*Snapshot, error) {
+	s := &Snapshot{dial: dial, Nonce: rand.Text()}
 	if err := s.hold(ctx, ""); err != nil {
 		return nil, err
 	}
-	if err := s.hold(ctx, s.name()); err != nil {
-		s.release()
+	if err := s.hold(ctx, s.Name()); err != nil {
+		s.Release()
 		return nil, err
 	}
 	found, err := session.QueryRow[struct {
@@ -56,51 +57,51 @@ func takeSnapshot(ctx context.Context, dial func(context.Context) (*session.Sess
 	}](ctx, s.holders[0].session, `
 		SELECT now() AS at, pg_snapshot_xmin(s)::text::bigint AS xmin, pg_snapshot_xmax(s)::text::bigint AS xmax FROM pg_current_snapshot() s`)
 	if err != nil {
-		s.release()
+		s.Release()
 		return nil, fmt.Errorf("read the time of the snapshot: %w", err)
 	}
-	s.at, s.xmin, s.xmax = found.At, found.Xmin, found.Xmax
+	s.At, s.Xmin, s.Xmax = found.At, found.Xmin, found.Xmax
 	// A standby has no WAL of its own, and some services do not tell: then the snapshot proves nothing later. The
 	// question is asked outside of the holders, whose transactions must not fail.
-	if err := s.readEnd(ctx); err != nil {
+	if err := s.readLSN(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *snapshot) readEnd(ctx context.Context) error {
+func (s *Snapshot) readLSN(ctx context.Context) error {
 	c, err := s.dial(ctx)
 	if err != nil {
-		s.release()
+		s.Release()
 		return err
 	}
 	defer c.Close()
-	s.end, s.noEnd = session.QueryValue[string](ctx, c, `SELECT pg_current_wal_insert_lsn()::text`)
-	if s.noEnd != nil && session.Classify(s.noEnd).Ends() {
-		s.release()
-		return fmt.Errorf("read the position of the source: %w", s.noEnd)
+	s.InsertLSN, s.NoLSN = session.QueryValue[string](ctx, c, `SELECT pg_current_wal_insert_lsn()::text`)
+	if s.NoLSN != nil && session.Classify(s.NoLSN).Ends() {
+		s.Release()
+		return fmt.Errorf("read the position of the source: %w", s.NoLSN)
 	}
 	return nil
 }
 
-// isDurable tells whether what the snapshot saw is on the source's disk: the ends of all transactions that were over then.
+// IsDurable tells whether what the snapshot saw is on the source's disk: the ends of all transactions that were over then.
 // After a crash before that, the source gives their numbers to others, and some of their rows are gone.
-func (s *snapshot) isDurable(ctx context.Context, asking *session.Session) (bool, error) {
-	if s.end == "" {
+func (s *Snapshot) IsDurable(ctx context.Context, asking *session.Session) (bool, error) {
+	if s.InsertLSN == "" {
 		return false, nil
 	}
-	return session.QueryValue[bool](ctx, asking, `SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn`, s.end)
+	return session.QueryValue[bool](ctx, asking, `SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn`, s.InsertLSN)
 }
 
 // hold opens one more holder, of the named snapshot or, without a name, of a new one.
-func (s *snapshot) hold(ctx context.Context, from string) error {
+func (s *Snapshot) hold(ctx context.Context, from string) error {
 	c, err := s.dial(ctx)
 	if err != nil {
 		return err
 	}
 	begin := beginReadOnly
 	if from != "" {
-		begin = beginAt(from)
+		begin = BeginAt(from)
 	}
 	name, err := c.SimpleValue(ctx, begin+"; SELECT pg_export_snapshot()")
 	if err != nil {
@@ -115,13 +116,13 @@ func (s *snapshot) hold(ctx context.Context, from string) error {
 
 const beginReadOnly = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
-// beginAt begins a transaction that sees exactly what the snapshot sees.
-func beginAt(snapshot string) string {
+// BeginAt begins a transaction that sees exactly what the snapshot sees.
+func BeginAt(snapshot string) string {
 	return beginReadOnly + "; SET TRANSACTION SNAPSHOT " + session.QuoteLiteral(snapshot)
 }
 
-// name is the snapshot's name to import it by; "" when no holder is left.
-func (s *snapshot) name() string {
+// Name is the snapshot's name to import it by; "" when no holder is left.
+func (s *Snapshot) Name() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.holders) == 0 {
@@ -130,14 +131,14 @@ func (s *snapshot) name() string {
 	return s.holders[0].name
 }
 
-// keep pings the holders every so often until ctx ends, and replaces one that has died from the one
+// KeepAlive pings the holders every so often until ctx ends, and replaces one that has died from the one
 // that is left. It returns an error when the snapshot is lost, and nil when ctx ends.
-func (s *snapshot) keep(ctx context.Context, every time.Duration) error {
+func (s *Snapshot) KeepAlive(ctx context.Context, every time.Duration) error {
 	for {
 		if session.Pause(ctx, every) != nil {
 			return nil
 		}
-		if err := s.refresh(ctx); err != nil {
+		if err := s.Refresh(ctx); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -146,29 +147,29 @@ func (s *snapshot) keep(ctx context.Context, every time.Duration) error {
 	}
 }
 
-// importing calls do with the name to import the snapshot by. Should that name have died
+// Importing calls do with the name to import the snapshot by. Should that name have died
 // with its holder, do is called once more with that of another holder.
-func (s *snapshot) importing(ctx context.Context, do func(name string) error) error {
-	name := s.name()
+func (s *Snapshot) Importing(ctx context.Context, do func(name string) error) error {
+	name := s.Name()
 	err := do(name)
 	switch session.SQLState(err) {
 	case session.InvalidParameterValue, session.NoObject: // invalid snapshot identifier; in version 18, there is none of that name
 	default:
 		return err
 	}
-	if lost := s.refresh(ctx); lost != nil {
+	if lost := s.Refresh(ctx); lost != nil {
 		return lost
 	}
-	if s.name() == name {
+	if s.Name() == name {
 		return err // it is about something else
 	}
-	return do(s.name())
+	return do(s.Name())
 }
 
-// refresh pings each holder once and brings their number back to two. One is enough for
+// Refresh pings each holder once and brings their number back to two. One is enough for
 // now if no other can be had. When ctx ends, that says nothing of the holders: they stay, for
 // whoever goes on with the snapshot. It is safe for concurrent use.
-func (s *snapshot) refresh(ctx context.Context) error {
+func (s *Snapshot) Refresh(ctx context.Context) error {
 	s.refreshing.Lock()
 	defer s.refreshing.Unlock()
 	s.mu.Lock()
@@ -195,7 +196,7 @@ func (s *snapshot) refresh(ctx context.Context) error {
 	case len(alive) == 0:
 		return fmt.Errorf("%w: %w", session.ErrSnapshotLost, session.FirstError(lost, errNoHolder))
 	case len(alive) < 2:
-		_ = s.hold(ctx, s.name()) // the next refresh tries again, or finds the other holder dead too
+		_ = s.hold(ctx, s.Name()) // the next refresh tries again, or finds the other holder dead too
 	}
 	return nil
 }
@@ -217,8 +218,8 @@ func (h holder) ping(ctx context.Context) error {
 
 var errNoHolder = errors.New("no session holds it")
 
-// release lets the snapshot go. The source can clean up dead rows again.
-func (s *snapshot) release() {
+// Release lets the snapshot go. The source can clean up dead rows again.
+func (s *Snapshot) Release() {
 	s.mu.Lock()
 	held := s.holders
 	s.holders = nil
