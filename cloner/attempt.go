@@ -31,7 +31,7 @@ func (r *run) do(ctx context.Context) error {
 // renew forgets what the next attempt finds out anew.
 func (r *run) renew() {
 	r.ledger = ledger.New(r.meter)
-	r.left, r.there, r.fence = nil, schema.Inventory{}, ""
+	r.lock, r.owner, r.there = nil, nil, schema.Inventory{}
 	r.report.Differences = []report.Difference{}
 	r.meter.Restart()
 }
@@ -70,10 +70,10 @@ func (r *run) attempt(parent context.Context) (err error) {
 		return r.notRefused(err)
 	}
 	r.meter.ClearWait()
-	if r.left == nil || !r.left.Filling {
-		err = r.begin(ctx)
-	} else {
+	if r.resuming() {
 		err = r.in(ctx, report.PhasePreData, r.goOn)
+	} else {
+		err = r.begin(ctx)
 	}
 	if err != nil {
 		return err
@@ -168,7 +168,14 @@ func inPlaceOf(err, cause error) error {
 }
 
 // begun tells whether this job may have something on the target.
-func (r *run) begun() bool { return r.claimed || r.left != nil || r.spec.Touched }
+func (r *run) begun() bool {
+	return r.claimed || r.lock != nil && r.lock.Previous != nil || r.spec.Touched
+}
+
+// resuming tells whether what is on the target is this job's.
+func (r *run) resuming() bool {
+	return r.lock != nil && r.lock.Previous != nil && r.lock.Previous.Copying
+}
 
 // fill copies the rows, and builds beside that what stands on them. The snapshot is let
 // go when the last row is read.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"calco/cloner/internal/ledger"
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/progress"
 	"calco/cloner/internal/safely"
 	"calco/cloner/internal/schema"
@@ -59,14 +60,14 @@ func previewClean(ctx context.Context, spec Spec) (report.CleanPreview, error) {
 	if reason != nil {
 		return report.CleanPreview{}, report.Refuse(*reason)
 	}
-	u, err := readUse(ctx, r.target.Control)
+	u, err := marks.ReadUse(ctx, r.target.Control, "")
 	if err != nil {
 		return report.CleanPreview{}, err
 	}
 	if u.Filled || u.Read {
-		return report.CleanPreview{}, report.Refuse(r.busyReason(report.Target, u))
+		return report.CleanPreview{}, report.Refuse(u.Reason(report.Target, r.target))
 	}
-	if reasons, err := r.checkMarks(ctx); err != nil || len(reasons) > 0 {
+	if reasons, err := marks.CheckForeign(ctx, r.target); err != nil || len(reasons) > 0 {
 		return report.CleanPreview{}, errors.Join(err, report.Refuse(reasons...))
 	}
 	p := report.CleanPreview{Database: r.target.Database}
@@ -201,24 +202,21 @@ func (r *run) schemasOrAll() []string {
 
 // checkContents refuses a target that is not empty, or, where it is to be cleaned, one
 // that cannot be cleaned without harm to something else.
-func (r *run) checkContents(ctx context.Context) ([]report.Reason, error) {
-	if r.left != nil && r.left.Filling {
+//
+// Previous is what an earlier run of the job has left there, or nil.
+func (r *run) checkContents(ctx context.Context, previous *marks.Previous) ([]report.Reason, error) {
+	if previous != nil && previous.Copying {
 		return nil, nil // what is there is this job's
-	}
-	if r.spec.Clean {
-		if err := r.endInterrupted(ctx); err != nil { // its locks would be waited for
-			return nil, err
-		}
 	}
 	c, err := r.contents(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if r.spec.Touched && r.left == nil && c.holds() {
-		return nil, cannotGoOn("it holds something, and Calco's marks of an earlier run are not there")
+	if r.spec.Touched && previous == nil && c.holds() {
+		return nil, marks.CannotResume("it holds something, and Calco's marks of an earlier run are not there")
 	}
 	if r.spec.Clean {
-		return r.checkClean(ctx, c)
+		return r.checkClean(ctx, c, previous != nil)
 	}
 	var names []string
 	for _, o := range c.objects {
@@ -244,8 +242,8 @@ func (c contents) holds() bool {
 	return c.largeObjects > 0 || slices.ContainsFunc(c.objects, func(o targetObject) bool { return o.OID != 0 })
 }
 
-func (r *run) checkClean(ctx context.Context, c contents) ([]report.Reason, error) {
-	reasons := r.unconfirmed(c)
+func (r *run) checkClean(ctx context.Context, c contents, begun bool) ([]report.Reason, error) {
+	reasons := r.unconfirmed(c, begun)
 	if !r.spec.whole() || !r.readsSubscriptions() {
 		found, err := r.checkSubscriptions(ctx)
 		if err != nil {

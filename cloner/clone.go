@@ -13,6 +13,7 @@ import (
 
 	"calco/cloner/archive"
 	"calco/cloner/internal/ledger"
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/patience"
 	"calco/cloner/internal/progress"
 	"calco/cloner/internal/safely"
@@ -76,7 +77,7 @@ func Clone(ctx context.Context, spec Spec, o Options) (report.Report, error) {
 	o.Meter.Notify = o.notify
 	o.Meter.Start(o.Past)
 	spec, err := spec.normalize()
-	r := &run{spec: spec, options: o, meter: o.Meter, nonce: NewJob(), ledger: ledger.New(o.Meter), patience: patience.New(cmp.Or(o.Patience, DefaultPatience)), report: report.Report{Schemas: spec.Schemas, Differences: []report.Difference{}}}
+	r := &run{spec: spec, options: o, meter: o.Meter, job: marks.Job{ID: spec.Job, Term: spec.Term, Nonce: NewJob()}, ledger: ledger.New(o.Meter), patience: patience.New(cmp.Or(o.Patience, DefaultPatience)), report: report.Report{Schemas: spec.Schemas, Differences: []report.Difference{}}}
 	if err == nil {
 		err = safely.Do(func() error { return r.do(ctx) })
 	}
@@ -99,9 +100,9 @@ type run struct {
 	dumper  schema.Dumper
 	epoch   int // of the snapshot, on the target; 0 for none yet
 	held    atomic.Pointer[held]
-	filled  bool             // all rows are there
-	claimed bool             // _calco is on the target, and this job's
-	nonce   string           // of this run, in the job's row
+	filled  bool // all rows are there
+	claimed bool // this run has its row on the target, or had
+	job     marks.Job
 	begunOn *report.Identity // the target that Options.Begin was told of
 	dropped int              // how many times clean has dropped something
 	staying bool             // clean has left something that an extension needs
@@ -109,11 +110,11 @@ type run struct {
 	// What an attempt finds out and does.
 	lanes             int             // that both servers have connections for
 	source, target    *session.Server // whose control sessions hold the locks of the clone
-	left              *leftover
+	lock              *marks.Lock
+	owner             *marks.Owner
 	there             schema.Inventory // what was on the target when the attempt began
 	tables            *tables
 	letGo             func() // of the snapshot
-	fence             string // see session.fence
 	targetTablespaces map[string]bool
 	accessMethods     map[string]bool
 	sequenceState     []schema.Sequence
@@ -121,7 +122,6 @@ type run struct {
 	filledViews       map[int64]bool      // materialized views of the source, by OID
 	largeObjectCount  int64
 
-	mu              sync.Mutex
 	report          report.Report
 	defaultGrants   []defaultGrant
 	closedExtension closedExtension
@@ -160,7 +160,7 @@ func (r *run) conclude(ctx context.Context, err error) (report.Report, error) {
 	}
 	if refused == nil {
 		r.report.Error = err.Error()
-		r.report.Resumable = r.begun() && !errors.Is(err, errChanged) && !errors.Is(err, session.ErrTermLost)
+		r.report.Resumable = r.begun() && !errors.Is(err, marks.ErrChanged) && !errors.Is(err, session.ErrTermLost)
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		r.report.SQLState = pg.Code
@@ -180,10 +180,12 @@ func (r *run) fillReport() {
 func (r *run) decide(ctx context.Context) error {
 	r.fillReport()
 	r.report.Decide()
-	if err := r.readEpochs(ctx); err != nil {
+	epochs, err := r.owner.Epochs(ctx)
+	if err != nil {
 		return err
 	}
-	if err := r.recordStatus(ctx, r.target.Control, r.report.Status); err != nil {
+	r.report.Epochs = epochs
+	if err := r.owner.RecordStatus(ctx, r.report.Status); err != nil {
 		return fmt.Errorf("record the outcome on the target: %w", err)
 	}
 	return nil
@@ -196,31 +198,14 @@ func (r *run) finish(ctx context.Context) error {
 			return session.InPhase(report.PhaseVerify, fmt.Errorf("record the outcome: %w", err))
 		}
 	}
-	err := r.dropMarks(ctx)
+	err := r.owner.Drop(ctx)
 	if errors.Is(err, session.ErrTermLost) || err != nil && ctx.Err() != nil {
 		return session.InPhase(report.PhaseVerify, err)
-	}
-	if err != nil && session.CuredByWaiting(err) {
-		err = r.dropMarksAnew(ctx)
 	}
 	if err != nil {
 		r.ledger.Warn(fmt.Sprintf("Calco's marks are still on the target, in the schema _calco, which can be dropped: %v.", err))
 	}
 	return nil
-}
-
-// dropMarksAnew drops them on a new connection.
-func (r *run) dropMarksAnew(ctx context.Context) error {
-	s, err := r.openTarget(ctx)
-	if err != nil {
-		return err
-	}
-	session.CloseAll(r.target.Control)
-	r.target.Control = s
-	if err := r.dropMarks(ctx); !errors.Is(err, session.ErrTermLost) {
-		return err
-	}
-	return nil // they were dropped, and the answer was lost
 }
 
 // How long a clone that has ended waits for a server to let it in once more, and then for its backends there to be gone.
@@ -259,11 +244,28 @@ func (r *run) sweepSide(ctx context.Context, side *session.Server) error {
 	defer s.Close()
 	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
-	err = endBackends(ctx, s, side.Name)
+	err = marks.EndBackends(ctx, s, side.Name)
 	if err == nil && side == r.target && r.claimed {
-		_ = r.countMarks(ctx, s) // what cannot be read stays as the answers told it
+		r.countMarks(ctx, s)
 	}
 	return err
+}
+
+// countMarks makes the meter count what is on the target of a clone that ended early: a part may have been committed while the
+// answer did not come any more. What cannot be read stays as the answers told it.
+func (r *run) countMarks(ctx context.Context, s *session.Session) {
+	if r.plan == nil {
+		return
+	}
+	rows, err := marks.CompleteTables(ctx, s, r.job.Nonce)
+	if err != nil {
+		return
+	}
+	for relation, t := range r.plan.ByRelation() {
+		if n, complete := rows[relation]; complete {
+			r.meter.TableArrived(t.OID, n)
+		}
+	}
 }
 
 func sweeper(ctx context.Context, w session.Way) (*session.Session, error) {

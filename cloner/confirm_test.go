@@ -12,6 +12,7 @@ import (
 
 	"calco/cloner/dsn"
 	"calco/cloner/internal/ledger"
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/patience"
 	"calco/cloner/internal/progress"
 	"calco/cloner/internal/session"
@@ -254,12 +255,9 @@ func TestDropIsGuarded(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, test.sql)
-			s, err := session.Open(t.Context(), report.Target, dsn.URL(target), nil, "calco test")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close()
-			r := &run{target: &session.Server{Control: s}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute)}
+			o := owned(t, dbtest.Database(t), target, marks.Job{ID: "clean", Term: 1, Nonce: "clean"})
+			s := o.Control
+			r := &run{owner: o, target: &session.Server{Control: s.Session}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute)}
 			c, err := r.contents(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -299,19 +297,16 @@ func TestDropTakesNoMoreThanIsNoted(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, test.sql)
-			s, err := session.Open(t.Context(), report.Target, dsn.URL(target), nil, "calco test")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close()
-			r := &run{target: &session.Server{Control: s}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute)}
+			o := owned(t, dbtest.Database(t), target, marks.Job{ID: "clean", Term: 1, Nonce: "clean"})
+			s := o.Control
+			r := &run{owner: o, target: &session.Server{Control: s.Session}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute)}
 			c, err := r.contents(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			o := c.objects[slices.IndexFunc(c.objects, func(o targetObject) bool { return o.String() == test.object })]
-			before, after, _ := strings.Cut(o.guardedCascade(nil).sent, "; DROP")
-			if err := s.Exec(t.Context(), cleanGuardSQL+"; BEGIN; "+before); err != nil {
+			object := c.objects[slices.IndexFunc(c.objects, func(o targetObject) bool { return o.String() == test.object })]
+			before, after, _ := strings.Cut(object.guardedCascade(nil).sent, "; DROP")
+			if err := errors.Join(s.Exec(t.Context(), cleanGuardSQL), s.Exec(t.Context(), "BEGIN READ WRITE; "+before)); err != nil {
 				t.Fatal(err)
 			}
 			dbtest.Exec(t, target, test.then)
@@ -340,8 +335,8 @@ func TestForeignMarks(t *testing.T) {
 		"made by somebody": {"CREATE SCHEMA _calco; CREATE TABLE _calco.books (id int)", []string{"schema _calco", "table _calco.books"}},
 		"empty":            {"CREATE SCHEMA _calco", []string{"schema _calco"}},
 		"another job":      {"CREATE SCHEMA _calco; CREATE TABLE _calco.job (title text)", []string{"schema _calco"}},
-		"a guest":          {createMarks + "; CREATE TABLE _calco.books (id int); CREATE FUNCTION _calco.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", []string{"function _calco.f()", "table _calco.books"}},
-		"a view outside":   {createMarks + "; CREATE VIEW watching AS SELECT * FROM _calco.job", []string{"rule \"_RETURN\" on public.watching"}},
+		"a guest":          {marks.CreateSQL() + "; CREATE TABLE _calco.books (id int); CREATE FUNCTION _calco.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", []string{"function _calco.f()", "table _calco.books"}},
+		"a view outside":   {marks.CreateSQL() + "; CREATE VIEW watching AS SELECT * FROM _calco.job", []string{"rule \"_RETURN\" on public.watching"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -366,7 +361,7 @@ func TestForeignMarks(t *testing.T) {
 	}
 	// What an earlier clone has left is Calco's.
 	target := dbtest.Database(t)
-	dbtest.Exec(t, target, createMarks)
+	dbtest.Exec(t, target, marks.CreateSQL())
 	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)})
 }
 
@@ -382,12 +377,10 @@ func TestDropOfLargeObjectsIsGuarded(t *testing.T) {
 			t.Parallel()
 			target := dbtest.Database(t)
 			dbtest.Exec(t, target, "SELECT lo_create((100000 + 2 * n)::oid) FROM generate_series(1, 700) n")
-			s, err := session.Open(t.Context(), report.Target, dsn.URL(target), nil, "calco test")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close()
-			r := &run{spec: confirmed(t, Spec{Target: dsn.URL(target), Clean: true}), target: &session.Server{Control: s}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute)}
+			spec := confirmed(t, Spec{Target: dsn.URL(target), Clean: true})
+			o := owned(t, dbtest.Database(t), target, marks.Job{ID: "clean", Term: 1, Nonce: "clean"})
+			s := o.Control.Session
+			r := &run{spec: spec, owner: o, target: &session.Server{Control: s}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute)}
 			found, err := session.Query[session.Facts](t.Context(), s, session.FactsSQL)
 			if err != nil {
 				t.Fatal(err)

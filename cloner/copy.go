@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/safely"
 	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
@@ -65,7 +66,7 @@ func (r *run) queueParts(ctx context.Context, g *graph) (*partQueue, error) {
 				continue
 			}
 			// They may have arrived without what is not in their rows.
-			if err := r.largeObjectProperties(ctx, &lane{source: r.source.Control, target: r.target.Control}, p); err != nil {
+			if err := r.largeObjectProperties(ctx, &lane{source: r.source.Control, target: r.owner.Control}, p); err != nil {
 				return nil, err
 			}
 		}
@@ -150,8 +151,8 @@ func (r *run) openLane(ctx context.Context) (*lane, error) {
 	return &lane{source: source, target: target}, nil
 }
 
-func (r *run) openLaneTarget(ctx context.Context) (*session.Session, error) {
-	s, err := r.openTarget(ctx)
+func (r *run) openLaneTarget(ctx context.Context) (*marks.Writer, error) {
+	s, err := r.owner.Writer(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +189,7 @@ func (r *run) copyEncoding() string {
 // runLane carries parts until none is left, and closes its connections.
 func (r *run) runLane(ctx context.Context, l *lane, q *partQueue, g *graph) error {
 	defer r.meter.Enter(report.PhaseCopy)()
-	defer func() { session.CloseAll(l.source, l.target) }()
+	defer func() { session.CloseAll(l.source, l.target.Session) }()
 	for {
 		p := q.next(ctx)
 		if p == nil {
@@ -210,7 +211,9 @@ func (r *run) carry(ctx context.Context, l *lane, p *part, q *partQueue, g *grap
 	r.meter.PartStarted(p.flight)
 	var rows int64
 	err := r.snap.Importing(ctx, func(snapshot string) (err error) {
-		rows, err = l.carry(ctx, p, snapshot, r.fence, func(rows int64, checksum string) string { return r.markSQL(p, rows, checksum) })
+		rows, err = l.carry(ctx, p, snapshot, func(rows int64, checksum string) string {
+			return marks.InsertSQL(p.mark(r.epoch, rows, checksum), p.unlogged())
+		})
 		return err
 	})
 	if err == nil {
@@ -326,17 +329,10 @@ func (r *run) replaceTarget(ctx context.Context, l *lane, p *part) (rows int64, 
 		return 0, false, err
 	}
 	l.target = s
-	if err := endBackend(ctx, s, pid); err != nil {
+	if err := marks.EndBackend(ctx, s.Session, pid); err != nil {
 		return 0, false, fmt.Errorf("end the backend that was lost: %w", err)
 	}
-	found, err := session.Query[struct{ Rows int64 }](ctx, s, `
-		SELECT rows FROM _calco.mark WHERE relation = $1 AND part = $2 AND epoch = $3
-		UNION ALL
-		SELECT rows FROM _calco.unlogged_mark WHERE relation = $1 AND part = $2 AND epoch = $3`, p.relation, p.number, r.epoch)
-	if err != nil || len(found) == 0 {
-		return 0, false, err
-	}
-	return found[0].Rows, true, nil
+	return marks.RowsOf(ctx, s.Session, p.relation, p.number, r.epoch)
 }
 
 // giveUp enters a part that cannot be copied into the ledger.

@@ -43,14 +43,14 @@ var values = regexp.MustCompile(`--[^\n]*|'[^']*'|\b\d+\b|"?public"?\."?\w+"?|"\
 
 // statementOf is a query of a clone without its fence, and without its values.
 func statementOf(sql string) string {
-	if fence, rest, ok := strings.Cut(sql, "own);"); ok && strings.HasPrefix(fence, "SELECT 1 / ") {
+	if fence, rest, ok := strings.Cut(sql, "own);"); ok && strings.HasPrefix(fence, "SET TRANSACTION READ WRITE; SELECT 1 / ") {
 		sql = strings.TrimLeft(rest, "\n ")
 	}
 	return strings.Join(strings.Fields(values.ReplaceAllString(sql, "?")), " ")
 }
 
 // writes are the statements that change something on the target. The rest is read, by pg_dump for the most part.
-var writes = regexp.MustCompile(`^(BEGIN; SET LOCAL|SET LOCAL|INSERT|UPDATE|DELETE|TRUNCATE|CREATE|ALTER|DROP|GRANT|REVOKE|COMMENT|COPY|ANALYZE|REFRESH|SELECT setval|SELECT count\(lo_)`)
+var writes = regexp.MustCompile(`^(BEGIN READ WRITE; SET LOCAL|SET LOCAL|INSERT|UPDATE|DELETE|TRUNCATE|CREATE|ALTER|DROP|GRANT|REVOKE|COMMENT|COPY|ANALYZE|REFRESH|SELECT setval|SELECT count\(lo_)`)
 
 // statements are the queries that a clone writes to its target, in the order in which they come first.
 type statements struct {
@@ -67,8 +67,8 @@ func (s *statements) note(sql string) dbtest.Cut {
 	return dbtest.Pass
 }
 
-// noted is what a pulse writes once the snapshot is known to be durable, if the clone is not over by then.
-const noted = "UPDATE _calco.epoch SET durable = true WHERE number = ? AND EXISTS (SELECT FROM _calco.job WHERE nonce = ?)"
+// noted is what a keepalive writes once the snapshot is known to be durable, if the clone is not over by then.
+const noted = "UPDATE _calco.epoch SET durable = true WHERE number = ?"
 
 // cutAt cuts at a statement twice: when it comes first, before the server hears of it, and when it comes again, after the
 // server has done it. No rows come before what is noted beside them was.

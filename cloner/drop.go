@@ -240,7 +240,7 @@ func (r *run) guarded(ctx context.Context, drops []guardedStatement) (timedOut i
 	for i, d := range drops {
 		queries[i] = d.sent
 	}
-	errs, err := r.target.Control.Pipeline(ctx, queries)
+	errs, err := r.owner.Control.Pipeline(ctx, queries)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -298,7 +298,7 @@ func (r *run) refuseDependents(ctx context.Context, failed error) error {
 	if err != nil {
 		return err
 	}
-	return r.refuseToClean(ctx, []report.Reason{r.notShown(outside, c)})
+	return r.refuseToClean(ctx, []report.Reason{r.notShown(outside, c, r.cleaningBegun())})
 }
 
 func (r *run) dropLargeObjects(ctx context.Context) error {
@@ -309,7 +309,7 @@ func (r *run) dropLargeObjects(ctx context.Context) error {
 		// The division raises if these are not the objects that were confirmed, all of them, or none.
 		unlink := fmt.Sprintf(`SELECT count(lo_unlink(oid)), 1 / (count(*) = 0 OR count(*) = %d AND md5(string_agg(oid::text, ' ' ORDER BY oid)) = '%x')::int
 			FROM pg_largeobject_metadata WHERE oid BETWEEN %d AND %d`, run.Count, run.Sum, run.First, run.Last)
-		err := r.patiently(ctx, targetObject{}, func() error { return r.target.Control.Write(ctx, unlink) })
+		err := r.patiently(ctx, targetObject{}, func() error { return r.owner.Control.Write(ctx, unlink) })
 		if err != nil && session.SQLState(err) != session.DivisionByZero {
 			return fmt.Errorf("drop large objects: %w", err)
 		}
@@ -331,7 +331,7 @@ func (r *run) dropLargeObjects(ctx context.Context) error {
 func (r *run) dropSchemas(ctx context.Context, schemas []targetObject) error {
 	for _, s := range schemas {
 		err := r.patiently(ctx, s, func() error {
-			return r.target.Control.Write(ctx, s.guardedDrop(lockPatience).sent)
+			return r.owner.Control.Write(ctx, s.guardedDrop(lockPatience).sent)
 		})
 		switch session.SQLState(err) {
 		case session.DependentObjects, session.NoPrivilege, session.NoSchema, session.DivisionByZero:
@@ -360,7 +360,7 @@ func (r *run) reset(ctx context.Context) error {
 		return err
 	}
 	for _, s := range resets {
-		err := r.patiently(ctx, targetObject{}, func() error { return r.target.Control.Write(ctx, s.SQL) })
+		err := r.patiently(ctx, targetObject{}, func() error { return r.owner.Control.Write(ctx, s.SQL) })
 		if session.Classify(err).Ends() || session.SQLState(err) == "" && err != nil {
 			return err
 		}
@@ -373,7 +373,7 @@ func (r *run) reset(ctx context.Context) error {
 
 // dropEach runs each statement and returns those that others depend on.
 func (r *run) dropEach(ctx context.Context, drops []string) (left []string, err error) {
-	errs, err := r.target.Control.Pipeline(ctx, drops)
+	errs, err := r.owner.Control.Pipeline(ctx, drops)
 	if err != nil {
 		return nil, err
 	}
@@ -398,26 +398,27 @@ func (r *run) confirmedContents(ctx context.Context) (contents, error) {
 	if err != nil {
 		return c, err
 	}
-	if reasons := r.unconfirmed(c); len(reasons) > 0 {
+	if reasons := r.unconfirmed(c, r.cleaningBegun()); len(reasons) > 0 {
 		return c, r.refuseToClean(ctx, reasons)
 	}
 	return c, nil
 }
 
-// unconfirmed are reasons not to clean: the target is not the one that was confirmed, or holds more.
-func (r *run) unconfirmed(c contents) []report.Reason {
+// unconfirmed are reasons not to clean: the target is not the one that was confirmed, or holds more. Begun: this job may have
+// dropped something.
+func (r *run) unconfirmed(c contents, begun bool) []report.Reason {
 	confirmed := r.spec.Confirmed
 	again := "Look at what would be dropped now, and confirm that."
 	if confirmed == nil {
 		return []report.Reason{{
 			Code: report.ReasonNotConfirmed, Side: report.Target,
-			Text: fmt.Sprintf("Nobody has confirmed what cleaning the target %s drops.%s", r.spec.Target, r.gone(c)), Hint: again,
+			Text: fmt.Sprintf("Nobody has confirmed what cleaning the target %s drops.%s", r.spec.Target, r.gone(c, begun)), Hint: again,
 		}}
 	}
 	if now := r.target.Identity(); now != confirmed.Target {
 		return []report.Reason{{
 			Code: report.ReasonOtherTarget, Side: report.Target,
-			Text: fmt.Sprintf("The target %s is not the database that was confirmed to be cleaned (%s).%s", r.spec.Target, otherwise(now, confirmed.Target), r.gone(c)), Hint: again,
+			Text: fmt.Sprintf("The target %s is not the database that was confirmed to be cleaned (%s).%s", r.spec.Target, otherwise(now, confirmed.Target), r.gone(c, begun)), Hint: again,
 		}}
 	}
 	var more []string
@@ -432,21 +433,21 @@ func (r *run) unconfirmed(c contents) []report.Reason {
 	if len(more) == 0 {
 		return nil
 	}
-	return []report.Reason{r.notShown(more, c)}
+	return []report.Reason{r.notShown(more, c, begun)}
 }
 
-func (r *run) notShown(names []string, c contents) report.Reason {
+func (r *run) notShown(names []string, c contents, begun bool) report.Reason {
 	return report.Reason{
 		Code: report.ReasonNotShown, Side: report.Target, Objects: report.AtMost(names),
-		Text: fmt.Sprintf("The target %s holds what was not there when cleaning it was confirmed: %s.%s", r.spec.Target, report.Listed(names), r.gone(c)),
+		Text: fmt.Sprintf("The target %s holds what was not there when cleaning it was confirmed: %s.%s", r.spec.Target, report.Listed(names), r.gone(c, begun)),
 		Hint: "Look at what would be dropped now, and confirm that.",
 	}
 }
 
 // gone tells what became of the objects that were confirmed, where this job may have dropped some.
-func (r *run) gone(c contents) string {
+func (r *run) gone(c contents, begun bool) string {
 	confirmed := r.spec.Confirmed
-	if confirmed == nil || confirmed.Target != r.target.Identity() || r.dropped == 0 && r.left == nil {
+	if confirmed == nil || confirmed.Target != r.target.Identity() || !begun {
 		return " Nothing was dropped."
 	}
 	here := 0
@@ -463,10 +464,13 @@ func (r *run) gone(c contents) string {
 		report.Count(confirmed.Objects(), "confirmed object", "confirmed objects"), confirmed.Objects()-here)
 }
 
+// cleaningBegun tells whether this job may have dropped something.
+func (r *run) cleaningBegun() bool { return r.dropped > 0 || r.owner.Resumed }
+
 // refuseToClean leaves nothing of this job on a target of which it has dropped nothing.
 func (r *run) refuseToClean(ctx context.Context, reasons []report.Reason) error {
-	if r.left == nil && r.dropped == 0 {
-		if err := r.dropAnyMarks(ctx); err != nil {
+	if !r.cleaningBegun() {
+		if err := r.owner.Abandon(ctx); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
@@ -403,7 +404,7 @@ func TestSweepSparesOtherTerms(t *testing.T) {
 	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Job: NewJob(), Term: 1}
 	newer := spec
 	newer.Term = 10
-	u := strings.Replace(target, "?", "?application_name="+strings.ReplaceAll(newer.applicationName(), "/", "%2F")+"&", 1)
+	u := strings.Replace(target, "?", "?application_name="+strings.ReplaceAll((marks.Job{ID: newer.Job, Term: newer.Term}).ApplicationName(), "/", "%2F")+"&", 1)
 	c, err := pgconn.Connect(t.Context(), u)
 	if err != nil {
 		t.Fatal(err)
@@ -429,7 +430,7 @@ func TestInterruptedJobIsEnded(t *testing.T) {
 	t.Parallel()
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
-	dbtest.Exec(t, target, createMarks+"; "+jobRow("old", 3)+"; CREATE TABLE plain (id int)")
+	dbtest.Exec(t, target, marks.CreateSQL()+"; "+jobRow("old", 3)+"; CREATE TABLE plain (id int)")
 	old := strings.Replace(target, "?", "?application_name=calco%2Fold%2F3&", 1)
 	c, err := pgconn.Connect(t.Context(), old)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/safely"
 	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
@@ -30,7 +31,7 @@ func (r *run) sequences(ctx context.Context) error {
 			sql: fmt.Sprintf("SELECT setval(%s::regclass, %s, %s)", session.QuoteLiteral(s.Name), s.LastValue, session.QuoteLiteral(s.IsCalled)),
 		}
 	}
-	if err := r.make(ctx, r.target.Control, statements); err != nil {
+	if err := r.make(ctx, r.owner.Control, statements); err != nil {
 		return err
 	}
 	r.meter.Advance(report.PhaseSequences, len(state))
@@ -178,23 +179,23 @@ func (r *run) refresh(ctx context.Context, todo []statement) error {
 	for len(todo) > 0 {
 		var again []statement
 		for _, st := range todo {
-			err := r.target.Control.Write(ctx, st.sql)
+			err := r.owner.Control.Write(ctx, st.sql)
 			if session.Classify(err) == session.Missing {
-				err = r.target.Control.Write(ctx, r.underSourcePath(st.sql))
+				err = r.owner.Control.Write(ctx, r.underSourcePath(st.sql))
 			}
 			if session.SQLState(err) == notFilled {
 				again = append(again, st)
 				continue
 			}
 			if err != nil {
-				if err := r.remake(ctx, r.target.Control, st, err); err != nil {
+				if err := r.remake(ctx, r.owner.Control, st, err); err != nil {
 					return err
 				}
 			}
 			r.meter.Advance(report.PhaseViews, 1)
 		}
 		if len(again) == len(todo) {
-			return r.make(ctx, r.target.Control, again) // for the ledger
+			return r.make(ctx, r.owner.Control, again) // for the ledger
 		}
 		todo = again
 	}
@@ -212,7 +213,7 @@ func (r *run) analyze(ctx context.Context) error {
 		}
 	}
 	r.meter.Expect(report.PhaseAnalyze, len(names))
-	return r.inParallel(ctx, names, func(ctx context.Context, s *session.Session, batch []string) error {
+	return r.inParallel(ctx, names, func(ctx context.Context, s *marks.Writer, batch []string) error {
 		queries := make([]string, len(batch))
 		for i, name := range batch {
 			queries[i] = "ANALYZE " + name
@@ -240,7 +241,7 @@ func (r *run) analyze(ctx context.Context) error {
 // inParallel deals items out in batches, to as many sessions of the target as there are
 // lanes. Neighbours are not in one batch: where the items are sorted by size, the largest
 // are done side by side.
-func (r *run) inParallel(ctx context.Context, items []string, do func(context.Context, *session.Session, []string) error) error {
+func (r *run) inParallel(ctx context.Context, items []string, do func(context.Context, *marks.Writer, []string) error) error {
 	batches := make([][]string, max((len(items)+batchNodes-1)/batchNodes, min(r.lanes, len(items))))
 	for i, item := range items {
 		n := i % len(batches)

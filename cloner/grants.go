@@ -38,7 +38,7 @@ func (r *run) grants(ctx context.Context) error {
 	for i, g := range groups {
 		queries[i] = g.sql()
 	}
-	errs, err := r.target.Control.Pipeline(ctx, queries)
+	errs, err := r.owner.Control.Pipeline(ctx, queries)
 	if err != nil {
 		return err
 	}
@@ -60,9 +60,9 @@ func (r *run) grantWhatCan(ctx context.Context, g grantGroup) error {
 	blamed := map[string]bool{}
 	for _, s := range append([]grant{{g.object, g.opening}}, g.grants...) {
 		const tries = 5
-		err := r.target.Control.Write(ctx, made+s.sql)
+		err := r.owner.Control.Write(ctx, made+s.sql)
 		for try := 0; try < tries && err != nil && session.Classify(err) == session.Transient; try++ {
-			err = r.target.Control.Write(ctx, made+s.sql)
+			err = r.owner.Control.Write(ctx, made+s.sql)
 		}
 		switch {
 		case err == nil:

@@ -9,6 +9,7 @@ import (
 
 	"calco/cloner/dsn"
 	"calco/cloner/internal/ledger"
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/progress"
 	"calco/cloner/internal/safely"
 	"calco/cloner/internal/session"
@@ -69,7 +70,7 @@ func inspect(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (report.Inspectio
 	if err != nil && !errors.As(err, &missing) {
 		return report.Inspection{}, fmt.Errorf("look for pg_dump: %w", err)
 	}
-	inUse, err := readUse(ctx, r.source.Control)
+	inUse, err := marks.ReadUse(ctx, r.source.Control, "")
 	if err != nil {
 		return report.Inspection{}, err
 	}
@@ -81,7 +82,7 @@ func inspect(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (report.Inspectio
 }
 
 // refusedAsSource is what preflight would say of the only database this run is connected to, were it the source.
-func (r *run) refusedAsSource(ctx context.Context, tools pgtools.Version, inUse use) ([]report.Reason, error) {
+func (r *run) refusedAsSource(ctx context.Context, tools pgtools.Version, inUse marks.Use) ([]report.Reason, error) {
 	r.target = nil
 	reasons := append([]report.Reason{}, versionReasons(r.source.Facts, report.Source)...)
 	reasons = append(reasons, toolsReasons(r.source.Major(), 0, tools)...)
@@ -92,13 +93,13 @@ func (r *run) refusedAsSource(ctx context.Context, tools pgtools.Version, inUse 
 	}
 	reasons = append(reasons, unreadable...)
 	if inUse.Filled {
-		reasons = append(reasons, r.busyReason(report.Source, inUse))
+		reasons = append(reasons, inUse.Reason(report.Source, r.source))
 	}
 	return reasons, nil
 }
 
 // refusedAsTarget is the same, were it the target.
-func (r *run) refusedAsTarget(ctx context.Context, tools pgtools.Version, inUse use) ([]report.Reason, error) {
+func (r *run) refusedAsTarget(ctx context.Context, tools pgtools.Version, inUse marks.Use) ([]report.Reason, error) {
 	r.target = r.source
 	defer func() { r.target = nil }()
 	reasons := append([]report.Reason{}, versionReasons(r.target.Facts, report.Target)...)
@@ -110,13 +111,13 @@ func (r *run) refusedAsTarget(ctx context.Context, tools pgtools.Version, inUse 
 	}
 	reasons = append(reasons, unwritable...)
 	if inUse.Filled || inUse.Read {
-		return append(reasons, r.busyReason(report.Target, inUse)), nil // what it holds is changing
+		return append(reasons, inUse.Reason(report.Target, r.target)), nil // what it holds is changing
 	}
-	foreign, err := r.checkMarks(ctx)
+	foreign, err := marks.CheckForeign(ctx, r.target)
 	if err != nil || len(foreign) > 0 {
 		return append(reasons, foreign...), err
 	}
-	holds, err := r.checkContents(ctx)
+	holds, err := r.checkContents(ctx, nil)
 	return append(reasons, holds...), err
 }
 

@@ -2,10 +2,10 @@ package cloner
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/safely"
 	"calco/cloner/internal/session"
 	"calco/cloner/internal/snapshot"
@@ -15,6 +15,7 @@ import (
 type held struct {
 	snap  *snapshot.Snapshot
 	epoch int
+	owner *marks.Owner
 }
 
 // feelPulse keeps asking both sides for a sign of life, on connections that do nothing else. A network that hangs breaks
@@ -50,8 +51,7 @@ func (r *run) feelPulse(ctx context.Context, lose context.CancelCauseFunc) (stop
 		r.feel(ctx, target, lose, func(ctx context.Context) (bool, error) {
 			select {
 			case h := <-durable:
-				return true, target.Exec(ctx, fmt.Sprintf("UPDATE _calco.epoch SET durable = true WHERE number = %d AND EXISTS (SELECT FROM _calco.job WHERE nonce = %s)",
-					h.epoch, session.QuoteLiteral(r.nonce)))
+				return true, h.owner.RecordDurable(ctx, target, h.epoch)
 			default:
 				return false, nil
 			}

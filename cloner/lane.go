@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/safely"
 	"calco/cloner/internal/session"
 	"calco/cloner/internal/snapshot"
@@ -24,7 +25,8 @@ import (
 // never decoded: what the source sends as COPY data goes on to the target in pieces of
 // chunkSize, so the memory of a lane does not depend on the size of a row.
 type lane struct {
-	source, target *session.Session
+	source *session.Session
+	target *marks.Writer
 
 	// Kept from part to part: a lane may carry thousands of small tables.
 	buffers [][]byte
@@ -59,8 +61,8 @@ func (f *failure) Unwrap() error { return f.err }
 // begins the COPY, then the rows, CopyDone only after the source said that it sent all,
 // and then the query with the mark and COMMIT, which fails by itself if the COPY has.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY
-func (l *lane) carry(ctx context.Context, p *part, named, fence string, mark func(rows int64, checksum string) string) (int64, error) {
-	for _, s := range []*session.Session{l.source, l.target} {
+func (l *lane) carry(ctx context.Context, p *part, named string, mark func(rows int64, checksum string) string) (int64, error) {
+	for _, s := range []*session.Session{l.source, l.target.Session} {
 		if err := s.Conn.PgConn().SyncConn(ctx); err != nil {
 			return 0, failureOf(s, err)
 		}
@@ -73,8 +75,8 @@ func (l *lane) carry(ctx context.Context, p *part, named, fence string, mark fun
 	}
 	// BEGIN is a query of its own: if the next could not even be parsed, the one with the
 	// mark would else find no failed transaction, and commit a mark without rows.
-	if err := session.Send(l.target, &pgproto3.Query{String: "BEGIN"}, &pgproto3.Query{String: session.Join(fence, p.in)}); err != nil {
-		return 0, failureOf(l.target, err)
+	if err := session.Send(l.target.Session, &pgproto3.Query{String: "BEGIN"}, &pgproto3.Query{String: session.Join(l.target.Fence(), p.in)}); err != nil {
+		return 0, failureOf(l.target.Session, err)
 	}
 	full, empty := make(chan []byte, chunks), make(chan []byte, chunks)
 	for len(l.buffers) < chunks {
@@ -92,7 +94,7 @@ func (l *lane) carry(ctx context.Context, p *part, named, fence string, mark fun
 		out.err = safely.Do(func() error { out = l.readSource(p, full, empty); return out.err })
 	})
 	wait.Go(func() {
-		in.err = safely.Do(func() error { in = readTarget(l.target, fence != "", targetFailed); return in.err })
+		in.err = safely.Do(func() error { in = readTarget(l.target.Session, targetFailed); return in.err })
 	})
 
 	err := l.forward(ctx, full, empty, targetFailed)
@@ -100,9 +102,9 @@ func (l *lane) carry(ctx context.Context, p *part, named, fence string, mark fun
 	sourceFailed := err == nil && out.err != nil
 	switch {
 	case errors.Is(err, errTargetFailed) || sourceFailed:
-		err = session.Send(l.target, &pgproto3.CopyFail{Message: "given up"}, &pgproto3.Query{String: "ROLLBACK"})
+		err = session.Send(l.target.Session, &pgproto3.CopyFail{Message: "given up"}, &pgproto3.Query{String: "ROLLBACK"})
 	case err == nil:
-		err = session.Send(l.target, &pgproto3.CopyDone{}, &pgproto3.Query{String: p.then + mark(out.rows, out.checksum) + "; COMMIT"})
+		err = session.Send(l.target.Session, &pgproto3.CopyDone{}, &pgproto3.Query{String: p.then + mark(out.rows, out.checksum) + "; COMMIT"})
 	}
 	if err != nil {
 		_ = l.target.Conn.PgConn().Conn().SetDeadline(time.Now()) // nothing more will come that matters
@@ -122,12 +124,12 @@ func (l *lane) judge(ctx context.Context, out, in outcome, sourceFailed bool, wr
 	targetAlone := in.err != nil && !sourceFailed
 	if in.inTransaction {
 		if err := l.target.Exec(ctx, "ROLLBACK"); err != nil {
-			return 0, failureOf(l.target, err)
+			return 0, failureOf(l.target.Session, err)
 		}
 	}
 	switch {
 	case targetAlone:
-		return 0, failureOf(l.target, in.err)
+		return 0, failureOf(l.target.Session, in.err)
 	case out.err != nil:
 		if out.inTransaction {
 			if err := l.source.Exec(ctx, "ROLLBACK"); err != nil {
@@ -159,7 +161,7 @@ func (l *lane) cutOn(ctx context.Context) (restore func()) {
 		asking, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 		defer cancel()
 		var both sync.WaitGroup
-		for _, s := range []*session.Session{l.source, l.target} {
+		for _, s := range []*session.Session{l.source, l.target.Session} {
 			_ = s.Conn.PgConn().Conn().SetDeadline(deadline)
 			both.Go(func() { _ = s.Conn.PgConn().CancelRequest(asking) }) // the deadline is the answer to a failure
 		}
@@ -169,7 +171,7 @@ func (l *lane) cutOn(ctx context.Context) (restore func()) {
 		if !stop() {
 			<-cancelled
 		}
-		for _, s := range []*session.Session{l.source, l.target} {
+		for _, s := range []*session.Session{l.source, l.target.Session} {
 			_ = s.Conn.PgConn().Conn().SetDeadline(time.Time{})
 		}
 	}
@@ -289,7 +291,7 @@ func (l *lane) readSource(p *part, full chan<- []byte, empty <-chan []byte) outc
 
 // readTarget reads the target's answers to the three queries of a part. It closes failed
 // at the first error, its own or that of the connection, so that no more is sent.
-func readTarget(s *session.Session, fenced bool, failed chan<- struct{}) outcome {
+func readTarget(s *session.Session, failed chan<- struct{}) outcome {
 	var o outcome
 	in := bufio.NewReader(s.Conn.PgConn().Conn())
 	statements := 0
@@ -309,7 +311,7 @@ func readTarget(s *session.Session, fenced bool, failed chan<- struct{}) outcome
 		case 'E':
 			if o.err == nil {
 				o.err = decodeError(body)
-				if fenced && statements == 1 {
+				if statements > 0 && statements <= marks.FenceStatements { // after BEGIN
 					o.err = session.FenceError(o.err)
 				}
 				close(failed)

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/progress"
 	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
@@ -24,13 +25,12 @@ type testLane struct {
 	*lane
 	source, target string // URLs
 	snapshot       string
-	fence          string
+	owner          *marks.Owner
 }
 
 // newTestLane connects a lane. The source must be filled before: the snapshot is taken here.
 func newTestLane(t *testing.T, source, target string) *testLane {
 	t.Helper()
-	dbtest.Exec(t, target, createMarks+"; "+jobRow("lane", 7))
 	dial := func(ctx context.Context) (*session.Session, error) {
 		return session.Open(ctx, report.Source, dsn.URL(source), nil, "calco/lane/7")
 	}
@@ -41,22 +41,29 @@ func newTestLane(t *testing.T, source, target string) *testLane {
 	t.Cleanup(snap.Release)
 	l := &testLane{
 		lane: &lane{}, source: source, target: target, snapshot: snap.Name(),
-		fence: "SELECT 1 / (SELECT count(*)::int FROM (SELECT FROM _calco.job WHERE id = 'lane' AND term = 7 FOR SHARE) own)",
+		owner: owned(t, source, target, marks.Job{ID: "lane", Term: 7, Nonce: "lane"}),
 	}
-	t.Cleanup(func() { session.CloseAll(l.lane.source, l.lane.target) })
+	t.Cleanup(func() { l.close() })
 	l.reconnect(t)
 	return l
+}
+
+func (l *testLane) close() {
+	session.CloseAll(l.lane.source)
+	if l.lane.target != nil {
+		l.lane.target.Close()
+	}
 }
 
 // reconnect replaces both sessions, as the engine does after a failure.
 func (l *testLane) reconnect(t *testing.T) {
 	t.Helper()
-	session.CloseAll(l.lane.source, l.lane.target)
+	l.close()
 	var err error
 	if l.lane.source, err = session.Open(t.Context(), report.Source, dsn.URL(l.source), nil, "calco/lane/7"); err != nil {
 		t.Fatal(err)
 	}
-	if l.lane.target, err = session.Open(t.Context(), report.Target, dsn.URL(l.target), nil, "calco/lane/7"); err != nil {
+	if l.lane.target, err = l.owner.Writer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -66,7 +73,9 @@ func (l *testLane) run(ctx context.Context, out, in string) (int64, error) {
 }
 
 func (l *testLane) carryPart(ctx context.Context, p *part) (int64, error) {
-	return l.carry(ctx, p, l.snapshot, l.fence, func(rows int64, checksum string) string { return (&run{epoch: 1}).markSQL(p, rows, checksum) })
+	return l.carry(ctx, p, l.snapshot, func(rows int64, checksum string) string {
+		return marks.InsertSQL(p.mark(1, rows, checksum), p.unlogged())
+	})
 }
 
 // state is what is on the target: the rows of t, and the marks with their rows.
@@ -234,7 +243,7 @@ func TestLaneGuard(t *testing.T) {
 			if _, err := fmt.Sscan(oid, &tab.OID); err != nil {
 				t.Fatal(err)
 			}
-			r := &run{source: &session.Server{}, target: &session.Server{}}
+			r := &run{plan: &schema.Plan{}}
 			_, err := l.carryPart(t.Context(), r.tablePart(&tableState{Table: tab, split: tab.Split}, 0))
 			if !errors.Is(err, errRewritten) {
 				t.Fatalf("carry = %v, want %v", err, errRewritten)
@@ -270,7 +279,7 @@ func TestLaneInterrupted(t *testing.T) {
 		return func(t *testing.T, l *testLane, _ context.CancelCauseFunc) {
 			s, u := l.lane.source, l.source
 			if side == report.Target {
-				s, u = l.lane.target, l.target
+				s, u = l.lane.target.Session, l.target
 			}
 			dbtest.Exec(t, u, fmt.Sprintf("SELECT %s(%d)", function, s.Conn.PgConn().PID()))
 		}
@@ -341,7 +350,7 @@ func TestLaneInterrupted(t *testing.T) {
 			release()
 			l.lane.source.Close()
 			l.lane.target.Close()
-			dbtest.Await(t, l.target, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'calco/lane/7')")
+			dbtest.Await(t, l.target, "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'calco/lane/7'") // the owner
 			if rows, marks := l.state(t); rows != "0" || marks != "NULL" {
 				t.Errorf("%s rows on the target and the marks %s", rows, marks)
 			}

@@ -9,6 +9,7 @@ import (
 
 	"calco/cloner/dsn"
 	"calco/cloner/internal/ledger"
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/patience"
 	"calco/cloner/internal/progress"
 	"calco/cloner/internal/session"
@@ -93,7 +94,7 @@ func TestLargeObjectsAreClosed(t *testing.T) {
 	target := dbtest.Database(t)
 	anon := freshRole(t, target)
 	r := &run{defaultGrants: []defaultGrant{{Kind: "r", Grantees: "PUBLIC"}, {Kind: largeObjectKind, Grantees: "PUBLIC, " + anon}}}
-	dbtest.Exec(t, target, createMarks)
+	dbtest.Exec(t, target, marks.CreateSQL())
 	part := func(oid int) {
 		dbtest.Exec(t, target, fmt.Sprintf(`BEGIN; CREATE TEMP TABLE calco_large_object (oid oid); INSERT INTO calco_large_object VALUES (%d), (%[1]d), (4711); %s
 			GRANT SELECT ON LARGE OBJECT %[1]d TO PUBLIC, %[3]s; %[4]s COMMIT`, oid, createLargeObjects, anon, r.closingLargeObjects()))

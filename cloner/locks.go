@@ -134,7 +134,7 @@ func (r *run) lockWatch(s *session.Session) func(context.Context) error {
 		}
 		var found []blocker
 		err := s.Soon(ctx, func(ctx context.Context) (err error) {
-			found, err = session.Query[blocker](ctx, s, blockersSQL, r.spec.applicationName())
+			found, err = session.Query[blocker](ctx, s, blockersSQL, r.job.ApplicationName())
 			return err
 		})
 		if err != nil {

@@ -68,7 +68,7 @@ func TestCommittedPartStays(t *testing.T) {
 	dbtest.Exec(t, target, "CREATE TABLE t (n int)")
 	l := newTestLane(t, source, target)
 	dbtest.Exec(t, target, "INSERT INTO _calco.epoch (number, nonce, snapshot_at, oldest_xid) VALUES (1, 'x', now(), '1')")
-	r := &run{spec: Spec{Job: "lane", Term: 7, Target: dsn.URL(target)}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute), epoch: 1, fence: l.fence}
+	r := &run{spec: Spec{Job: "lane", Term: 7, Target: dsn.URL(target)}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute), epoch: 1, owner: l.owner}
 	r.source = &session.Server{Facts: session.Facts{Encoding: "UTF8"}, SearchPath: "public"}
 	r.target = &session.Server{Way: r.way(report.Target), Facts: session.Facts{Encoding: "UTF8"}}
 	p := &part{relation: "t", flight: &progress.Part{}, out: "COPY public.t TO STDOUT", in: "COPY public.t FROM STDIN"}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
@@ -30,7 +31,7 @@ type statement struct {
 // first as it is, since what it needs may have failed before it and succeeded since,
 // then under the source's own search_path; what fails for good goes into the ledger and
 // does not hold up the rest. The error is one that ends the clone.
-func (r *run) make(ctx context.Context, s *session.Session, statements []statement) error {
+func (r *run) make(ctx context.Context, s *marks.Writer, statements []statement) error {
 	queries := make([]string, len(statements))
 	for i, st := range statements {
 		queries[i] = st.sql
@@ -51,7 +52,7 @@ func (r *run) make(ctx context.Context, s *session.Session, statements []stateme
 }
 
 // remake tries a statement that failed with err again.
-func (r *run) remake(ctx context.Context, s *session.Session, st statement, err error) error {
+func (r *run) remake(ctx context.Context, s *marks.Writer, st statement, err error) error {
 	const tries = 5 // a deadlock is broken by giving way; more than a few mean something else
 	for try := 0; try < tries && err != nil && session.Classify(err) == session.Transient; try++ {
 		err = s.Write(ctx, st.sql)
@@ -260,7 +261,7 @@ func (r *run) preData(ctx context.Context) error {
 	}
 	r.meter.Expect(report.PhasePreData, len(statements))
 	for batch := range slices.Chunk(statements, session.PipelineStatements) {
-		if err := r.make(ctx, r.target.Control, batch); err != nil {
+		if err := r.make(ctx, r.owner.Control, batch); err != nil {
 			return err
 		}
 		r.meter.Advance(report.PhasePreData, len(batch))
@@ -292,7 +293,7 @@ func (r *run) ensurePublic(ctx context.Context) error {
 	} else {
 		sql += "GRANT ALL ON SCHEMA public TO PUBLIC"
 	}
-	return r.make(ctx, r.target.Control, []statement{{phase: report.PhasePreData, object: "SCHEMA public", sql: sql}})
+	return r.make(ctx, r.owner.Control, []statement{{phase: report.PhasePreData, object: "SCHEMA public", sql: sql}})
 }
 
 // readPlaces learns which tablespaces and access methods the target has or will have.
@@ -338,7 +339,7 @@ func (r *run) owners(ctx context.Context) error {
 			statements = append(statements, statement{phase: report.PhasePostData, object: "OWNER OF " + schema.Title(e), sql: sql})
 		}
 	}
-	return r.make(ctx, r.target.Control, statements)
+	return r.make(ctx, r.owner.Control, statements)
 }
 
 // eventTriggers come last of all objects: they would fire at the making of the others.
@@ -353,7 +354,7 @@ func (r *run) eventTriggers(ctx context.Context) error {
 			statements = append(statements, statement{phase: report.PhasePostData, object: "OWNER OF " + schema.Title(e), sql: sql})
 		}
 	}
-	return r.make(ctx, r.target.Control, statements)
+	return r.make(ctx, r.owner.Control, statements)
 }
 
 // ownerSQL is the statement that gives an entry its owner, or "". It follows

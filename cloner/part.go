@@ -8,6 +8,7 @@ import (
 	"math"
 	"strings"
 
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/progress"
 	"calco/cloner/internal/session"
 	"calco/cloner/internal/snapshot"
@@ -31,6 +32,18 @@ type part struct {
 
 	large largeObjects // the range, where table is nil
 }
+
+// mark is that of a part whose rows have arrived.
+func (p *part) mark(epoch int, rows int64, checksum string) marks.Mark {
+	m := marks.Mark{Relation: p.relation, Part: p.number, Parts: 1, Epoch: epoch, Rows: rows, Bytes: p.flight.Bytes.Load(), Checksum: checksum}
+	if p.table != nil {
+		m.Parts, m.Stride, m.Through = p.table.split.Parts, p.table.split.Stride, p.through
+		m.OID, m.Filenode = p.table.OID, p.table.Filenode
+	}
+	return m
+}
+
+func (p *part) unlogged() bool { return p.table != nil && p.table.Unlogged }
 
 // beforeSum is how many statements the source answers before the checksum: BEGIN, SET TRANSACTION, and the two of lock.
 func (p *part) beforeSum() int {
@@ -85,9 +98,6 @@ type largeObjects struct {
 	FromByte, ToByte, Bytes int64
 }
 
-// largeObjectsRelation is what their marks have in place of a table. No table has a name like that.
-const largeObjectsRelation = "large objects"
-
 const (
 	largeObjectsAPart = 500     // at most, about, in one transaction
 	largeObjectPiece  = 1 << 20 // bytes that are read at a time; see large_objects.sql
@@ -113,8 +123,8 @@ func (r *run) largeObjectParts(ctx context.Context, s *session.Session) ([]*part
 	parts := make([]*part, len(ranges))
 	for i, lo := range ranges {
 		parts[i] = &part{
-			relation: largeObjectsRelation, number: i, large: lo,
-			flight: &progress.Part{Relation: largeObjectsRelation, Size: lo.Bytes, Work: progress.TableWork + float64(lo.Bytes)},
+			relation: marks.LargeObjects, number: i, large: lo,
+			flight: &progress.Part{Relation: marks.LargeObjects, Size: lo.Bytes, Work: progress.TableWork + float64(lo.Bytes)},
 			out:    fmt.Sprintf("COPY (%s) TO STDOUT", lo.pieces()),
 			in: "CREATE TEMP TABLE IF NOT EXISTS calco_large_object (oid oid, pos bigint, data bytea) ON COMMIT DELETE ROWS; " +
 				"COPY pg_temp.calco_large_object FROM STDIN",

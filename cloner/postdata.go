@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/progress"
 	"calco/cloner/internal/safely"
 	"calco/cloner/internal/schema"
@@ -271,11 +272,13 @@ func (r *run) build(ctx context.Context, g *graph) error {
 
 // runBuilder makes batches on a session of its own, opened when there is a first one.
 func (r *run) runBuilder(ctx context.Context, g *graph, builders *atomic.Int32) error {
-	var s *session.Session
+	var s *marks.Writer
 	for {
 		batch := g.take(ctx)
 		if batch == nil {
-			session.CloseAll(s)
+			if s != nil {
+				s.Close()
+			}
 			return context.Cause(ctx)
 		}
 		if s == nil {
@@ -286,14 +289,14 @@ func (r *run) runBuilder(ctx context.Context, g *graph, builders *atomic.Int32) 
 			}
 		}
 		if err := r.makeBatch(ctx, s, batch); err != nil {
-			session.CloseAll(s)
+			s.Close()
 			return err
 		}
 		g.finish(batch)
 	}
 }
 
-func (r *run) makeBatch(ctx context.Context, s *session.Session, batch []*node) error {
+func (r *run) makeBatch(ctx context.Context, s *marks.Writer, batch []*node) error {
 	statements := make([]statement, 0, len(batch))
 	leave := make([]func(), 0, len(batch))
 	var work float64
@@ -338,9 +341,9 @@ const lastTries = 5
 
 // openShared opens a session on the target for one of several that share work. Where the target has no connection for it,
 // the session is nil, and the others carry on. The last of them keeps asking while lanes have connections to give back.
-func (r *run) openShared(ctx context.Context, sharing *atomic.Int32, lanes func() bool) (*session.Session, error) {
+func (r *run) openShared(ctx context.Context, sharing *atomic.Int32, lanes func() bool) (*marks.Writer, error) {
 	for tries := 1; ; {
-		s, err := r.openTarget(ctx)
+		s, err := r.owner.Writer(ctx)
 		if session.SQLState(err) != session.TooManyConnections || tries == lastTries {
 			return s, err
 		}
@@ -356,14 +359,4 @@ func (r *run) openShared(ctx context.Context, sharing *atomic.Int32, lanes func(
 			return nil, context.Cause(ctx)
 		}
 	}
-}
-
-// openTarget opens a session that writes on the target.
-func (r *run) openTarget(ctx context.Context) (*session.Session, error) {
-	s, err := r.target.Open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s.Fence = r.fence
-	return s, nil
 }

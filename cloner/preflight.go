@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
 	"calco/cloner/pgtools"
@@ -37,6 +38,9 @@ func (r *run) preflightInTime(ctx context.Context) error {
 	ctx, stop := context.WithTimeoutCause(ctx, cmp.Or(r.options.silence, preflightPatience), errSilent)
 	defer stop()
 	err := r.preflight(ctx)
+	if err == nil {
+		err = r.acquire(ctx)
+	}
 	if err == nil || !errors.Is(context.Cause(ctx), errSilent) {
 		return err
 	}
@@ -63,26 +67,38 @@ func (r *run) preflight(ctx context.Context) error {
 	if err := report.Refuse(reasons...); err != nil {
 		return err
 	}
-	foreign, err := r.checkMarks(ctx)
+	foreign, err := marks.CheckForeign(ctx, r.target)
 	if err == nil && len(foreign) > 0 {
 		return report.Refuse(foreign...)
-	}
-	if err == nil {
-		err = r.findLeftover(ctx)
 	}
 	if err != nil {
 		return err
 	}
+	previous, err := marks.Look(ctx, r.target, r.wish())
+	if err != nil {
+		return err
+	}
+	ours, err := previous.Ours(r.wish())
+	if err != nil {
+		return err
+	}
+	if !ours {
+		previous = nil
+	}
 	checks := []func(context.Context) ([]report.Reason, error){
-		r.checkVersions, r.checkTools, r.checkSameDatabase, r.checkEncodings, r.checkReadable, r.checkWritable, r.checkLocks, r.checkBusy, r.checkContents,
+		r.checkVersions, r.checkTools,
+		func(ctx context.Context) ([]report.Reason, error) {
+			return checkSameDatabase(ctx, r.source, r.target, r.ledger.Warn)
+		},
+		r.checkEncodings, r.checkReadable, r.checkWritable, r.checkLocks, r.checkUse,
+		func(ctx context.Context) ([]report.Reason, error) { return r.checkContents(ctx, previous) },
 	}
 	for _, check := range checks {
 		found, err := check(ctx)
 		if err != nil {
 			return err
 		}
-		// Where source and target are one, nothing else is of interest; where another job has
-		// one of them, not even its backends may be touched.
+		// Where source and target are one, nothing else is of interest; and what another job is filling is changing.
 		if len(found) > 0 && found[0].Code == report.ReasonSameDatabase {
 			return report.Refuse(found...)
 		}
@@ -91,10 +107,77 @@ func (r *run) preflight(ctx context.Context) error {
 			break
 		}
 	}
-	if err := report.Refuse(reasons...); err != nil {
+	return report.Refuse(reasons...)
+}
+
+// checkUse refuses databases that another clone uses.
+func (r *run) checkUse(ctx context.Context) ([]report.Reason, error) {
+	source, err := marks.ReadUse(ctx, r.source.Control, r.job.ID)
+	if err != nil {
+		return nil, err
+	}
+	target, err := marks.ReadUse(ctx, r.target.Control, r.job.ID)
+	if err != nil {
+		return nil, err
+	}
+	var reasons []report.Reason
+	if source.Filled {
+		reasons = append(reasons, source.Reason(report.Source, r.source))
+	}
+	if target.Filled || target.Read {
+		reasons = append(reasons, target.Reason(report.Target, r.target))
+	}
+	return reasons, nil
+}
+
+// wish is what this run wants of the target.
+func (r *run) wish() marks.Wish {
+	return marks.Wish{
+		Job: r.job, Schemas: r.spec.Schemas, Resume: r.spec.Resume, Adopt: r.spec.adopt && !r.claimed,
+		Claimed: r.claimed, Again: r.waiting.Tries > 0, Announce: r.announce,
+	}
+}
+
+// announce tells the caller that the target is about to change.
+func (r *run) announce(ctx context.Context) error {
+	target := r.target.Identity()
+	if r.options.Begin == nil || r.begunOn != nil && *r.begunOn == target {
+		return nil
+	}
+	err := r.options.Begin(ctx, r.source.Identity(), target)
+	if refused, ok := errors.AsType[*report.RefusedError](err); ok {
+		return &standingRefusal{refused}
+	}
+	if err != nil {
+		return fmt.Errorf("note that the target is about to change: %w", err)
+	}
+	r.begunOn = &target
+	return nil
+}
+
+// acquire takes the target, and as many lanes as there are connections for.
+func (r *run) acquire(ctx context.Context) error {
+	lock, err := marks.Acquire(ctx, r.source, r.target, r.wish())
+	if err != nil {
 		return err
 	}
+	r.lock, r.job = lock, lock.Job
+	r.claimed = r.claimed || lock.Previous != nil
 	return r.fitLanes(ctx)
+}
+
+// claim makes the target this job's. The source has been read by now, and its schema dumped.
+func (r *run) claim(ctx context.Context) error {
+	if r.lock.Previous == nil {
+		reasons, err := r.checkContents(ctx, nil) // time has passed since preflight
+		if err != nil || len(reasons) > 0 {
+			return errors.Join(err, report.Refuse(reasons...))
+		}
+	}
+	owner, err := r.lock.Claim(ctx, r.plan.Definitions(r.dumper.Version))
+	r.owner = owner
+	r.claimed = r.claimed || owner != nil
+	return err
 }
 
 // What a clone needs of connections beside those of its lanes: the pulse, and on the source what holds the snapshot. On the
@@ -170,9 +253,9 @@ func (r *run) server(side report.Side) *session.Server {
 // way is how the spec says that a side is reached.
 func (r *run) way(side report.Side) session.Way {
 	if side == report.Target {
-		return session.Way{Side: side, URL: r.spec.Target, Hosts: r.spec.TargetHosts, Name: r.spec.applicationName()}
+		return session.Way{Side: side, URL: r.spec.Target, Hosts: r.spec.TargetHosts, Name: r.job.ApplicationName()}
 	}
-	return session.Way{Side: side, URL: r.spec.Source, Hosts: r.spec.SourceHosts, Name: r.spec.applicationName()}
+	return session.Way{Side: side, URL: r.spec.Source, Hosts: r.spec.SourceHosts, Name: r.job.ApplicationName()}
 }
 
 // warnUnprovable says in time what losing the snapshot would cost.

@@ -32,7 +32,7 @@ func (r *run) properties(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.make(ctx, r.target.Control, append(statements, grants...))
+	return r.make(ctx, r.owner.Control, append(statements, grants...))
 }
 
 // databaseGrants give a database on which nobody has granted or revoked anything the grants of the source's, in one

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/safely"
 	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
@@ -15,17 +16,17 @@ import (
 
 // findings are marks by what they are worth.
 type findings struct {
-	filled bool   // all rows are there, as the last snapshot had them
-	good   []mark // the part is there, as this run's snapshot has it
-	doubt  []mark // it is there, as an earlier snapshot had it
-	stale  []mark // it is there no more, or nothing proves it
+	filled bool         // all rows are there, as the last snapshot had them
+	good   []marks.Mark // the part is there, as this run's snapshot has it
+	doubt  []marks.Mark // it is there, as an earlier snapshot had it
+	stale  []marks.Mark // it is there no more, or nothing proves it
 }
 
 // judge sorts the marks by what they say themselves. Once all rows had arrived no snapshot is needed any more.
-func (r *run) judge(marks []mark) findings {
+func (r *run) judge(marks []marks.Mark) findings {
 	tables := r.plan.ByRelation()
 	// A crash since may have emptied unlogged tables.
-	f := findings{filled: r.left.Filled > 0 && !r.unloggedLost(marks)}
+	f := findings{filled: r.lock.Previous.Copied > 0 && !r.unloggedLost(marks)}
 	if f.filled {
 		f.good = marks
 		return f
@@ -46,7 +47,7 @@ func (r *run) judge(marks []mark) findings {
 }
 
 // unloggedLost tells whether an unlogged table that is to be filled has not all of its marks.
-func (r *run) unloggedLost(marks []mark) bool {
+func (r *run) unloggedLost(marks []marks.Mark) bool {
 	here, parts := map[string]int{}, map[string]int{}
 	for _, m := range marks {
 		here[m.Relation]++
@@ -80,18 +81,18 @@ func (r *run) prove(ctx context.Context, f *findings) error {
 	}
 	opened := r.epoch == 0
 	if opened {
-		next := r.left.Epoch + 1
-		if err := r.target.Control.Write(ctx, r.epochSQL(next)); err != nil {
-			return fmt.Errorf("write the epoch to the target: %w", err)
+		next := r.lock.Previous.Epoch + 1
+		if err := r.owner.OpenEpoch(ctx, r.epochOf(next)); err != nil {
+			return err
 		}
 		r.epoch = next
 	}
-	r.held.Store(&held{r.snap, r.epoch})
+	r.held.Store(&held{r.snap, r.epoch, r.owner})
 	if !opened && len(f.doubt)+len(f.stale) == 0 {
 		return nil
 	}
-	sameTimeline := r.source.Timeline != 0 && r.source.Timeline == r.left.Timeline
-	todo, unproven := cut(f.doubt, func(m mark) bool {
+	sameTimeline := r.source.Timeline != 0 && r.source.Timeline == r.lock.Previous.Timeline
+	todo, unproven := cut(f.doubt, func(m marks.Mark) bool {
 		return sameTimeline && m.Durable && m.Oldest <= r.snap.Xmax && r.snap.Xmax-m.Oldest < xidsComparable
 	})
 	f.doubt = nil
@@ -117,7 +118,7 @@ func cut[T any](list []T, which func(T) bool) (yes, no []T) {
 }
 
 // proveAll asks the source about parts, in as many sessions as there are lanes.
-func (r *run) proveAll(ctx context.Context, marks []mark) (kept, changed []mark, err error) {
+func (r *run) proveAll(ctx context.Context, marks []marks.Mark) (kept, changed []marks.Mark, err error) {
 	tables := r.plan.ByRelation()
 	batches := slices.Collect(slices.Chunk(marks, proofsABatch))
 	proven := make([][]bool, len(batches))
@@ -159,7 +160,7 @@ func (r *run) proveAll(ctx context.Context, marks []mark) (kept, changed []mark,
 
 // proveBatch proves some parts in one round trip. One that cannot be looked at is not proven, and alone tells why when it
 // is copied.
-func (r *run) proveBatch(ctx context.Context, s *session.Session, batch []mark, tables map[string]*schema.Table) ([]bool, error) {
+func (r *run) proveBatch(ctx context.Context, s *session.Session, batch []marks.Mark, tables map[string]*schema.Table) ([]bool, error) {
 	var rows [][]string
 	err := r.snap.Importing(ctx, func(name string) (err error) {
 		var b strings.Builder
@@ -196,7 +197,7 @@ func (r *run) proveBatch(ctx context.Context, s *session.Session, batch []mark, 
 
 // proofSQL asks whether a part is as it was copied. Under the lock nobody can put another file in its place, which the
 // snapshot would see as empty.
-func proofSQL(t *schema.Table, m mark) string {
+func proofSQL(t *schema.Table, m marks.Mark) string {
 	same := fmt.Sprintf("oid = to_regclass(%s) AND relfilenode = pg_relation_filenode(oid)", session.QuoteLiteral(t.Relation()))
 	if m.Parts > 1 {
 		same += fmt.Sprintf(" AND relfilenode = %d", m.Filenode)
@@ -205,11 +206,11 @@ func proofSQL(t *schema.Table, m mark) string {
 		SELECT count(*) = %[2]d AND count(*) FILTER (WHERE age(xmin) <= age('%[3]d'::xid)) = 0
 		   AND (SELECT count(*) = 1 FROM pg_class WHERE oid = %[4]d AND %[5]s)
 		FROM ONLY %[1]s%[6]s`,
-		t.Relation(), m.Rows, m.Oldest%(1<<32), t.OID, same, m.split().Where(m.Part))
+		t.Relation(), m.Rows, m.Oldest%(1<<32), t.OID, same, m.Split().Where(m.Part))
 }
 
 // recordProof notes on the target what is true in this epoch. A mark that was proven stands for this snapshot from now on.
-func (r *run) recordProof(ctx context.Context, kept, stale []mark) error {
+func (r *run) recordProof(ctx context.Context, kept, stale []marks.Mark) error {
 	tables := r.plan.ByRelation()
 	redone := map[string]bool{}
 	var names []string
@@ -219,28 +220,11 @@ func (r *run) recordProof(ctx context.Context, kept, stale []mark) error {
 		}
 		redone[m.Relation] = true
 	}
-	statements := []string{fmt.Sprintf("UPDATE _calco.epoch SET kept = kept + %d, redone = greatest(redone, %d), redone_tables = %s WHERE number = %d",
-		len(kept), len(stale), quoteArray(names), r.epoch)}
-	for relation, parts := range partsOf(kept) {
-		statements = append(statements, fmt.Sprintf("UPDATE _calco.%s SET epoch = %d WHERE relation = %s AND part IN (%s)",
-			marksOf(tables[relation]), r.epoch, session.QuoteLiteral(relation), parts))
-	}
-	if err := r.target.Control.Write(ctx, session.Join(statements...)); err != nil {
-		return fmt.Errorf("write to the target what was proven: %w", err)
+	err := r.owner.Revalidated(ctx, r.epoch, kept, len(stale), names, func(relation string) bool { return tables[relation].Unlogged })
+	if err != nil {
+		return err
 	}
 	r.achieve(-len(stale)) // it counted once, and will again
 	r.meter.Resumed(r.report.SnapshotAt, len(kept), len(stale))
 	return nil
-}
-
-// partsOf lists the numbers of the parts of each relation.
-func partsOf(marks []mark) map[string]string {
-	parts := map[string]string{}
-	for _, m := range marks {
-		if parts[m.Relation] != "" {
-			parts[m.Relation] += ", "
-		}
-		parts[m.Relation] += fmt.Sprint(m.Part)
-	}
-	return parts
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
@@ -16,7 +17,7 @@ import (
 // comes to a table that was complete once, its constraints go, and what else would fire at it or refuse it: deleting
 // would cascade, and a row that moved from one part to another would meet itself. They are built again like all others.
 func (r *run) redo(ctx context.Context, f findings) error {
-	stale := map[string][]mark{}
+	stale := map[string][]marks.Mark{}
 	for _, m := range f.stale {
 		stale[m.Relation] = append(stale[m.Relation], m)
 	}
@@ -33,7 +34,7 @@ func (r *run) redo(ctx context.Context, f findings) error {
 	if err := r.clearWay(ctx, incomplete); err != nil {
 		return err
 	}
-	if marks := stale[largeObjectsRelation]; len(marks) > 0 {
+	if len(stale[marks.LargeObjects]) > 0 {
 		if err := r.removeLargeObjects(ctx); err != nil {
 			return err
 		}
@@ -45,16 +46,16 @@ func (r *run) redo(ctx context.Context, f findings) error {
 	removals := map[string]string{}
 	var names []string
 	for _, t := range r.tables.list {
-		if marks := stale[t.Relation()]; len(marks) > 0 {
+		if parts := stale[t.Relation()]; len(parts) > 0 {
 			names = append(names, t.Relation())
-			removals[t.Relation()] = t.removal(marks, through[t.RootOID])
+			removals[t.Relation()] = t.removal(parts, through[t.RootOID])
 		}
 	}
-	return r.inParallel(ctx, names, func(ctx context.Context, s *session.Session, batch []string) error {
+	return r.inParallel(ctx, names, func(ctx context.Context, s *marks.Writer, batch []string) error {
 		for _, name := range batch {
 			err := s.Write(ctx, removals[name])
 			if session.SQLState(err) == session.DivisionByZero {
-				return cannotGoOn("somebody has put rows into %s on the target since, or changed some, and those that have to be copied again cannot be told from them", name)
+				return marks.CannotResume("somebody has put rows into %s on the target since, or changed some, and those that have to be copied again cannot be told from them", name)
 			}
 			if err != nil {
 				return &report.Error{Phase: report.PhaseCopy, Relation: name, Hint: session.HintFor(err), Err: fmt.Errorf("remove what has to be copied again: %w", err)}
@@ -66,11 +67,10 @@ func (r *run) redo(ctx context.Context, f findings) error {
 
 // removal is what removes parts of a table with their marks. A table that is shared may have rows of others. One that
 // would be empty then is emptied at once, but never of a row that its marks do not account for: it divides by zero then.
-func (t *tableState) removal(marks []mark, shared bool) string {
-	relation := session.QuoteLiteral(t.Relation())
-	forget := fmt.Sprintf("DELETE FROM _calco.%s WHERE relation = %s AND part IN (%s)", marksOf(t.Table), relation, partsOf(marks)[t.Relation()])
-	xids := make([]string, len(marks))
-	for i, m := range marks {
+func (t *tableState) removal(stale []marks.Mark, shared bool) string {
+	forget := marks.DeleteSQL(t.Relation(), t.Unlogged, marks.PartsOf(stale)[t.Relation()])
+	xids := make([]string, len(stale))
+	for i, m := range stale {
 		xids[i] = fmt.Sprint(m.XID % (1 << 32))
 	}
 	if t.here == nil && !shared && t.Extension == 0 { // whose script may have put rows there
@@ -94,14 +94,14 @@ func (r *run) removeLargeObjects(ctx context.Context) error {
 	}
 	const atATime = 1000
 	for ; n > 0; n -= atATime {
-		err := r.target.Control.Write(ctx, fmt.Sprintf(`
+		err := r.owner.Control.Write(ctx, fmt.Sprintf(`
 			WITH gone AS (DELETE FROM _calco.large_object WHERE oid IN (SELECT oid FROM _calco.large_object LIMIT %d) RETURNING oid)
 			SELECT count(lo_unlink(oid)) FROM gone JOIN pg_largeobject_metadata USING (oid)`, atATime))
 		if err != nil {
 			return fmt.Errorf("drop large objects: %w", err)
 		}
 	}
-	err = r.target.Control.Write(ctx, fmt.Sprintf("DELETE FROM _calco.mark WHERE relation = %s", session.QuoteLiteral(largeObjectsRelation)))
+	err = r.owner.Control.Write(ctx, fmt.Sprintf("DELETE FROM _calco.mark WHERE relation = %s", session.QuoteLiteral(marks.LargeObjects)))
 	if err != nil {
 		return fmt.Errorf("drop the marks of large objects: %w", err)
 	}
@@ -147,7 +147,7 @@ func (r *run) clearWay(ctx context.Context, tables []*tableState) error {
 	for len(drops) > 0 {
 		left, err := r.dropEach(ctx, drops)
 		if err == nil && len(left) == len(drops) {
-			err = cannotGoOn("something that was made on the target since depends on what has to be built again (%s)", strings.TrimSpace(left[0]))
+			err = marks.CannotResume("something that was made on the target since depends on what has to be built again (%s)", strings.TrimSpace(left[0]))
 		}
 		if err != nil {
 			return err

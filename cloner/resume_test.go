@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/marks"
 	"calco/cloner/report"
 	"calco/db/dbtest"
 )
@@ -279,7 +280,7 @@ func TestMarksOfOtherVersions(t *testing.T) {
 			t.Parallel()
 			source, target := dbtest.Database(t), dbtest.Database(t)
 			dbtest.Exec(t, source, "CREATE TABLE t AS SELECT 1 AS n")
-			dbtest.Exec(t, target, createMarks+"; "+jobRow("interrupted", 1)+"; "+tt.marks)
+			dbtest.Exec(t, target, marks.CreateSQL()+"; "+jobRow("interrupted", 1)+"; "+tt.marks)
 			spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Resume: tt.resume}
 			if tt.own {
 				spec.Job, spec.Term = "interrupted", 2

@@ -140,12 +140,6 @@ func (s Spec) normalize() (Spec, error) {
 // whole says that the whole database is cloned, with what belongs to no schema.
 func (s Spec) whole() bool { return len(s.Schemas) == 0 }
 
-// applicationName marks every session of this owner of the job, so that a
-// takeover finds and ends them. PostgreSQL cuts it at 63 bytes.
-func (s Spec) applicationName() string {
-	return fmt.Sprintf("calco/%s/%d", s.Job, s.Term)
-}
-
 // NewJob returns a random id for Spec.Job.
 func NewJob() string {
 	var b [16]byte

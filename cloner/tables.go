@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/schema"
 )
 
@@ -21,12 +22,12 @@ type tables struct {
 // tableState is how far an attempt is with one table.
 type tableState struct {
 	*schema.Table
-	split       schema.Split // into parts: of the marks, where there are some
-	throughRoot bool         // its rows are sent to the root of its tree, which finds the partition
-	here        map[int]mark // the parts that were there when the attempt began, nil for none
-	pending     int          // parts that have neither arrived nor been given up
-	aborted     bool         // a part was given up
-	rows        int64        // that have arrived, by the source's count
+	split       schema.Split       // into parts: of the marks, where there are some
+	throughRoot bool               // its rows are sent to the root of its tree, which finds the partition
+	here        map[int]marks.Mark // the parts that were there when the attempt began, nil for none
+	pending     int                // parts that have neither arrived nor been given up
+	aborted     bool               // a part was given up
+	rows        int64              // that have arrived, by the source's count
 }
 
 // newTables is for a target on which there is nothing yet.
@@ -81,16 +82,16 @@ func (t *tables) finish(p *part, rows int64, aborted bool) (last bool) {
 }
 
 // take counts marks of parts that are on the target as good.
-func (t *tables) take(good []mark) {
+func (t *tables) take(good []marks.Mark) {
 	t.blobParts = map[int]bool{}
 	for _, m := range good {
 		s := t.byRelation[m.Relation]
 		if s == nil {
-			t.blobParts[m.Part] = m.Relation == largeObjectsRelation
+			t.blobParts[m.Part] = m.Relation == marks.LargeObjects
 			continue
 		}
 		if s.here == nil {
-			s.split, s.pending, s.here = m.split(), m.Parts, map[int]mark{}
+			s.split, s.pending, s.here = m.Split(), m.Parts, map[int]marks.Mark{}
 		}
 		s.throughRoot = s.throughRoot || m.Through
 		s.here[m.Part] = m

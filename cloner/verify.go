@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"calco/cloner/archive"
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
@@ -18,18 +19,18 @@ import (
 // verify compares the target with the source: rows of each table, the two archives,
 // sequences, materialized views, large objects and the database's own properties.
 func (r *run) verify(ctx context.Context) error {
-	marks, err := readMarks(ctx, r.target.Control)
+	all, err := marks.Read(ctx, r.target.Control)
 	if err != nil {
 		return err
 	}
 	checks := []func(context.Context) ([]report.Difference, error){
 		r.compareArchives, r.compareLikeness, r.compareSequences, r.compareViews,
-		func(ctx context.Context) ([]report.Difference, error) { return r.compareLargeObjects(ctx, marks) },
+		func(ctx context.Context) ([]report.Difference, error) { return r.compareLargeObjects(ctx, all) },
 	}
 	if r.spec.whole() {
 		checks = append(checks, r.compareProperties)
 	}
-	tables := r.countable(marks)
+	tables := r.countable(all)
 	r.meter.Expect(report.PhaseVerify, len(checks)+len(tables))
 	found, err := r.compareRows(ctx, tables)
 	if err != nil {
@@ -60,7 +61,7 @@ type counted struct {
 	contentList string
 	wanted      bool // some of what the rows hold is to be compared
 	parts       int
-	hashed      []mark // the parts of whose rows the source has the checksum
+	hashed      []marks.Mark // the parts of whose rows the source has the checksum
 }
 
 // whole tells whether every row is compared by what it holds.
@@ -95,12 +96,12 @@ func (r *run) compareRows(ctx context.Context, list []*counted) ([]report.Differ
 	var mu sync.Mutex
 	var found []report.Difference
 	r.report.Contents = &report.Contents{Verify: r.spec.Verify}
-	err := r.inParallel(ctx, todo, func(ctx context.Context, s *session.Session, batch []string) error {
+	err := r.inParallel(ctx, todo, func(ctx context.Context, s *marks.Writer, batch []string) error {
 		queries := make([]string, len(batch))
 		for i, relation := range batch {
 			queries[i] = tables[relation].query(r)
 		}
-		answers, err := askEach(ctx, s, queries)
+		answers, err := askEach(ctx, s.Session, queries)
 		if err != nil {
 			return err
 		}
@@ -108,7 +109,7 @@ func (r *run) compareRows(ctx context.Context, list []*counted) ([]report.Differ
 			c, a := tables[relation], answers[i]
 			if a.err != nil && len(c.hashed) > 0 { // a row that is too long as text can be counted
 				c.hashed = nil
-				again, err := askEach(ctx, s, []string{c.query(r)})
+				again, err := askEach(ctx, s.Session, []string{c.query(r)})
 				if err != nil {
 					return err
 				}
@@ -151,9 +152,9 @@ func (c *counted) compare(a answer) ([]report.Difference, error) {
 	return []report.Difference{{Kind: "contents", Object: object, Source: "checksum " + checksum, Target: "checksum " + a.row[1]}}, nil
 }
 
-func checksums(marks []mark) []string {
+func checksums(hashed []marks.Mark) []string {
 	var all []string
-	for _, m := range marks {
+	for _, m := range hashed {
 		all = append(all, m.Checksum)
 	}
 	return all
@@ -209,9 +210,9 @@ func askEach(ctx context.Context, s *session.Session, queries []string) ([]answe
 
 // countable lists what to count: a tree as a whole where any part of it went through
 // the root, else each table by itself, without its children. With the marks it says what of it the source has hashed.
-func (r *run) countable(marks []mark) []*counted {
-	hashed := map[string][]mark{}
-	for _, m := range marks {
+func (r *run) countable(all []marks.Mark) []*counted {
+	hashed := map[string][]marks.Mark{}
+	for _, m := range all {
 		if m.Checksum != "" {
 			hashed[m.Relation] = append(hashed[m.Relation], m)
 		}
@@ -423,7 +424,7 @@ func (r *run) compareViews(ctx context.Context) ([]report.Difference, error) {
 }
 
 // compareLargeObjects counts them and, where all contents are compared, hashes them.
-func (r *run) compareLargeObjects(ctx context.Context, marks []mark) ([]report.Difference, error) {
+func (r *run) compareLargeObjects(ctx context.Context, all []marks.Mark) ([]report.Difference, error) {
 	if !r.spec.whole() {
 		return nil, nil
 	}
@@ -440,16 +441,16 @@ func (r *run) compareLargeObjects(ctx context.Context, marks []mark) ([]report.D
 	if got == 0 || r.spec.Verify != report.VerifyContents || r.tables.blobsAborted {
 		return nil, nil
 	}
-	marks, _ = cut(marks, func(m mark) bool { return m.Relation == largeObjectsRelation })
-	if slices.ContainsFunc(marks, func(m mark) bool { return m.Checksum == "" }) {
-		r.report.Contents.Left = append(r.report.Contents.Left, largeObjectsRelation)
+	all, _ = cut(all, func(m marks.Mark) bool { return m.Relation == marks.LargeObjects })
+	if slices.ContainsFunc(all, func(m marks.Mark) bool { return m.Checksum == "" }) {
+		r.report.Contents.Left = append(r.report.Contents.Left, marks.LargeObjects)
 		return nil, nil
 	}
-	want, err := schema.AddChecksums(checksums(marks))
+	want, err := schema.AddChecksums(checksums(all))
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range marks {
+	for _, m := range all {
 		r.report.Contents.Rows += m.Rows
 		r.report.Contents.Bytes += m.Bytes
 	}

@@ -67,9 +67,8 @@ type Table struct {
 	Contents    []string // all columns, by name
 	Shape       string   // its columns by number: one that was dropped and made again has another
 
-	Split      Split // into parts
+	Split      Split `db:"-"` // into parts
 	hashedFrom int   // the first part whose contents are compared, and those of all after it
-
 }
 
 // EstimatedRows is how many rows tables have by the source's statistics, or 0 where these do not have all of them.

@@ -84,7 +84,7 @@ func (s *Server) Endpoint() report.Endpoint {
 
 // Rename gives the sessions that come another application_name, and the one that is there.
 func (s *Server) Rename(ctx context.Context, name string) error {
-	if err := s.Control.Exec(ctx, setName(name)); err != nil {
+	if err := s.Control.Exec(ctx, SetName(name)); err != nil {
 		return fmt.Errorf("name the session on the %s: %w", s.Side, err)
 	}
 	s.Name = name
@@ -136,7 +136,7 @@ func (s *Server) read(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("read search_path of the %s: %w", s.Side, err)
 	}
-	if err := s.Control.Exec(ctx, Join(settingsOf(s.Side), setName(s.Name))); err != nil {
+	if err := s.Control.Exec(ctx, Join(settingsOf(s.Side), SetName(s.Name))); err != nil {
 		return fmt.Errorf("set up the session on the %s: %w", s.Side, err)
 	}
 	if s.Facts, err = QueryRow[Facts](ctx, s.Control, FactsSQL); err != nil {

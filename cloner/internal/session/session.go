@@ -31,10 +31,6 @@ type Session struct {
 	Conn *pgx.Conn
 	at   dsn.Reached
 	PID  int // of the backend, which a pooler may hide; 0 while it is not known
-
-	// fence, on the target, is run before each query of a pipeline, in its transaction.
-	// It divides by zero when the job has another owner by now.
-	Fence string
 }
 
 // commonSettings pin what a role or a database may have set otherwise: timeouts that
@@ -98,8 +94,9 @@ const commonSettings = `
 // On the source a lock that somebody holds for long makes one table fail, not the clone hang.
 const sourceSettings = commonSettings + `; SET lock_timeout = '60s'; SET default_transaction_read_only = on`
 
-// On the target the last commit, not each, waits for the disk.
-const targetSettings = commonSettings + `; SET lock_timeout = 0; SET default_transaction_read_only = off; SET synchronous_commit = off`
+// On the target the last commit, not each, waits for the disk. A session only writes where a transaction says so: that takes
+// the owner of the target's marks.
+const targetSettings = commonSettings + `; SET lock_timeout = 0; SET default_transaction_read_only = on; SET synchronous_commit = off`
 
 func settingsOf(side report.Side) string {
 	if side == report.Target {
@@ -129,9 +126,9 @@ func Dial(ctx context.Context, side report.Side, u dsn.URL, hosts *dsn.Hosts, ap
 	return &Session{Side: side, Conn: conn, at: where()}, nil
 }
 
-// setName gives a session the name by which those who go on with the job find its backend. A pooler may have put its own
+// SetName gives a session the name by which those who go on with the job find its backend. A pooler may have put its own
 // in place of the one that the connection began with.
-func setName(applicationName string) string {
+func SetName(applicationName string) string {
 	return "SET application_name = " + QuoteLiteral(applicationName)
 }
 
@@ -144,7 +141,7 @@ func Open(ctx context.Context, side report.Side, u dsn.URL, hosts *dsn.Hosts, ap
 		}
 		return nil, err
 	}
-	pid, err := s.SimpleValue(ctx, settingsOf(side)+"; "+setName(applicationName)+"; SELECT pg_backend_pid()")
+	pid, err := s.SimpleValue(ctx, settingsOf(side)+"; "+SetName(applicationName)+"; SELECT pg_backend_pid()")
 	if err == nil {
 		s.PID, err = strconv.Atoi(pid)
 	}
@@ -264,12 +261,6 @@ func QueryValue[T any](ctx context.Context, s *Session, sql string, args ...any)
 	return value, s.Explain(err)
 }
 
-// Write runs one query of the job on the target, after checking its term.
-func (s *Session) Write(ctx context.Context, sql string) error {
-	errs, err := s.Pipeline(ctx, []string{sql})
-	return errors.Join(err, errs[0])
-}
-
 // A pipeline is cut so that what the server has to say to it always fits the
 // sockets' buffers: neither side waits for the other to read.
 const (
@@ -277,13 +268,20 @@ const (
 	pipelineBytes      = 64 << 10
 )
 
+// Fence is what has to hold for a query to be run: statements that go before it, in its transaction, and raise if it does not.
+// The zero value is none.
+type Fence struct {
+	SQL        string
+	Statements int
+}
+
 // Pipeline runs each element as a query of its own, in order, sending many before the
 // first answer is read: a batch costs one round trip, an element that fails fails
 // alone, and no transaction holds more locks than one element needs. The error of
 // element i is errs[i]; the second result is an error that ended the session.
 //
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SIMPLE-QUERY
-func (s *Session) Pipeline(ctx context.Context, queries []string) (errs []error, err error) {
+func (s *Session) Pipeline(ctx context.Context, fence Fence, queries []string) (errs []error, err error) {
 	errs = make([]error, len(queries))
 	for first := 0; first < len(queries); {
 		last, size := first, 0
@@ -291,7 +289,7 @@ func (s *Session) Pipeline(ctx context.Context, queries []string) (errs []error,
 			size += len(queries[last])
 			last++
 		}
-		if err := s.sendBatch(ctx, queries[first:last], errs[first:last]); err != nil {
+		if err := s.sendBatch(ctx, fence, queries[first:last], errs[first:last]); err != nil {
 			return errs, err
 		}
 		first = last
@@ -300,12 +298,11 @@ func (s *Session) Pipeline(ctx context.Context, queries []string) (errs []error,
 }
 
 // sendBatch sends one batch of pipeline and reads its answers.
-func (s *Session) sendBatch(ctx context.Context, queries []string, errs []error) error {
+func (s *Session) sendBatch(ctx context.Context, fence Fence, queries []string, errs []error) error {
 	pc := s.Conn.PgConn()
-	fenced := s.Fence != ""
 	for _, q := range queries {
-		if fenced {
-			q = s.Fence + ";\n" + q
+		if fence.SQL != "" {
+			q = fence.SQL + ";\n" + q
 		}
 		pc.Frontend().SendQuery(&pgproto3.Query{String: q})
 	}
@@ -321,7 +318,7 @@ func (s *Session) sendBatch(ctx context.Context, queries []string, errs []error)
 		switch msg := msg.(type) {
 		case *pgproto3.ErrorResponse:
 			errs[i] = ServerError(msg)
-			if fenced && complete == 0 {
+			if complete < fence.Statements {
 				errs[i] = FenceError(errs[i])
 			}
 			if lost := errs[i]; Classify(lost) == Lost {
