@@ -1,146 +1,296 @@
 package cloner
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
-	"sync"
+	"time"
 
+	"calco/cloner/internal/data"
 	"calco/cloner/internal/ledger"
+	"calco/cloner/internal/locks"
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/safely"
-	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
-	"calco/cloner/internal/snapshot"
+	"calco/cloner/internal/verify"
 	"calco/cloner/report"
 )
 
-// do is the whole clone: attempts, until one comes to an end that waiting does not change.
-func (r *run) do(ctx context.Context) error {
-	for {
-		err := r.attempt(ctx)
-		if err == nil {
-			return nil
-		}
-		if err := r.waitOut(ctx, err); err != nil {
-			return err
-		}
-		r.renew()
-	}
+// state is what an attempt leaves to the next.
+type state struct {
+	job            marks.Job        // another one, once the run has adopted it
+	claimed        bool             // the job's row is on the target, or was
+	announced      *report.Identity // the target that Options.Begin was told of
+	source, target *session.Server  // as connected to last; nil before
+	epoch          *epoch           // nil for none
 }
 
-// renew forgets what the next attempt finds out anew.
-func (r *run) renew() {
-	r.ledger = ledger.New(r.meter)
-	r.lock, r.owner, r.there = nil, nil, schema.Inventory{}
-	r.report.Differences = []report.Difference{}
-	r.meter.Restart()
+// attempt goes once from the first connection to the last comparison.
+type attempt struct {
+	*run
+	state
+	again  bool // it is not the first of its run
+	ledger *ledger.Ledger
+	owner  *marks.Owner // nil until the target is this job's
+	result result
 }
 
-// attempt goes from the first connection to the last comparison, phase by phase. What is on the target already it leaves.
-func (r *run) attempt(parent context.Context) (err error) {
-	ctx, lose := context.WithCancelCause(parent)
-	r.letGo = func() {}
+// result is what an attempt that came to its end has found out.
+type result struct {
+	differences []report.Difference
+	contents    *report.Contents
+	epochs      []report.Epoch
+	verdict     report.Report // with all that
+}
+
+func (r *run) newAttempt(s state, again bool) *attempt {
+	return &attempt{run: r, state: s, again: again, ledger: ledger.New(r.meter)}
+}
+
+// do is the attempt, phase by phase. What is on the target already it leaves.
+func (a *attempt) do(parent context.Context) (err error) {
+	ctx, abort := context.WithCancelCause(parent)
 	defer func() {
 		if err != nil && ctx.Err() != nil && parent.Err() == nil {
-			err = inPlaceOf(err, context.Cause(ctx))
+			err = withCause(err, context.Cause(ctx))
 		}
-		lose(nil)
-		r.letGo()
-		if err != nil {
-			r.closeSides()
-		}
+		abort(nil)
 	}()
-	if err := r.in(ctx, report.PhasePreflight, r.preflightInTime); err != nil {
-		return r.notRefused(err)
+	var t *taken
+	if err := a.in(ctx, report.PhasePreflight, func(ctx context.Context) (err error) {
+		t, err = a.takeInTime(ctx)
+		return err
+	}); err != nil {
+		return a.notRefused(err)
 	}
-	r.held.Store(nil) // whatever an earlier attempt held is to be found out first
-	still, err := r.feelPulse(ctx, lose)
+	alive, err := startKeepalive(ctx, a.source, a.target, abort, func(s *session.Session) func(context.Context) error {
+		return locks.Watch(s, a.job.ApplicationName(), a.patience, a.meter)
+	})
 	if err != nil {
 		return err
 	}
-	defer still()
-	r.meter.End(report.PhasePreflight)
-	if err := r.in(ctx, report.PhaseSnapshot, r.readSchema); err != nil {
+	defer alive.stop()
+	a.meter.End(report.PhasePreflight)
+	if err := a.in(ctx, report.PhaseSnapshot, func(ctx context.Context) (err error) {
+		a.epoch, err = openEpoch(ctx, a.epoch, a.source, a.target, t.dumper, a.spec, a.ledger)
+		return err
+	}); err != nil {
 		return err
 	}
-	r.meter.End(report.PhaseSnapshot)
-	r.tables = newTables(r.plan)
-	r.holdOn(ctx, lose)
-	if err := r.in(ctx, report.PhasePreData, r.claim); err != nil {
-		return r.notRefused(err)
+	a.meter.End(report.PhaseSnapshot)
+	letGo := keepSnapshot(ctx, a.epoch.snap, abort)
+	defer letGo()
+	if err := a.in(ctx, report.PhasePreData, func(ctx context.Context) error { return a.claim(ctx, t) }); err != nil {
+		return a.notRefused(err)
 	}
-	r.meter.ClearWait()
-	if r.resuming() {
-		err = r.in(ctx, report.PhasePreData, r.goOn)
-	} else {
-		err = r.begin(ctx)
-	}
+	a.meter.ClearWait()
+	w, err := a.prepare(ctx, t, alive)
 	if err != nil {
 		return err
 	}
-	if err := r.in(ctx, report.PhasePreData, r.preData); err != nil {
+	if err := a.in(ctx, report.PhasePreData, w.maker.PreData); err != nil {
 		return err
 	}
-	r.meter.End(report.PhasePreData)
-	if err := r.fill(ctx); err != nil {
+	a.meter.End(report.PhasePreData)
+	largeObjects, err := a.copyAndBuild(ctx, w, letGo)
+	if err != nil {
 		return err
 	}
-	r.meter.BodyDone()
-	return r.complete(ctx)
-}
-
-// begin empties the target if that is wanted, and makes what comes then this job's.
-func (r *run) begin(ctx context.Context) error {
-	if r.spec.Clean {
-		if err := r.in(ctx, report.PhaseClean, r.clean); err != nil {
-			return err
-		}
-		r.meter.End(report.PhaseClean)
-	}
-	return r.in(ctx, report.PhasePreData, r.beginFilling)
-}
-
-// complete does what comes after the rows and what is built on them, up to the verdict.
-func (r *run) complete(ctx context.Context) error {
-	type step struct {
-		phase report.Phase
-		do    func(context.Context) error
-	}
-	steps := []step{
-		{report.PhaseSequences, r.sequences},
-		{report.PhaseAnalyze, r.analyze},
-		{report.PhasePostData, r.owners},
-		{report.PhasePostData, r.grants},
-		{report.PhaseViews, r.views},
-		{report.PhasePostData, r.eventTriggers},
-		{report.PhasePostData, r.properties},
-		{report.PhaseVerify, r.verify},
-		{report.PhaseVerify, r.decide},
-	}
-	for i, s := range steps {
-		r.meter.SetTailPhase(s.phase)
-		if err := r.in(ctx, s.phase, s.do); err != nil {
-			return err
-		}
-		if !slices.ContainsFunc(steps[i+1:], func(later step) bool { return later.phase == s.phase }) {
-			r.meter.End(s.phase)
-		}
-	}
-	return nil
+	a.meter.BodyDone()
+	return a.complete(ctx, w, largeObjects)
 }
 
 // in does one step of a phase.
-func (r *run) in(ctx context.Context, p report.Phase, do func(context.Context) error) error {
-	defer r.meter.Enter(p)()
+func (a *attempt) in(ctx context.Context, p report.Phase, do func(context.Context) error) error {
+	defer a.meter.Enter(p)()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return session.InPhase(p, do(ctx))
 }
 
-// notRefused turns a refusal into a failure where the job has begun before: a server that does not answer may come back,
-// and of what is on the target a refusal would say that it is nothing.
-func (r *run) notRefused(err error) error {
+// claim makes the target this job's. The source has been read by now, and its schema dumped.
+func (a *attempt) claim(ctx context.Context, t *taken) (err error) {
+	if t.lock.Previous == nil {
+		reasons, err := t.scope.Check(ctx, nil) // time has passed since preflight
+		if err != nil || len(reasons) > 0 {
+			return errors.Join(err, report.Refuse(reasons...))
+		}
+	}
+	a.owner, err = t.lock.Claim(ctx, a.epoch.plan.Definitions(t.dumper.Version))
+	a.claimed = a.claimed || a.owner != nil
+	return err
+}
+
+// copyAndBuild copies the rows, and builds beside that what stands on them. The snapshot is let go when the last row is there.
+// It returns how many large objects the source had in it.
+func (a *attempt) copyAndBuild(ctx context.Context, w *workplace, letGo func()) (largeObjects int64, err error) {
+	scheduler := w.maker.Schedule(w.tables.Pending)
+	copier := a.copier(w)
+	q, err := copier.Queue(ctx, scheduler.RowsReady)
+	if err != nil {
+		return 0, session.InPhase(report.PhaseCopy, err)
+	}
+	largeObjects = q.LargeObjects
+	if a.epoch.copied {
+		largeObjects = a.epoch.largeObj
+	}
+	eg, ctx := safely.NewGroup(ctx)
+	copied := a.epoch
+	eg.Go(func() error {
+		err := copier.Copy(ctx, q, scheduler.RowsReady)
+		if err == nil && !copied.copied && !w.tables.Incomplete(a.ledger.Keeps) {
+			if err = a.owner.RecordCopied(ctx, copied.number, largeObjects); err == nil {
+				copied = copied.done(largeObjects)
+			}
+		}
+		letGo()
+		if err == nil {
+			a.meter.End(report.PhaseCopy)
+		}
+		return session.InPhase(report.PhaseCopy, err)
+	})
+	eg.Go(func() error { return session.InPhase(report.PhasePostData, w.maker.Build(ctx, scheduler)) })
+	err = eg.Wait()
+	if copied.copied {
+		a.epoch.release()
+	}
+	a.epoch = copied
+	if err == nil {
+		a.meter.End(report.PhaseIndexes, report.PhaseConstraints)
+	}
+	return largeObjects, err
+}
+
+func (a *attempt) copier(w *workplace) *data.Copier {
+	return &data.Copier{
+		Reader: data.Reader{Source: a.source, Snapshot: a.epoch.snap, Plan: a.epoch.plan, Lanes: w.lanes},
+		Owner:  a.owner, Epoch: a.epoch.number, Tables: w.tables,
+		Whole: a.spec.whole(), EveryRow: a.spec.Verify == report.VerifyContents, PartSize: a.spec.PartSize,
+		Ledger: a.ledger, Meter: a.meter, Achieve: a.patience.Achieve,
+		CloseLargeObjects: w.maker.CloseLargeObjects(),
+		MakeLargeObjects: func(ctx context.Context, on *marks.Writer, things [][2]string) error {
+			return w.maker.Make(ctx, on, report.PhaseCopy, things)
+		},
+	}
+}
+
+// complete does what comes after the rows and what is built on them, up to the verdict.
+func (a *attempt) complete(ctx context.Context, w *workplace, largeObjects int64) error {
+	c := &verify.Comparison{
+		Source: a.source, Target: a.target, Owner: a.owner, Dumper: w.dumper, Plan: a.epoch.plan,
+		Schemas: a.spec.Schemas, Clean: a.spec.Clean, Verify: a.spec.Verify, Lanes: w.lanes,
+		LargeObjects: largeObjects, ViewRows: a.epoch.views, Preexisting: w.preexisting, HasTablespace: w.maker.HasTablespace,
+		Ledger: a.ledger, Meter: a.meter,
+	}
+	c.Tables, c.LargeObjectsComplete = w.tables.Outcomes()
+	type step struct {
+		phase report.Phase
+		do    func(context.Context) error
+	}
+	steps := []step{
+		{report.PhaseSequences, func(ctx context.Context) (err error) { c.Sequences, err = w.maker.Sequences(ctx); return err }},
+		{report.PhaseAnalyze, w.maker.Analyze},
+		{report.PhasePostData, w.maker.Owners},
+		{report.PhasePostData, w.maker.Grants},
+		{report.PhaseViews, func(ctx context.Context) (err error) { c.FilledViews, err = w.maker.Views(ctx); return err }},
+		{report.PhasePostData, w.maker.EventTriggers},
+		{report.PhasePostData, w.maker.Properties},
+		{report.PhaseVerify, func(ctx context.Context) (err error) {
+			a.result.differences, a.result.contents, err = c.Compare(ctx)
+			return err
+		}},
+		{report.PhaseVerify, a.decide},
+	}
+	for i, s := range steps {
+		a.meter.SetTailPhase(s.phase)
+		if err := a.in(ctx, s.phase, s.do); err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(steps[i+1:], func(later step) bool { return later.phase == s.phase }) {
+			a.meter.End(s.phase)
+		}
+	}
+	return nil
+}
+
+// decide makes the verdict, and puts it beside the marks, with all that was committed before on the disk.
+func (a *attempt) decide(ctx context.Context) (err error) {
+	if a.result.epochs, err = a.owner.Epochs(ctx); err != nil {
+		return err
+	}
+	verdict := a.report()
+	verdict.Decide()
+	a.result.verdict = verdict
+	if err := a.owner.RecordStatus(ctx, verdict.Status); err != nil {
+		return fmt.Errorf("record the outcome on the target: %w", err)
+	}
+	return nil
+}
+
+// report is what the attempt has done and found out so far.
+func (a *attempt) report() report.Report {
+	r := report.Report{Schemas: a.spec.Schemas, Differences: []report.Difference{}}
+	if a.source != nil {
+		r.Source = a.source.Endpoint()
+	}
+	if a.target != nil {
+		r.Target = a.target.Endpoint()
+	}
+	if a.epoch != nil {
+		r.SnapshotAt, r.Pulled = a.epoch.at, a.epoch.pulled()
+	}
+	if a.result.differences != nil {
+		r.Differences = a.result.differences
+	}
+	r.Contents, r.Epochs = a.result.contents, a.result.epochs
+	a.meter.Fill(&r)
+	r.Ledger, r.Warnings = a.ledger.Entries(), a.ledger.Warnings()
+	return r
+}
+
+// finish has the verdict recorded, and then drops the marks. If they cannot be dropped the copy is true nevertheless.
+func (a *attempt) finish(ctx context.Context) error {
+	if a.options.Record != nil {
+		if err := a.options.Record(ctx, a.result.verdict); err != nil {
+			return session.InPhase(report.PhaseVerify, fmt.Errorf("record the outcome: %w", err))
+		}
+	}
+	err := a.owner.Drop(ctx)
+	if errors.Is(err, session.ErrTermLost) || err != nil && ctx.Err() != nil {
+		return session.InPhase(report.PhaseVerify, err)
+	}
+	if err != nil {
+		a.ledger.Warn(fmt.Sprintf("Calco's marks are still on the target, in the schema _calco, which can be dropped: %v.", err))
+	}
+	return nil
+}
+
+// close ends the control sessions. Those that hold the snapshot stay.
+func (a *attempt) close() {
+	var sessions []*session.Session
+	for _, s := range []*session.Server{a.source, a.target} {
+		if s != nil {
+			sessions = append(sessions, s.Control)
+		}
+	}
+	session.CloseAll(sessions...)
+}
+
+// begun tells whether this job may have something on the target.
+func (a *attempt) begun() bool { return a.claimed || a.spec.Touched }
+
+// standingRefusal stays a refusal though the job has begun before: it is true of that too. See notRefused.
+type standingRefusal struct{ refused *report.RefusedError }
+
+func (e *standingRefusal) Error() string { return e.refused.Error() }
+func (e *standingRefusal) Unwrap() error { return e.refused }
+
+// notRefused turns a refusal into a failure where the job has begun before. A refusal says that nothing is on the target; and a
+// server that does not answer may come back.
+func (a *attempt) notRefused(err error) error {
 	var refused *report.RefusedError
 	var standing *standingRefusal
 	if !errors.As(err, &refused) || errors.As(err, &standing) || slices.ContainsFunc(refused.Reasons, report.Reason.OfConfirmation) {
@@ -148,7 +298,7 @@ func (r *run) notRefused(err error) error {
 	}
 	reason := refused.Reasons[0]
 	silent := reason.Code == report.ReasonHost || reason.Code == report.ReasonNoConnection
-	if !r.begun() && (!silent || r.waiting.Tries == 0) {
+	if !a.begun() && (!silent || !a.again) {
 		return err
 	}
 	e := &report.Error{Phase: report.PhasePreflight, Err: errors.New(refused.Error()), Hint: reason.Hint}
@@ -158,71 +308,24 @@ func (r *run) notRefused(err error) error {
 	return e
 }
 
-// inPlaceOf is the cause of err, in the same phase.
-func inPlaceOf(err, cause error) error {
-	e, ok := errors.AsType[*report.Error](err)
-	if !ok {
-		return cause
-	}
-	return &report.Error{Phase: e.Phase, Relation: e.Relation, Err: cause}
-}
+// takePatience is how long it may take to look at both sides and to take the target. Until the keepalive has begun nothing else
+// tells a server that lets Calco in and then says nothing.
+const takePatience = 2 * time.Minute
 
-// begun tells whether this job may have something on the target.
-func (r *run) begun() bool {
-	return r.claimed || r.lock != nil && r.lock.Previous != nil || r.spec.Touched
-}
+// errSilent is the cause to end that with when it takes too long.
+var errSilent = errors.New("a server lets Calco in and then does not answer")
 
-// resuming tells whether what is on the target is this job's.
-func (r *run) resuming() bool {
-	return r.lock != nil && r.lock.Previous != nil && r.lock.Previous.Copying
-}
-
-// fill copies the rows, and builds beside that what stands on them. The snapshot is let
-// go when the last row is read.
-func (r *run) fill(ctx context.Context) error {
-	g := r.buildGraph()
-	q, err := r.queueParts(ctx, g)
-	if err != nil {
-		return session.InPhase(report.PhaseCopy, err)
+func (a *attempt) takeInTime(ctx context.Context) (*taken, error) {
+	ctx, stop := context.WithTimeoutCause(ctx, cmp.Or(a.options.silence, takePatience), errSilent)
+	defer stop()
+	answered := map[report.Side]bool{}
+	t, err := a.take(ctx, answered)
+	if err == nil || !errors.Is(context.Cause(ctx), errSilent) {
+		return t, err
 	}
-	eg, ctx := safely.NewGroup(ctx)
-	eg.Go(func() error {
-		err := r.copyRows(ctx, q, g)
-		if err == nil && !r.filled && !r.tables.incomplete(r.ledger.Keeps) {
-			err = r.noteFilled(ctx)
-		}
-		r.letGo()
-		if err == nil {
-			r.meter.End(report.PhaseCopy)
-		}
-		return session.InPhase(report.PhaseCopy, err)
-	})
-	eg.Go(func() error { return session.InPhase(report.PhasePostData, r.build(ctx, g)) })
-	err = eg.Wait()
-	if err == nil {
-		r.meter.End(report.PhaseIndexes, report.PhaseConstraints)
+	side := report.Source
+	if answered[side] {
+		side = report.Target
 	}
-	return err
-}
-
-// holdOn keeps the snapshot alive until r.letGo is called, which may be often. If it is lost meanwhile, lose is told.
-func (r *run) holdOn(ctx context.Context, lose context.CancelCauseFunc) {
-	if r.snap == nil {
-		return
-	}
-	ctx, stop := context.WithCancel(ctx)
-	var keeping sync.WaitGroup
-	keeping.Go(func() {
-		if err := safely.Do(func() error { return r.snap.KeepAlive(ctx, snapshot.PingEvery) }); err != nil {
-			lose(err)
-		}
-	})
-	r.letGo = sync.OnceFunc(func() {
-		stop()
-		keeping.Wait()
-		if r.filled {
-			r.snap.Release()
-			r.snap = nil
-		}
-	})
+	return nil, &session.LostError{Side: side, Err: errSilent, Text: fmt.Sprintf("The server of the %s lets Calco in and then does not answer.", side)}
 }

@@ -92,7 +92,7 @@ func (st stage) watched(t *testing.T, spec Spec, m *progress.Meter, act func(can
 	release := func() {}
 	lock := func() {
 		sql := "BEGIN; " + st.locks
-		release = hold(t, url, sql)
+		release = dbtest.Hold(t, url, sql)
 	}
 	if st.when == "" {
 		lock()

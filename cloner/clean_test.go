@@ -180,7 +180,7 @@ func TestCleanKeepsExtensionConfiguration(t *testing.T) {
 		if got := dbtest.Query(t, target, "SELECT k, v FROM config WHERE NOT builtin ORDER BY k"); !reflect.DeepEqual(got, [][]string{{"a", "target"}, {"c", "target"}}) {
 			t.Errorf("people's own rows are %q", got)
 		}
-		mustEqual(t, source, target, "SELECT last_value, is_called FROM config_seq")
+		dbtest.Equal(t, source, target, "SELECT last_value, is_called FROM config_seq")
 		if got := dbtest.Query(t, target, "SELECT v FROM config WHERE builtin"); got[0][0] != "of the target's" {
 			t.Errorf("the extension's own row is %q", got)
 		}
@@ -192,7 +192,7 @@ func TestCleanKeepsExtensionConfiguration(t *testing.T) {
 	spec.Schemas = []string{"a"}
 	for range 2 {
 		mustComplete(t, spec)
-		mustEqual(t, source, target, "SELECT * FROM a.t")
+		dbtest.Equal(t, source, target, "SELECT * FROM a.t")
 		if got := dbtest.Query(t, target, "SELECT DISTINCT v FROM config WHERE NOT builtin UNION ALL SELECT last_value::text FROM config_seq"); !reflect.DeepEqual(got, [][]string{{"mine"}, {"1000"}}) {
 			t.Errorf("outside: %q", got)
 		}

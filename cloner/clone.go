@@ -6,20 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"calco/cloner/archive"
-	"calco/cloner/internal/ledger"
 	"calco/cloner/internal/marks"
 	"calco/cloner/internal/patience"
 	"calco/cloner/internal/progress"
 	"calco/cloner/internal/safely"
-	"calco/cloner/internal/schema"
 	"calco/cloner/internal/session"
-	"calco/cloner/internal/snapshot"
 	"calco/cloner/report"
 )
 
@@ -68,8 +63,10 @@ const DefaultPatience = 10 * time.Minute
 // as a server that restarts, it waits out, and goes on from what is on the target.
 //
 // Report.Status is always set. The error is nil for completed and differences; it is a
-// *RefusedError for refused, in which case nothing was dropped or copied, and mostly an
-// *Error for failed.
+// *report.RefusedError for refused, in which case nothing was dropped or copied, and mostly a
+// *report.Error for failed.
+//
+// Its table of contents is attempt.do.
 func Clone(ctx context.Context, spec Spec, o Options) (report.Report, error) {
 	if o.Meter == nil {
 		o.Meter = &progress.Meter{}
@@ -77,135 +74,110 @@ func Clone(ctx context.Context, spec Spec, o Options) (report.Report, error) {
 	o.Meter.Notify = o.notify
 	o.Meter.Start(o.Past)
 	spec, err := spec.normalize()
-	r := &run{spec: spec, options: o, meter: o.Meter, job: marks.Job{ID: spec.Job, Term: spec.Term, Nonce: NewJob()}, ledger: ledger.New(o.Meter), patience: patience.New(cmp.Or(o.Patience, DefaultPatience)), report: report.Report{Schemas: spec.Schemas, Differences: []report.Difference{}}}
+	r := &run{spec: spec, options: o, meter: o.Meter, patience: patience.New(cmp.Or(o.Patience, DefaultPatience))}
+	a := r.newAttempt(state{job: marks.Job{ID: spec.Job, Term: spec.Term, Nonce: NewJob()}}, false)
 	if err == nil {
-		err = safely.Do(func() error { return r.do(ctx) })
+		a, err = r.try(ctx, a)
 	}
-	return r.conclude(ctx, err)
+	return r.conclude(ctx, a, err)
 }
 
 // run is one clone under way. It may take several attempts.
 type run struct {
-	spec            Spec
-	options         Options
-	meter           *progress.Meter
-	patience        *patience.Patience
-	waiting         patience.Wait
-	connectPatience time.Duration  // with the first connection to a side; 0 leaves it to the URL
-	ledger          *ledger.Ledger // of the attempt
-
-	// What holds over the attempts, as long as the snapshot does.
-	snap    *snapshot.Snapshot // nil once all rows are there, or when it is lost
-	plan    *schema.Plan
-	dumper  schema.Dumper
-	epoch   int // of the snapshot, on the target; 0 for none yet
-	held    atomic.Pointer[held]
-	filled  bool // all rows are there
-	claimed bool // this run has its row on the target, or had
-	job     marks.Job
-	begunOn *report.Identity // the target that Options.Begin was told of
-	dropped int              // how many times clean has dropped something
-	staying bool             // clean has left something that an extension needs
-
-	// What an attempt finds out and does.
-	lanes             int             // that both servers have connections for
-	source, target    *session.Server // whose control sessions hold the locks of the clone
-	lock              *marks.Lock
-	owner             *marks.Owner
-	there             schema.Inventory // what was on the target when the attempt began
-	tables            *tables
-	letGo             func() // of the snapshot
-	targetTablespaces map[string]bool
-	accessMethods     map[string]bool
-	sequenceState     []schema.Sequence
-	viewRows          map[string]viewRows // of materialized views, in the snapshot
-	filledViews       map[int64]bool      // materialized views of the source, by OID
-	largeObjectCount  int64
-
-	report          report.Report
-	defaultGrants   []defaultGrant
-	closedExtension closedExtension
-	kept            schema.Preexisting // what was on the target before and stays
+	spec     Spec
+	options  Options
+	meter    *progress.Meter
+	patience *patience.Patience
 }
 
-// conclude turns what happened into a report, and leaves both servers tidy.
-func (r *run) conclude(ctx context.Context, err error) (report.Report, error) {
-	defer r.closeSessions()
+// try makes attempts until one comes to an end that waiting does not change, and returns that one.
+func (r *run) try(ctx context.Context, a *attempt) (*attempt, error) {
+	var wait patience.Wait
+	for {
+		err := safely.Do(func() error { return a.do(ctx) })
+		if err == nil {
+			return a, nil
+		}
+		a.close()
+		if err := r.waitOut(ctx, &wait, err); err != nil {
+			return a, err
+		}
+		r.meter.Restart()
+		a = r.newAttempt(a.state, true)
+	}
+}
+
+// Waiting between tries: soon at first, then every few seconds.
+const (
+	firstWait = 250 * time.Millisecond
+	maxWait   = 5 * time.Second
+)
+
+// waitOut waits a little before the next try, or gives up: the error is then the one to end with.
+func (r *run) waitOut(ctx context.Context, w *patience.Wait, err error) error {
+	if !session.CuredByWaiting(err) || ctx.Err() != nil {
+		return err
+	}
+	until := w.Again(r.patience)
+	if time.Now().After(until) {
+		return gaveUp(err, r.patience.Limit())
+	}
+	r.meter.SetWait(report.Trouble{Text: session.TroubleText(err), Since: w.Since, Until: until, Tries: w.Tries})
+	delay := min(firstWait<<min(w.Tries-1, 10), maxWait)
+	if session.Pause(ctx, min(delay, time.Until(until)+time.Millisecond)) != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// gaveUp names how long was waited, beside what for.
+func gaveUp(err error, waited time.Duration) error {
+	e := &report.Error{Err: err, Hint: "Nothing got done for " + waited.String() + ". When both servers can be reached again, go on from here."}
+	if inner, ok := errors.AsType[*report.Error](err); ok {
+		e.Phase, e.Relation, e.Err = inner.Phase, inner.Relation, inner.Err
+	}
+	return e
+}
+
+// conclude turns what the last attempt has come to into a report, and leaves both servers tidy.
+func (r *run) conclude(ctx context.Context, a *attempt, err error) (report.Report, error) {
 	if err == nil {
-		err = safely.Do(func() error { return r.finish(ctx) })
+		err = safely.Do(func() error { return a.finish(ctx) })
 	}
 	r.meter.Stop(err == nil)
 	if err == nil { // the report stays as it was recorded
-		r.sweep(ctx)
-		r.report.Warnings = r.ledger.Warnings()
-		return r.report, nil
+		a.sweep(ctx)
+		verdict := a.result.verdict
+		verdict.Warnings = a.ledger.Warnings()
+		return verdict, nil
 	}
-	r.fillReport()
+	a.sweep(ctx) // the time it took to end counts too
+	rep := a.report()
 	var refused *report.RefusedError
 	switch {
 	case errors.As(err, &refused):
-		r.report.Status, r.report.Reasons = report.StatusRefused, refused.Reasons
+		rep.Status, rep.Reasons = report.StatusRefused, refused.Reasons
 	case ctx.Err() != nil && (errors.Is(context.Cause(ctx), report.ErrCancelled) || errors.Is(context.Cause(ctx), context.Canceled)):
-		r.report.Status = report.StatusCancelled
+		rep.Status = report.StatusCancelled
 		err = context.Cause(ctx)
 	case ctx.Err() != nil:
-		r.report.Status = report.StatusFailed
+		rep.Status = report.StatusFailed
 		err = context.Cause(ctx)
 	default:
-		r.report.Status = report.StatusFailed
-		r.report.Hint = session.HintFor(err)
+		rep.Status = report.StatusFailed
+		rep.Hint = session.HintFor(err)
 	}
 	if e, ok := errors.AsType[*report.Error](err); ok {
-		r.report.Hint, r.report.Phase, r.report.Relation = e.Hint, e.Phase, e.Relation
+		rep.Hint, rep.Phase, rep.Relation = e.Hint, e.Phase, e.Relation
 	}
 	if refused == nil {
-		r.report.Error = err.Error()
-		r.report.Resumable = r.begun() && !errors.Is(err, marks.ErrChanged) && !errors.Is(err, session.ErrTermLost)
+		rep.Error = err.Error()
+		rep.Resumable = a.begun() && !errors.Is(err, marks.ErrChanged) && !errors.Is(err, session.ErrTermLost)
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		r.report.SQLState = pg.Code
+		rep.SQLState = pg.Code
 	}
-	r.sweep(ctx)
-	r.fillReport() // the time it took to end counts too
-	return r.report, err
-}
-
-// fillReport puts what the attempt has done and found out into the report.
-func (r *run) fillReport() {
-	r.meter.Fill(&r.report)
-	r.report.Ledger, r.report.Warnings = r.ledger.Entries(), r.ledger.Warnings()
-}
-
-// decide makes the verdict, and puts it beside the marks, with all that was committed before on the disk.
-func (r *run) decide(ctx context.Context) error {
-	r.fillReport()
-	r.report.Decide()
-	epochs, err := r.owner.Epochs(ctx)
-	if err != nil {
-		return err
-	}
-	r.report.Epochs = epochs
-	if err := r.owner.RecordStatus(ctx, r.report.Status); err != nil {
-		return fmt.Errorf("record the outcome on the target: %w", err)
-	}
-	return nil
-}
-
-// finish has the verdict recorded, and then drops the marks. If they cannot be dropped the copy is true nevertheless.
-func (r *run) finish(ctx context.Context) error {
-	if r.options.Record != nil {
-		if err := r.options.Record(ctx, r.report); err != nil {
-			return session.InPhase(report.PhaseVerify, fmt.Errorf("record the outcome: %w", err))
-		}
-	}
-	err := r.owner.Drop(ctx)
-	if errors.Is(err, session.ErrTermLost) || err != nil && ctx.Err() != nil {
-		return session.InPhase(report.PhaseVerify, err)
-	}
-	if err != nil {
-		r.ledger.Warn(fmt.Sprintf("Calco's marks are still on the target, in the schema _calco, which can be dropped: %v.", err))
-	}
-	return nil
+	return rep, err
 }
 
 // How long a clone that has ended waits for a server to let it in once more, and then for its backends there to be gone.
@@ -216,19 +188,20 @@ const (
 )
 
 // sweep ends what may still run on either server, however the clone ended: closing a connection does not stop a backend
-// that has more to do, and one of pg_dump may not have noticed yet that pg_dump is done. What could not be ended is in the
-// report.
-func (r *run) sweep(ctx context.Context) {
-	r.closeSessions()
+// that has more to do, and one of pg_dump may not have noticed yet that pg_dump is done. What could not be ended is a
+// warning.
+func (a *attempt) sweep(ctx context.Context) {
+	a.epoch.release()
+	a.close()
 	ctx = context.WithoutCancel(ctx)
 	var both sync.WaitGroup
-	for _, side := range []*session.Server{r.source, r.target} {
+	for _, side := range []*session.Server{a.source, a.target} {
 		if side == nil {
 			continue // never got in, so nothing runs there
 		}
 		both.Go(func() {
-			if err := safely.Do(func() error { return r.sweepSide(ctx, side) }); err != nil {
-				r.ledger.Warn(fmt.Sprintf("Something may still be running on the %s for a while: look for %s in pg_stat_activity (%v).",
+			if err := safely.Do(func() error { return a.sweepSide(ctx, side) }); err != nil {
+				a.ledger.Warn(fmt.Sprintf("Something may still be running on the %s for a while: look for %s in pg_stat_activity (%v).",
 					side.Side, side.Name, err))
 			}
 		})
@@ -236,7 +209,7 @@ func (r *run) sweep(ctx context.Context) {
 	both.Wait()
 }
 
-func (r *run) sweepSide(ctx context.Context, side *session.Server) error {
+func (a *attempt) sweepSide(ctx context.Context, side *session.Server) error {
 	s, err := sweeper(ctx, side.Way)
 	if err != nil {
 		return err
@@ -245,25 +218,25 @@ func (r *run) sweepSide(ctx context.Context, side *session.Server) error {
 	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
 	err = marks.EndBackends(ctx, s, side.Name)
-	if err == nil && side == r.target && r.claimed {
-		r.countMarks(ctx, s)
+	if err == nil && side == a.target && a.claimed {
+		a.countMarks(ctx, s)
 	}
 	return err
 }
 
 // countMarks makes the meter count what is on the target of a clone that ended early: a part may have been committed while the
 // answer did not come any more. What cannot be read stays as the answers told it.
-func (r *run) countMarks(ctx context.Context, s *session.Session) {
-	if r.plan == nil {
+func (a *attempt) countMarks(ctx context.Context, s *session.Session) {
+	if a.epoch == nil {
 		return
 	}
-	rows, err := marks.CompleteTables(ctx, s, r.job.Nonce)
+	rows, err := marks.CompleteTables(ctx, s, a.job.Nonce)
 	if err != nil {
 		return
 	}
-	for relation, t := range r.plan.ByRelation() {
+	for relation, t := range a.epoch.plan.ByRelation() {
 		if n, complete := rows[relation]; complete {
-			r.meter.TableArrived(t.OID, n)
+			a.meter.TableArrived(t.OID, n)
 		}
 	}
 }
@@ -273,42 +246,4 @@ func sweeper(ctx context.Context, w session.Way) (*session.Session, error) {
 	defer cancel()
 	u, hosts := w.Anew()
 	return session.Dial(ctx, w.Side, u, hosts, "calco sweep")
-}
-
-func (r *run) closeSessions() {
-	if r.snap != nil {
-		r.snap.Release()
-	}
-	r.closeSides()
-}
-
-// closeSides ends the sessions of an attempt. Those that hold the snapshot stay.
-func (r *run) closeSides() {
-	var sessions []*session.Session
-	for _, s := range []*session.Server{r.source, r.target} {
-		if s != nil {
-			sessions = append(sessions, s.Control)
-			s.Control = nil
-		}
-	}
-	session.CloseAll(sessions...)
-}
-
-// achieve counts things that were made and will stay.
-func (r *run) achieve(n int) {
-	r.patience.Achieve(n)
-	r.meter.Achieve(n)
-}
-
-// markKept: the entry's object was there before, and stays as it is.
-func (r *run) markKept(e *archive.Entry) {
-	r.ledger.Skip(e.ID)
-	if e.CatalogOID == schema.PgClass {
-		r.ledger.Keep(int64(e.OID))
-	}
-	for _, t := range r.plan.Tables {
-		if e.CatalogOID == schema.PgExtension && t.Extension == int64(e.OID) {
-			r.ledger.Keep(t.OID)
-		}
-	}
 }

@@ -34,7 +34,7 @@ func hasAllOfCut(t *testing.T, spec Spec, target string) {
 		"SELECT relname, relacl::text FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1",
 		"SELECT evtname FROM pg_event_trigger", "SELECT last_value FROM child_born_seq", "SELECT to_regnamespace('_calco') IS NULL",
 	} {
-		mustEqual(t, string(spec.Source), target, sql)
+		dbtest.Equal(t, string(spec.Source), target, sql)
 	}
 }
 

@@ -52,10 +52,10 @@ func hasGoneOn(t *testing.T, spec Spec, result report.Report, err error) {
 func hasAllRows(t *testing.T, spec Spec) {
 	t.Helper()
 	for name := range stageRows {
-		mustEqual(t, string(spec.Source), string(spec.Target), "SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM "+name+" t")
+		dbtest.Equal(t, string(spec.Source), string(spec.Target), "SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM "+name+" t")
 	}
-	mustEqual(t, string(spec.Source), string(spec.Target), `SELECT conname, convalidated FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1`)
-	mustEqual(t, string(spec.Source), string(spec.Target), `SELECT (SELECT count(*) FROM slow), (SELECT last_value FROM seq), (SELECT count(*) FROM pg_largeobject_metadata)`)
+	dbtest.Equal(t, string(spec.Source), string(spec.Target), `SELECT conname, convalidated FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1`)
+	dbtest.Equal(t, string(spec.Source), string(spec.Target), `SELECT (SELECT count(*) FROM slow), (SELECT last_value FROM seq), (SELECT count(*) FROM pg_largeobject_metadata)`)
 	if got := dbtest.Query(t, string(spec.Target), "SELECT to_regnamespace('_calco')"); got[0][0] != "NULL" {
 		t.Error("_calco is still there")
 	}
@@ -330,7 +330,7 @@ func TestRolesThatAreMissing(t *testing.T) {
 			t.Errorf("%s: %+v", object, e)
 		}
 	}
-	mustEqual(t, source, target, "SELECT n, (SELECT n FROM u) FROM t")
+	dbtest.Equal(t, source, target, "SELECT n, (SELECT n FROM u) FROM t")
 }
 
 // TestEventTriggerOfTarget: what the target's own event triggers refuse is not forced.

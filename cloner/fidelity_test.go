@@ -122,7 +122,7 @@ func TestEncodings(t *testing.T) {
 			if test.object != "" {
 				inLedger(t, r, test.object)
 			}
-			mustEqual(t, source+utf8, target+utf8, test.query)
+			dbtest.Equal(t, source+utf8, target+utf8, test.query)
 		})
 	}
 }
@@ -186,7 +186,7 @@ func TestOrder(t *testing.T) {
 			for _, clean := range []bool{false, true} {
 				spec.Clean = clean
 				mustComplete(t, spec)
-				mustEqual(t, source, target, test.query)
+				dbtest.Equal(t, source, target, test.query)
 			}
 		})
 	}
@@ -257,14 +257,14 @@ func TestTablespaces(t *testing.T) {
 	target := newDatabase(t, server, "t", "")
 	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)})
 	compareFidelity(t, source, target)
-	mustEqual(t, source, target, places)
+	dbtest.Equal(t, source, target, places)
 
 	other := dbtest.Database(t)
 	r := mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(other)})
 	if !slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.Contains(w, "no tablespace "+space) }) {
 		t.Errorf("warnings %q", r.Warnings)
 	}
-	mustEqual(t, source, other, "SELECT * FROM t, p, m ORDER BY p.id")
+	dbtest.Equal(t, source, other, "SELECT * FROM t, p, m ORDER BY p.id")
 }
 
 // tablespaceDir makes an empty folder that belongs to who runs the server.
@@ -298,7 +298,7 @@ func TestUnusualTables(t *testing.T) {
 	if len(r.Differences) != 1 {
 		t.Errorf("differences %+v", r.Differences)
 	}
-	mustEqual(t, source, target, "SELECT count(*) FROM unlogged UNION ALL SELECT count(*) FROM nothing UNION ALL SELECT count(*) FROM generated UNION ALL SELECT count(*) FROM ONLY parent")
+	dbtest.Equal(t, source, target, "SELECT count(*) FROM unlogged UNION ALL SELECT count(*) FROM nothing UNION ALL SELECT count(*) FROM generated UNION ALL SELECT count(*) FROM ONLY parent")
 	compareFidelity(t, source, target)
 }
 
@@ -319,5 +319,5 @@ func TestDatabaseProperties(t *testing.T) {
 		ALTER DATABASE t SET row_security = on; ALTER DATABASE t SET statement_timeout = '10s'; ALTER DATABASE t SET default_transaction_read_only = on; ALTER DATABASE t SET session_replication_role = replica`)
 	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true})
 	compareFidelity(t, source, target)
-	mustEqual(t, source, target, "SELECT * FROM t")
+	dbtest.Equal(t, source, target, "SELECT * FROM t")
 }

@@ -11,8 +11,7 @@ import (
 	"time"
 
 	"calco/cloner/dsn"
-	"calco/cloner/internal/ledger"
-	"calco/cloner/internal/patience"
+	"calco/cloner/internal/locks"
 	"calco/cloner/internal/progress"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
@@ -26,7 +25,7 @@ func TestCleanSaysWhoIsInTheWay(t *testing.T) {
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, "CREATE TABLE new (id int)")
 	dbtest.Exec(t, target, "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int REFERENCES t); CREATE SCHEMA s; CREATE TABLE s.v (id int)")
-	release := hold(t, target, "SET application_name = 'reporter'; BEGIN; LOCK TABLE t IN ACCESS SHARE MODE")
+	release := dbtest.Hold(t, target, "SET application_name = 'reporter'; BEGIN; LOCK TABLE t IN ACCESS SHARE MODE")
 	spec := confirmed(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true})
 	var m progress.Meter
 	ended := make(chan error, 1)
@@ -70,7 +69,7 @@ func TestPreparedTransactionInTheWay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		holders, err := readHolders(t.Context(), s)
+		holders, err := locks.ReadHolders(t.Context(), s)
 		s.Close()
 		if err != nil || len(holders) != 1 {
 			t.Fatalf("%v, %v", holders, err)
@@ -98,10 +97,10 @@ func TestBuildSaysWhoIsInTheWay(t *testing.T) {
 	says := regexp.MustCompile(`^Waiting for locks on the target\. public\.child is in use by session \d+ \(reader, role postgres\), since 20.* UTC.*\.$`)
 	result, err := Clone(t.Context(), spec, Options{Meter: &m, Patience: time.Second, notify: func(p report.Phase) {
 		if p == report.PhaseCopy {
-			release = hold(t, target, "SET application_name = 'reader'; BEGIN; LOCK TABLE child IN ACCESS SHARE MODE")
+			release = dbtest.Hold(t, target, "SET application_name = 'reader'; BEGIN; LOCK TABLE child IN ACCESS SHARE MODE")
 		}
 	}})
-	if result.Status != report.StatusFailed || !errors.Is(err, errLocked) || !result.Resumable {
+	if result.Status != report.StatusFailed || !errors.Is(err, locks.ErrLocked) || !result.Resumable {
 		t.Errorf("status %s, error %v, resumable %t", result.Status, err, result.Resumable)
 	}
 	if !slices.ContainsFunc(m.Since(0).Events, func(e report.Event) bool { return says.MatchString(e.Text) }) {
@@ -118,11 +117,11 @@ func TestCleanGivesUp(t *testing.T) {
 	dbtest.Exec(t, source, "CREATE TABLE new (id int)")
 	for name, sql := range map[string]string{"a table": "LOCK TABLE t IN ACCESS SHARE MODE", "a schema": "CREATE TABLE s.uncommitted (id int)"} {
 		dbtest.Exec(t, target, "DROP TABLE IF EXISTS new; CREATE SCHEMA s; CREATE TABLE t (id int)")
-		release := hold(t, target, "BEGIN; "+sql)
+		release := dbtest.Hold(t, target, "BEGIN; "+sql)
 		spec := confirmed(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, Job: NewJob()})
 		result, err := Clone(t.Context(), spec, Options{Patience: time.Second})
 		var e *report.Error
-		if result.Status != report.StatusFailed || !errors.As(err, &e) || !errors.Is(err, errLocked) || e.Phase != report.PhaseClean || !strings.HasPrefix(e.Hint, "End those sessions") || !result.Resumable {
+		if result.Status != report.StatusFailed || !errors.As(err, &e) || !errors.Is(err, locks.ErrLocked) || e.Phase != report.PhaseClean || !strings.HasPrefix(e.Hint, "End those sessions") || !result.Resumable {
 			t.Errorf("%s: status %s, error %v, resumable %t", name, result.Status, err, result.Resumable)
 		}
 		release()
@@ -137,11 +136,11 @@ func TestEndBlockers(t *testing.T) {
 	dbtest.Exec(t, source, "CREATE TABLE new (id int)")
 	name, limited := role(t, target, "LOGIN")
 	dbtest.Exec(t, target, fmt.Sprintf("ALTER DATABASE %s OWNER TO %s; CREATE TABLE t (id int); ALTER TABLE t OWNER TO %[2]s", session.QuoteName(dsn.URL(target).Database()), name))
-	hold(t, target, "SET application_name = 'idle'; BEGIN; LOCK TABLE t IN ACCESS SHARE MODE")
+	dbtest.Hold(t, target, "SET application_name = 'idle'; BEGIN; LOCK TABLE t IN ACCESS SHARE MODE")
 
 	spec := confirmed(t, Spec{Source: dsn.URL(source), Target: dsn.URL(limited), Clean: true, EndBlockers: true, Job: NewJob()})
 	report, err := Clone(t.Context(), spec, Options{Patience: time.Second})
-	if !errors.Is(err, errLocked) || !strings.Contains(report.Error, "(idle, role postgres), which this role may not end") {
+	if !errors.Is(err, locks.ErrLocked) || !strings.Contains(report.Error, "(idle, role postgres), which this role may not end") {
 		t.Errorf("status %s, error %v", report.Status, err)
 	}
 	if text := strings.Join(report.Warnings, " "); !strings.Contains(text, "The role "+name+" may not end session") {
@@ -155,36 +154,5 @@ func TestEndBlockers(t *testing.T) {
 	}
 	if got := dbtest.Query(t, target, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'idle' AND datname = current_database()"); got[0][0] != "0" {
 		t.Error("the session goes on")
-	}
-}
-
-// TestEndsOnlyHolders leaves a session alone that uses something else by now, such as one that has got the number of another.
-func TestEndsOnlyHolders(t *testing.T) {
-	t.Parallel()
-	target := dbtest.Database(t)
-	dbtest.Exec(t, target, "CREATE TABLE t (id int); CREATE TABLE u (id int)")
-	hold(t, target, "BEGIN; LOCK TABLE t IN ACCESS SHARE MODE")
-	s, err := session.Dial(t.Context(), report.Target, dsn.URL(target), nil, "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	holders, err := readHolders(t.Context(), s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &run{target: &session.Server{Control: s}, spec: Spec{EndBlockers: true}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute)}
-	for _, of := range holders {
-		was := of[0]
-		was.OID++ // a table that it has let go of
-		if ended, err := r.endHolder(t.Context(), newLockWait(), targetObject{}, was); ended || err != nil {
-			t.Errorf("ended %t, %v", ended, err)
-		}
-		if ended, err := r.endHolder(t.Context(), newLockWait(), targetObject{}, of[0]); !ended || err != nil {
-			t.Errorf("ended %t, %v, want it", ended, err)
-		}
-	}
-	if len(holders) != 1 {
-		t.Errorf("%v", holders)
 	}
 }

@@ -14,8 +14,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/dsn"
-	"calco/cloner/internal/ledger"
-	"calco/cloner/internal/patience"
 	"calco/cloner/internal/progress"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
@@ -57,29 +55,6 @@ func TestLaneReplacesConnections(t *testing.T) {
 				t.Errorf("%d connections were replaced and the clone began %d times", retries, begun)
 			}
 		})
-	}
-}
-
-// The answer to the COMMIT of a part may be all that is lost: then it is on the target, and must not come again.
-func TestCommittedPartStays(t *testing.T) {
-	t.Parallel()
-	source, target := dbtest.Database(t), dbtest.Database(t)
-	dbtest.Exec(t, source, "CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
-	dbtest.Exec(t, target, "CREATE TABLE t (n int)")
-	l := newTestLane(t, source, target)
-	dbtest.Exec(t, target, "INSERT INTO _calco.epoch (number, nonce, snapshot_at, oldest_xid) VALUES (1, 'x', now(), '1')")
-	r := &run{spec: Spec{Job: "lane", Term: 7, Target: dsn.URL(target)}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute), epoch: 1, owner: l.owner}
-	r.source = &session.Server{Facts: session.Facts{Encoding: "UTF8"}, SearchPath: "public"}
-	r.target = &session.Server{Way: r.way(report.Target), Facts: session.Facts{Encoding: "UTF8"}}
-	p := &part{relation: "t", flight: &progress.Part{}, out: "COPY public.t TO STDOUT", in: "COPY public.t FROM STDIN"}
-	if _, err := l.carryPart(t.Context(), p); err != nil {
-		t.Fatal(err)
-	}
-	for name, there := range map[string]bool{"t": true, "another": false} {
-		rows, here, err := r.replaceTarget(t.Context(), l.lane, &part{relation: name, flight: &progress.Part{}})
-		if err != nil || here != there || there && rows != 1000 {
-			t.Errorf("%s: %d rows, there: %t, %v", name, rows, here, err)
-		}
 	}
 }
 
@@ -168,7 +143,7 @@ func TestUnloggedAfterCrash(t *testing.T) {
 				t.Fatalf("%s, %v, %+v", result.Status, err, result.Differences)
 			}
 			for _, name := range []string{"scratch", "logged"} {
-				mustEqual(t, source, target, "SELECT count(*), sum(n) FROM "+name)
+				dbtest.Equal(t, source, target, "SELECT count(*), sum(n) FROM "+name)
 			}
 			if len(result.Epochs) != 2 {
 				t.Errorf("epochs %+v, want two: the rows were gone and the snapshot too", result.Epochs)

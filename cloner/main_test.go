@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
@@ -123,15 +122,6 @@ func as(t testing.TB, database, role, password string) string {
 	}
 	u.User = url.UserPassword(role, password)
 	return u.String()
-}
-
-// mustEqual wants the same rows of a query on both sides.
-func mustEqual(t testing.TB, source, target, sql string) {
-	t.Helper()
-	want, got := dbtest.Query(t, source, sql), dbtest.Query(t, target, sql)
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("%.300s\ngot  %.1000q\nwant %.1000q", sql, got, want)
-	}
 }
 
 // fidelitySettings are what fidelity_queries.sql wants on both sides.

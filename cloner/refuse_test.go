@@ -26,8 +26,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/dsn"
-	"calco/cloner/internal/ledger"
-	"calco/cloner/internal/patience"
+	"calco/cloner/internal/preflight"
 	"calco/cloner/internal/progress"
 	"calco/cloner/internal/session"
 	"calco/cloner/pgtools"
@@ -221,7 +220,7 @@ func TestRefuseByServer(t *testing.T) {
 	t.Run("full", func(t *testing.T) {
 		var releases []func()
 		for range 6 {
-			releases = append(releases, hold(t, secured, "SELECT 1"))
+			releases = append(releases, dbtest.Hold(t, secured, "SELECT 1"))
 		}
 		refusesUntouched(t, Spec{Source: dsn.URL(secured), Target: dsn.URL(target)}, target, want{
 			code: report.ReasonNoConnection, side: report.Source, text: fmt.Sprintf("The source at %s takes no connection now: sorry, too many clients already.", address),
@@ -310,11 +309,11 @@ func TestPoolerWithANameOfItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(lane.Close)
-	r := &run{spec: Spec{Source: through, Job: "named", Term: 1}, meter: &progress.Meter{}, ledger: ledger.New(&progress.Meter{}), patience: patience.New(time.Minute)}
-	if reason, err := r.connect(t.Context(), report.Source); err != nil || reason != nil {
+	control, reason, err := session.Connect(t.Context(), session.Way{Side: report.Source, URL: through, Name: name}, 0, "")
+	if err != nil || reason != nil {
 		t.Fatalf("connect: %v, %v", reason, err)
 	}
-	t.Cleanup(r.source.Control.Close)
+	t.Cleanup(control.Control.Close)
 	if got := dbtest.Query(t, pooled, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'pooled' AND application_name = '"+name+"'")[0][0]; got != "2" {
 		t.Errorf("%s backends have the name of the job, want 2", got)
 	}
@@ -419,7 +418,7 @@ func TestPoolers(t *testing.T) {
 		mustComplete(t, Spec{Source: dsn.URL(direct), Target: through(port), Lanes: 2})
 		back := dbtest.Database(t)
 		mustComplete(t, Spec{Source: through(port), Target: dsn.URL(back), Lanes: 2})
-		mustEqual(t, direct, back, "SELECT * FROM plain ORDER BY id")
+		dbtest.Equal(t, direct, back, "SELECT * FROM plain ORDER BY id")
 
 		same := func(u dsn.URL) want {
 			return want{code: report.ReasonSameDatabase, side: report.Target, text: fmt.Sprintf("Source and target are the same database, %s.", u)}
@@ -477,7 +476,7 @@ func TestStandby(t *testing.T) {
 	if _, err := fmt.Sscan(version[0], &number); err != nil {
 		t.Fatal(err)
 	}
-	if standbySnapshotsTrusted(number) {
+	if preflight.StandbySnapshotsTrusted(number) {
 		mustComplete(t, Spec{Source: dsn.URL(standby.URL("")), Target: dsn.URL(apart)})
 	} else {
 		refusesUntouched(t, Spec{Source: dsn.URL(standby.URL("")), Target: dsn.URL(apart)}, apart, want{
@@ -536,85 +535,6 @@ func baseBackup(t *testing.T, primary *embedded.Server) *embedded.Server {
 	}
 	t.Cleanup(func() { _ = s.Stop(context.Background()) })
 	return s
-}
-
-func TestStandbySnapshotsTrusted(t *testing.T) {
-	t.Parallel()
-	for version, want := range map[int]bool{
-		130023: false, 140024: false, 140025: true, 150019: false, 150020: true, 160015: false, 160016: true,
-		170011: false, 170012: true, 180006: false, 180007: true, 190000: true, 200001: true,
-	} {
-		if got := standbySnapshotsTrusted(version); got != want {
-			t.Errorf("%d: got %v, want %v", version, got, want)
-		}
-	}
-}
-
-func TestCheckVersions(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name           string
-		source, target session.Facts
-		want           []report.ReasonCode
-		side           report.Side
-	}{
-		{"known", session.Facts{VersionNum: 130000}, session.Facts{VersionNum: 180000}, nil, ""},
-		{"newer", session.Facts{VersionNum: 190000}, session.Facts{VersionNum: 200000}, nil, ""},
-		{"old source", session.Facts{VersionNum: 120022, Version: "12.22"}, session.Facts{VersionNum: 150000}, []report.ReasonCode{report.ReasonUnknownVersion}, report.Source},
-		{"old target", session.Facts{VersionNum: 150000}, session.Facts{VersionNum: 90624, Version: "9.6.24"}, []report.ReasonCode{report.ReasonUnknownVersion}, report.Target},
-		{"standby", session.Facts{VersionNum: 150019, InRecovery: true}, session.Facts{VersionNum: 150000}, []report.ReasonCode{report.ReasonStandby}, report.Source},
-		{"old standby", session.Facts{VersionNum: 120000, InRecovery: true}, session.Facts{VersionNum: 150000}, []report.ReasonCode{report.ReasonUnknownVersion, report.ReasonStandby}, report.Source},
-		{"good standby", session.Facts{VersionNum: 150020, InRecovery: true}, session.Facts{VersionNum: 150000}, nil, ""},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			r := &run{source: &session.Server{Facts: tt.source}, target: &session.Server{Facts: tt.target}}
-			reasons, err := r.checkVersions(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got []report.ReasonCode
-			for _, reason := range reasons {
-				got = append(got, reason.Code)
-				if reason.Side != tt.side || reason.Text == "" || reason.Hint == "" {
-					t.Errorf("reason %+v, want one of the %s", reason, tt.side)
-				}
-			}
-			if !slices.Equal(got, tt.want) {
-				t.Errorf("got %v, want %v", got, tt.want)
-			}
-		})
-	}
-}
-
-func TestToolsReasons(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name           string
-		source, target int
-		version        pgtools.Version
-		side           report.Side
-		text, hint     string
-	}{
-		{"same", 15, 15, 150020, "", "", ""},
-		{"newer tools", 13, 15, 180004, "", "", ""},
-		{"newer source", 17, 15, 160014, report.Source, "The source runs PostgreSQL 17, but the newest pg_dump here is of version 16.14.", "Install the package postgresql-client-17 (Debian, Ubuntu) or postgresql17 (RHEL) where Calco runs."},
-		{"newer target", 15, 18, 170011, report.Target, "The target runs PostgreSQL 18, but the newest pg_dump here is of version 17.11.", "Install the package postgresql-client-18 (Debian, Ubuntu) or postgresql18 (RHEL) where Calco runs."},
-		{"no tools", 15, 14, 0, report.Source, "No pg_dump was found where Calco runs.", "Install the package postgresql-client-15 (Debian, Ubuntu), postgresql15 (RHEL) or libpq (Homebrew)."},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			var want []report.Reason
-			if tt.text != "" {
-				want = []report.Reason{{Code: report.ReasonClientTools, Side: tt.side, Text: tt.text, Hint: tt.hint}}
-			}
-			if got := toolsReasons(tt.source, tt.target, tt.version); !reflect.DeepEqual(got, want) {
-				t.Errorf("got  %+v\nwant %+v", got, want)
-			}
-		})
-	}
 }
 
 func TestRefuseNotEmpty(t *testing.T) {
@@ -932,8 +852,8 @@ func TestRefusedConnections(t *testing.T) {
 				return
 			}
 			dbtest.Exec(t, source, fmt.Sprintf("ALTER DATABASE t CONNECTION LIMIT %d", limit))
-			rows := hold(t, source, "BEGIN; DO $$ BEGIN FOR i IN 1..20 LOOP EXECUTE format('LOCK TABLE a.t%s', i); END LOOP; END $$")
-			last := hold(t, source, "BEGIN; LOCK TABLE a.last")
+			rows := dbtest.Hold(t, source, "BEGIN; DO $$ BEGIN FOR i IN 1..20 LOOP EXECUTE format('LOCK TABLE a.t%s', i); END LOOP; END $$")
+			last := dbtest.Hold(t, source, "BEGIN; LOCK TABLE a.last")
 			go func() {
 				said(lane) // while those that have a connection wait for rows
 				rows()
@@ -969,7 +889,7 @@ func TestFewerLanes(t *testing.T) {
 		dbtest.Exec(t, target, "DROP SCHEMA IF EXISTS a CASCADE")
 		var release []func()
 		for range limit.others {
-			release = append(release, hold(t, target, "SELECT"))
+			release = append(release, dbtest.Hold(t, target, "SELECT"))
 		}
 		dbtest.Await(t, source, fmt.Sprintf("SELECT count(*) = %d FROM pg_stat_activity WHERE datname = 't'", limit.others))
 		r := mustComplete(t, spec)

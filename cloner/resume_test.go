@@ -133,14 +133,14 @@ func TestResumeKeepsParts(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"parent", "child", "still", "measure", "measure_1", "measure_2", "scratch", "totals", "filled", "twin_1", "twin_2"} {
-		mustEqual(t, source, target, "SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM "+name+" t")
+		dbtest.Equal(t, source, target, "SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM "+name+" t")
 	}
-	mustEqual(t, source, target, "SELECT conrelid::regclass::text, conname, convalidated, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2")
-	mustEqual(t, source, target, "SELECT indexrelid::regclass::text, indisvalid FROM pg_index WHERE indrelid::regclass::text !~ '^pg_' ORDER BY 1")
-	mustEqual(t, source, target, "SELECT tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal")
-	mustEqual(t, source, target, "SELECT relrowsecurity FROM pg_class WHERE relname = 'child'")
-	mustEqual(t, source, target, "SELECT lo_get(oid) FROM pg_largeobject_metadata ORDER BY 1")
-	mustEqual(t, source, target, "SELECT to_regnamespace('_calco')")
+	dbtest.Equal(t, source, target, "SELECT conrelid::regclass::text, conname, convalidated, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2")
+	dbtest.Equal(t, source, target, "SELECT indexrelid::regclass::text, indisvalid FROM pg_index WHERE indrelid::regclass::text !~ '^pg_' ORDER BY 1")
+	dbtest.Equal(t, source, target, "SELECT tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal")
+	dbtest.Equal(t, source, target, "SELECT relrowsecurity FROM pg_class WHERE relname = 'child'")
+	dbtest.Equal(t, source, target, "SELECT lo_get(oid) FROM pg_largeobject_metadata ORDER BY 1")
+	dbtest.Equal(t, source, target, "SELECT to_regnamespace('_calco')")
 }
 
 // TestCannotResume: what cannot go on says so, and clean and retry does.
@@ -243,9 +243,9 @@ func TestSplit(t *testing.T) {
 			t.Errorf("%d tables and %d rows", report.Tables, report.Rows)
 		}
 		for _, name := range []string{"big", "toasted", "ONLY parent", "heir"} {
-			mustEqual(t, source, target, "SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM "+name+" t")
+			dbtest.Equal(t, source, target, "SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM "+name+" t")
 		}
-		mustEqual(t, source, target, "SELECT count(*) FROM bare")
+		dbtest.Equal(t, source, target, "SELECT count(*) FROM bare")
 	}
 }
 

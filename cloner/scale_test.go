@@ -82,7 +82,7 @@ func TestManyTables(t *testing.T) {
 	}
 	const state = `SELECT (SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace), (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = indexrelid WHERE relnamespace = 'public'::regnamespace),
 		(SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND convalidated), (SELECT sum(last_value) FROM pg_sequences), (SELECT count(*) FROM t1, t600, t1200)`
-	mustEqual(t, source, target, state)
+	dbtest.Equal(t, source, target, state)
 }
 
 // TestLargeRows has values of 100 MB. PostgreSQL sends them whole; the clone must not hold one.
@@ -101,8 +101,8 @@ func TestLargeRows(t *testing.T) {
 	} else {
 		t.Logf("%d MB", mb)
 	}
-	mustEqual(t, source, target, "SELECT id, length(s), md5(s), length(b), md5(b), md5(j::text) FROM large ORDER BY id")
-	mustEqual(t, source, target, "SELECT count(*), md5(string_agg(doc::text, ',' ORDER BY id)) FROM wide")
+	dbtest.Equal(t, source, target, "SELECT id, length(s), md5(s), length(b), md5(b), md5(j::text) FROM large ORDER BY id")
+	dbtest.Equal(t, source, target, "SELECT count(*), md5(string_agg(doc::text, ',' ORDER BY id)) FROM wide")
 }
 
 // TestManyColumns has tables as wide as PostgreSQL lets them be, and none wide at all.
@@ -135,7 +135,7 @@ func TestManyPartitions(t *testing.T) {
 	mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)})
 	const state = `SELECT (SELECT count(*) FROM pg_partition_tree('root')), (SELECT count(*) FROM pg_index WHERE indisvalid), (SELECT count(*) FROM pg_constraint WHERE convalidated),
 		(SELECT count(*) FROM pg_inherits), (SELECT md5(string_agg(tableoid::regclass || '/' || n, ',' ORDER BY n)) FROM root)`
-	mustEqual(t, source, target, state)
+	dbtest.Equal(t, source, target, state)
 	var none [][]string
 	if got := dbtest.Query(t, target, "SELECT indexrelid::regclass FROM pg_index WHERE NOT indisvalid"); !reflect.DeepEqual(got, none) {
 		t.Errorf("invalid indexes: %v", got)

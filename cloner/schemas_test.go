@@ -230,7 +230,7 @@ func TestSchemaNeeds(t *testing.T) {
 				test.want = report.StatusCompleted
 			}
 			r := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Schemas: []string{"a"}}, Options{}, test.want)
-			mustEqual(t, source, target, test.query)
+			dbtest.Equal(t, source, target, test.query)
 			if !slices.ContainsFunc(r.Pulled, func(s string) bool { return strings.Contains(s, test.pulled) }) {
 				t.Errorf("pulled %q, want %s", r.Pulled, test.pulled)
 			}
@@ -253,5 +253,5 @@ func TestSchemasWithoutPermission(t *testing.T) {
 	}
 	dbtest.Exec(t, source, "CREATE SCHEMA \"min*\"; CREATE TABLE \"min*\".t (n int); CREATE SCHEMA \"m.*\"; CREATE TABLE \"m.*\".t (n int)")
 	mustComplete(t, Spec{Source: dsn.URL(as(t, source, "reader", "x")), Target: dsn.URL(target), Schemas: []string{"mine"}})
-	mustEqual(t, source, target, "SELECT * FROM mine.t")
+	dbtest.Equal(t, source, target, "SELECT * FROM mine.t")
 }

@@ -129,7 +129,7 @@ func TestHostileSettings(t *testing.T) {
 				}
 			}
 			mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Schemas: []string{"public"}})
-			mustEqual(t, source, target, values)
+			dbtest.Equal(t, source, target, values)
 		})
 	}
 }

@@ -8,7 +8,10 @@ import (
 	"strings"
 
 	"calco/cloner/dsn"
+	"calco/cloner/internal/clean"
+	"calco/cloner/internal/marks"
 	"calco/cloner/internal/schema"
+	"calco/cloner/internal/session"
 	"calco/cloner/report"
 )
 
@@ -139,6 +142,20 @@ func (s Spec) normalize() (Spec, error) {
 
 // whole says that the whole database is cloned, with what belongs to no schema.
 func (s Spec) whole() bool { return len(s.Schemas) == 0 }
+
+// source and target are how the two sides are reached by a run of a job.
+func (s Spec) source(job marks.Job) session.Way {
+	return session.Way{Side: report.Source, URL: s.Source, Hosts: s.SourceHosts, Name: job.ApplicationName()}
+}
+
+func (s Spec) target(job marks.Job) session.Way {
+	return session.Way{Side: report.Target, URL: s.Target, Hosts: s.TargetHosts, Name: job.ApplicationName()}
+}
+
+// scope is what is wanted of a target.
+func (s Spec) scope(target *session.Server) clean.Scope {
+	return clean.Scope{Target: target, Schemas: s.Schemas, Clean: s.Clean, Confirmed: s.Confirmed, Touched: s.Touched}
+}
 
 // NewJob returns a random id for Spec.Job.
 func NewJob() string {

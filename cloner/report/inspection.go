@@ -34,3 +34,12 @@ type SchemaInfo struct {
 	Tables int    `json:"tables"` // with rows of their own: partitions count, the tables that they are parts of do not
 	Bytes  int64  `json:"bytes"`  // of its tables and materialized views, with their indexes
 }
+
+// Preflight is what stands in the way of a clone, before it is started.
+type Preflight struct {
+	Source   Endpoint `json:"source"`
+	Target   Endpoint `json:"target"`
+	Schemas  []string `json:"schemas,omitempty"` // none: the whole database
+	Reasons  []Reason `json:"reasons"`           // for which the clone would be refused; none: nothing is in the way
+	Warnings []string `json:"warnings"`          // what cannot be told by reading, and what is worth knowing
+}

@@ -27,3 +27,11 @@ func Listed(names []string) string {
 
 // AtMost keeps as many objects as a reason carries.
 func AtMost(names []string) []string { return names[:min(len(names), ListedObjects)] }
+
+// Either is the first text if it is so, or else the second.
+func Either(so bool, then, otherwise string) string {
+	if so {
+		return then
+	}
+	return otherwise
+}

@@ -6,10 +6,12 @@ package dbtest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -189,4 +191,12 @@ func open(settings map[string]string) (*home, error) {
 		return nil, errors.Join(err, h.close())
 	}
 	return h, nil
+}
+
+// Role makes a role for one test on the server of a database, and returns its name.
+func Role(t testing.TB, database string) string {
+	t.Helper()
+	name := "role_" + strings.ToLower(rand.Text()[:12])
+	Exec(t, database, "CREATE ROLE "+name)
+	return name
 }

@@ -110,3 +110,8 @@ func CompleteTables(ctx context.Context, s *session.Session, nonce string) (map[
 	}
 	return rows, nil
 }
+
+// CreateLargeObjects makes the large objects of a part, whose pieces are in pg_temp.calco_large_object. Of several parts of one object the first makes it; the others wait for that.
+const CreateLargeObjects = `
+	WITH made AS (INSERT INTO _calco.large_object SELECT DISTINCT oid FROM pg_temp.calco_large_object ON CONFLICT DO NOTHING RETURNING oid)
+	SELECT count(lo_create(oid)) FROM made; `

@@ -147,10 +147,10 @@ func (o *Owner) RecordDurable(ctx context.Context, s *session.Session, epoch int
 }
 
 // Revalidated notes what is true in an epoch: the marks of valid parts stand for its snapshot from now on, and those that are
-// stale will be copied again, of which some relations are named.
-func (o *Owner) Revalidated(ctx context.Context, epoch int, valid []Mark, stale int, relations []string, unlogged func(relation string) bool) error {
+// stale will be copied again.
+func (o *Owner) Revalidated(ctx context.Context, epoch int, valid, stale []Mark, unlogged func(relation string) bool) error {
 	statements := []string{fmt.Sprintf("UPDATE _calco.epoch SET kept = kept + %d, redone = greatest(redone, %d), redone_tables = %s WHERE number = %d",
-		len(valid), stale, quoteArray(relations), epoch)}
+		len(valid), len(stale), quoteArray(report.AtMost(relationsOf(stale))), epoch)}
 	parts := PartsOf(valid)
 	for _, relation := range relationsOf(valid) {
 		statements = append(statements, fmt.Sprintf("UPDATE _calco.%s SET epoch = %d WHERE relation = %s AND part IN (%s)",

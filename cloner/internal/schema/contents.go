@@ -28,9 +28,9 @@ func samplePages(t *Table) int64 {
 	return max(1, min(t.Pages/sampleShare, t.Pages*sampleMost/t.Size)) // with its share of what is out of line
 }
 
-// Sample chooses the parts whose contents are compared. Rows that the root of their tree sorts are not found again by their
+// sample chooses the parts whose contents are compared. Rows that the root of their tree sorts are not found again by their
 // parts, so of those there is no sample.
-func (p *Plan) Sample(v report.Verify) {
+func (p *Plan) sample(v report.Verify) {
 	var all, tails int64
 	for _, t := range p.Tables {
 		all += t.Size
@@ -78,7 +78,7 @@ const ChecksumOf = "concat_ws(' ', coalesce(sum(hashtextextended(t, 0)), 0), coa
 // RowText is a row as text, by which it is compared. Two databases of unlike encodings have the same text in other bytes.
 func (p *Plan) RowText(columns string) string {
 	text := "ROW(" + columns + ")::text"
-	if p.Converts {
+	if p.converts {
 		text = "encode(convert_to(" + text + ", 'UTF8'), 'hex')"
 	}
 	return text + ` COLLATE "C"`

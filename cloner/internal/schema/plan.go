@@ -9,6 +9,7 @@ import (
 
 	"calco/cloner/archive"
 	"calco/cloner/pgtools"
+	"calco/cloner/report"
 )
 
 // Plan is what a clone has to make and to copy.
@@ -19,7 +20,7 @@ type Plan struct {
 	Pulled   map[int]bool     // entries outside the chosen schemas that these depend on
 	Tables   []*Table         // largest first
 	Catalog  *Catalog
-	Converts bool // text: the encodings of the two databases are not the same
+	converts bool // text: the encodings of the two databases are not the same
 
 	Pre, Post         []*archive.Entry // before and after the rows
 	ACLs              []*archive.Entry // after all objects: they may lock their owners out
@@ -27,10 +28,20 @@ type Plan struct {
 	MaterializedViews []*archive.Entry
 }
 
-func NewPlan(all []*archive.Entry, schemas []string, c *Catalog) (*Plan, error) {
-	p := &Plan{ByID: map[int]*archive.Entry{}, Keys: map[EntryKey]int{}, Catalog: c}
+// Choice is what of a source is to be cloned, and how.
+type Choice struct {
+	Schemas  []string // none: the whole database
+	Version  int      // of the source, as server_version_num
+	PartSize int64    // bytes of a table, on the source's disk
+	Verify   report.Verify
+	Converts bool // text: the encodings of the two databases are not the same
+}
+
+// NewPlan plans what a clone has to make and to copy, from all entries of an archive.
+func NewPlan(all []*archive.Entry, choice Choice, c *Catalog) *Plan {
+	p := &Plan{ByID: map[int]*archive.Entry{}, Keys: map[EntryKey]int{}, Catalog: c, converts: choice.Converts}
 	c.complete(all)
-	p.Entries, p.Pulled = SelectEntries(all, schemas)
+	p.Entries, p.Pulled = SelectEntries(all, choice.Schemas)
 	byOID := map[Object]*archive.Entry{}
 	for _, e := range p.Entries {
 		p.ByID[e.ID] = e
@@ -47,7 +58,11 @@ func NewPlan(all []*archive.Entry, schemas []string, c *Catalog) (*Plan, error) 
 		}
 	}
 	p.divide()
-	return p, nil
+	for _, t := range p.Tables {
+		t.Split = splitTable(t, choice.Version, choice.PartSize)
+	}
+	p.sample(choice.Verify)
+	return p
 }
 
 // CountOf is how many entries of a kind there are.

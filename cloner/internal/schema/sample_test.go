@@ -17,7 +17,7 @@ func TestSample(t *testing.T) {
 		if change != nil {
 			change(x)
 		}
-		x.Split = SplitTable(x, 150000, partSize)
+		x.Split = splitTable(x, 150000, partSize)
 		p.Tables = append(p.Tables, x)
 		return x
 	}
@@ -28,7 +28,7 @@ func TestSample(t *testing.T) {
 	tree := add(700*mb, 89600, func(x *Table) { x.ThroughRoot = true })
 	fair := add(64*mb, 8192, nil)
 	small := add(2*mb, 256, nil)
-	p.Sample(report.VerifySample)
+	p.sample(report.VerifySample)
 	sampled := func(x *Table) int64 {
 		bytes := 0.0
 		for n := range x.Split.Parts {
@@ -60,7 +60,7 @@ func TestSample(t *testing.T) {
 		add(15*mb, 1920, nil)
 	}
 	first, last := add(10*mb, 1280, nil), add(mb, 128, nil)
-	p.Sample(report.VerifySample)
+	p.sample(report.VerifySample)
 	var all int64
 	for _, x := range p.Tables {
 		all += sampled(x)
@@ -68,7 +68,7 @@ func TestSample(t *testing.T) {
 	if all > 1511*mb/sampleShare || sampled(first) == 0 || sampled(last) == 0 {
 		t.Errorf("%d bytes of many tables, %d and %d of the smallest", all, sampled(first), sampled(last))
 	}
-	p.Sample(report.VerifyContents)
+	p.sample(report.VerifyContents)
 	for _, x := range p.Tables {
 		if sampled(x) < x.Size-mb {
 			t.Errorf("%d of %d bytes", sampled(x), x.Size)

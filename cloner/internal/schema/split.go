@@ -15,9 +15,9 @@ const maxParts = 10000
 // tidRangeScans is the first version, as server_version_num, that reads a range of pages without reading all.
 const tidRangeScans = 140000
 
-// SplitTable divides a table for a source of that version. Only heap tables have rows that stay on their pages. The last
+// splitTable divides a table for a source of that version. Only heap tables have rows that stay on their pages. The last
 // part of a large one is small: its sample.
-func SplitTable(t *Table, version int, partSize int64) Split {
+func splitTable(t *Table, version int, partSize int64) Split {
 	whole := Split{Parts: 1}
 	if version < tidRangeScans || !t.Heap || t.Condition != "" || len(t.Columns) == 0 || t.Pages < 2 {
 		return whole

@@ -20,7 +20,7 @@ const dumpOptionsSQL = `
 	WHERE s.setting <> value`
 
 //go:embed sql/facts.sql
-var FactsSQL string
+var factsSQL string
 
 // Facts are what a clone needs to know of one server and database.
 type Facts struct {
@@ -139,7 +139,7 @@ func (s *Server) read(ctx context.Context) (err error) {
 	if err := s.Control.Exec(ctx, Join(settingsOf(s.Side), SetName(s.Name))); err != nil {
 		return fmt.Errorf("set up the session on the %s: %w", s.Side, err)
 	}
-	if s.Facts, err = QueryRow[Facts](ctx, s.Control, FactsSQL); err != nil {
+	if s.Facts, err = QueryRow[Facts](ctx, s.Control, factsSQL); err != nil {
 		return fmt.Errorf("read what the %s is: %w", s.Side, err)
 	}
 	if s.Side == report.Target {

@@ -166,6 +166,17 @@ func (s *Snapshot) Importing(ctx context.Context, do func(name string) error) er
 	return do(s.Name())
 }
 
+// Begin begins a transaction of a session that sees what the snapshot sees, whatever was left of another one.
+func (s *Snapshot) Begin(ctx context.Context, on *session.Session) error {
+	err := s.Importing(ctx, func(name string) error {
+		return errors.Join(on.Exec(ctx, "ROLLBACK"), on.Exec(ctx, BeginAt(name)))
+	})
+	if err != nil {
+		return fmt.Errorf("import snapshot: %w", err)
+	}
+	return nil
+}
+
 // Refresh pings each holder once and brings their number back to two. One is enough for
 // now if no other can be had. When ctx ends, that says nothing of the holders: they stay, for
 // whoever goes on with the snapshot. It is safe for concurrent use.

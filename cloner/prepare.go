@@ -1,0 +1,305 @@
+package cloner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"calco/cloner/internal/clean"
+	"calco/cloner/internal/data"
+	"calco/cloner/internal/marks"
+	"calco/cloner/internal/preflight"
+	"calco/cloner/internal/restore"
+	"calco/cloner/internal/schema"
+	"calco/cloner/internal/session"
+	"calco/cloner/report"
+)
+
+// taken is a target that is locked for this run.
+type taken struct {
+	lock   *marks.Lock
+	scope  clean.Scope
+	dumper schema.Dumper
+	lanes  int // that both servers have connections for
+}
+
+// take connects to both sides, looks for what is against the clone, and takes the target. What is connected to stays open.
+// Answered is told of the sides that have.
+func (a *attempt) take(ctx context.Context, answered map[report.Side]bool) (*taken, error) {
+	var reasons []report.Reason
+	for _, side := range []struct {
+		way    session.Way
+		before **session.Server
+	}{{a.spec.source(a.job), &a.source}, {a.spec.target(a.job), &a.target}} {
+		s, reason, err := connect(ctx, side.way, *side.before)
+		if err != nil {
+			return nil, err
+		}
+		if reason != nil {
+			reasons = append(reasons, *reason)
+			continue
+		}
+		*side.before = s
+		answered[s.Side] = true
+		a.meter.SetVersion(s.Side, s.Version)
+	}
+	if err := report.Refuse(reasons...); err != nil {
+		return nil, err
+	}
+	t := &taken{scope: a.spec.scope(a.target)}
+	wish := a.wish()
+	found, err := preflight.Check(ctx, preflight.Input{Source: a.source, Target: a.target, Scope: t.scope, Wish: wish})
+	for _, w := range found.Warnings {
+		a.ledger.Warn(w)
+	}
+	if err == nil {
+		err = report.Refuse(found.Reasons...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	t.dumper = found.Dumper
+	if t.lock, err = marks.Acquire(ctx, a.source, a.target, wish); err != nil {
+		return nil, err
+	}
+	a.job, a.claimed = t.lock.Job, a.claimed || t.lock.Previous != nil
+	fitting, warning, err := preflight.FitLanes(ctx, a.source, a.target, a.spec.Lanes)
+	if warning != "" {
+		a.ledger.Warn(warning)
+	}
+	t.lanes = fitting
+	return t, err
+}
+
+// connect connects to a side anew. The host that was reached before stays, and the server has to be the same.
+func connect(ctx context.Context, way session.Way, before *session.Server) (*session.Server, *report.Reason, error) {
+	system := ""
+	if before != nil {
+		way, system = before.Way, before.SystemIdentifier
+	}
+	return session.Connect(ctx, way, 0, system)
+}
+
+// wish is what this run wants of the target.
+func (a *attempt) wish() marks.Wish {
+	return marks.Wish{
+		Job: a.job, Schemas: a.spec.Schemas, Resume: a.spec.Resume, Adopt: a.spec.adopt && !a.claimed,
+		Claimed: a.claimed, Again: a.again, Announce: a.announce,
+	}
+}
+
+// announce tells the caller that the target is about to change.
+func (a *attempt) announce(ctx context.Context) error {
+	target := a.target.Identity()
+	if a.options.Begin == nil || a.announced != nil && *a.announced == target {
+		return nil
+	}
+	err := a.options.Begin(ctx, a.source.Identity(), target)
+	if refused, ok := errors.AsType[*report.RefusedError](err); ok {
+		return &standingRefusal{refused}
+	}
+	if err != nil {
+		return fmt.Errorf("note that the target is about to change: %w", err)
+	}
+	a.announced = &target
+	return nil
+}
+
+// workplace is a target that is ready for what this job makes.
+type workplace struct {
+	maker       *restore.Maker
+	preexisting schema.Preexisting
+	tables      *data.Tables
+	dumper      schema.Dumper
+	lanes       int
+}
+
+// prepare empties the target if that is wanted, and makes what comes then this job's; or it goes on with what the job has left
+// there.
+func (a *attempt) prepare(ctx context.Context, t *taken, alive *keepalive) (w *workplace, err error) {
+	if t.lock.Previous != nil && t.lock.Previous.Copying {
+		err = a.in(ctx, report.PhasePreData, func(ctx context.Context) (err error) {
+			w, err = a.resume(ctx, t)
+			return err
+		})
+	} else {
+		w, err = a.begin(ctx, t)
+	}
+	if err == nil {
+		alive.copying(held{a.epoch.snap, a.epoch.number, a.owner})
+	}
+	return w, err
+}
+
+// begin cleans the target if that is wanted, and begins to copy to it.
+func (a *attempt) begin(ctx context.Context, t *taken) (w *workplace, err error) {
+	stays := false
+	if a.spec.Clean {
+		c := &clean.Cleaner{
+			Scope: t.scope, Owner: a.owner, EndBlockers: a.spec.EndBlockers, Patience: a.patience, Meter: a.meter, Ledger: a.ledger,
+		}
+		if err := a.in(ctx, report.PhaseClean, func(ctx context.Context) (err error) {
+			stays, err = c.Clean(ctx)
+			return err
+		}); err != nil {
+			return nil, err
+		}
+		a.meter.End(report.PhaseClean)
+	}
+	err = a.in(ctx, report.PhasePreData, func(ctx context.Context) (err error) {
+		w, err = a.startCopy(ctx, t, stays)
+		return err
+	})
+	return w, err
+}
+
+// startCopy notes that the target holds nothing that this job is to drop, and what is there that it does not own: objects outside
+// the chosen schemas, event triggers, and what was set on members of extensions or on what PostgreSQL itself has, that were there
+// before. Stays: cleaning has left something that an extension needs.
+func (a *attempt) startCopy(ctx context.Context, t *taken, stays bool) (*workplace, error) {
+	plan := a.epoch.plan
+	found, err := restore.FindPreexisting(ctx, a.target, a.spec.Clean, a.spec.whole())
+	if err != nil {
+		return nil, err
+	}
+	if len(plan.Pulled)+len(plan.Last) > 0 || stays || slices.ContainsFunc(plan.Entries, plan.OnOthers) {
+		there, err := t.dumper.Inventory(ctx, a.target, a.spec.Schemas)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range plan.Entries {
+			others := plan.Pulled[e.ID] || e.Desc == "EVENT TRIGGER" || plan.OnOthers(e)
+			if others && there.Has(e) || stays && restore.MayStay(e) && there.HasSame(e) {
+				found = append(found, schema.PreexistingEntry{Kind: e.Desc, Namespace: e.Namespace, Name: e.Tag})
+			}
+		}
+	}
+	w, err := a.workplace(ctx, t, schema.Inventory{}, found)
+	if err != nil {
+		return nil, err
+	}
+	const first = 1
+	e := a.epoch.numbered(first)
+	if err := a.owner.StartCopy(ctx, e.onTarget(), found); err != nil {
+		return nil, err
+	}
+	a.epoch = e
+	return w, nil
+}
+
+// workplace is one with what is on the target already, and what of it is not this job's.
+func (a *attempt) workplace(ctx context.Context, t *taken, existing schema.Inventory, found []schema.PreexistingEntry) (*workplace, error) {
+	w := &workplace{
+		preexisting: restore.Leave(a.epoch.plan, a.ledger, found), tables: data.NewTables(a.epoch.plan), dumper: t.dumper, lanes: t.lanes,
+	}
+	var err error
+	w.maker, err = restore.New(ctx, restore.Config{
+		Source: a.source, Target: a.target, Owner: a.owner, Plan: a.epoch.plan, Existing: existing, Preexisting: w.preexisting,
+		Whole: a.spec.whole(), Lanes: t.lanes, Ledger: a.ledger, Meter: a.meter,
+		Achieve: func(n int) {
+			a.patience.Achieve(n)
+			a.meter.Achieve(n)
+		},
+	})
+	return w, err
+}
+
+// resume finds out what is on the target, and clears away what has to be done again: under the snapshot that it was copied
+// under nothing, under a new one what the source does not prove to be unchanged.
+func (a *attempt) resume(ctx context.Context, t *taken) (*workplace, error) {
+	existing, err := t.dumper.Inventory(ctx, a.target, a.spec.Schemas)
+	if err != nil {
+		return nil, err
+	}
+	found, err := a.owner.Preexisting(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w, err := a.workplace(ctx, t, existing, found)
+	if err != nil {
+		return nil, err
+	}
+	all, err := marks.Read(ctx, a.target.Control)
+	if err != nil {
+		return nil, err
+	}
+	if err := restore.CheckTarget(a.epoch.plan, existing, all); err != nil {
+		return nil, err
+	}
+	if err := w.maker.DropEventTriggers(ctx); err != nil {
+		return nil, err
+	}
+	valid, stale, err := a.revalidate(ctx, t, all)
+	if err != nil {
+		return nil, err
+	}
+	w.tables.Apply(valid, stale)
+	// Before a row goes, and before one comes to a table that was complete once, its constraints go, and what else would fire at
+	// it or refuse it: deleting would cascade, and a row that moved from one part to another would meet itself. They are built
+	// again like all others.
+	if err := w.maker.DropDependents(ctx, w.tables.PendingTables(a.ledger.Keeps)); err != nil {
+		return nil, err
+	}
+	return w, w.tables.Discard(ctx, a.owner, t.lanes, a.ledger.Warn, stale)
+}
+
+// revalidate finds out which parts that are on the target are still valid, in the epoch of this run's snapshot, which it opens if
+// it is new.
+func (a *attempt) revalidate(ctx context.Context, t *taken, all []marks.Mark) (valid, stale []marks.Mark, err error) {
+	e, opened := a.epoch, false
+	if e.snap != nil {
+		number, err := a.owner.EpochOf(ctx, e.snap.Nonce) // the answer to its opening may have been lost
+		if err != nil {
+			return nil, nil, err
+		}
+		e = e.numbered(number)
+	}
+	v := data.Judge(all, e.plan, a.ledger.Keeps, e.number, t.lock.Previous.Copied)
+	if v.Copied {
+		return v.Valid, nil, a.useCopied(ctx, e, t.lock.Previous.Copied)
+	}
+	if e.snap == nil { // all rows were there, and an unlogged table has lost its own since
+		a.epoch = nil
+		return nil, nil, session.ErrSnapshotLost
+	}
+	if e.number == 0 {
+		e, opened = e.numbered(t.lock.Previous.Epoch+1), true
+		if err := a.owner.OpenEpoch(ctx, e.onTarget()); err != nil {
+			return nil, nil, err
+		}
+	}
+	a.epoch = e
+	if !opened && len(v.Unverified)+len(v.Stale) == 0 {
+		return v.Valid, nil, nil
+	}
+	reader := &data.Reader{Source: a.source, Snapshot: e.snap, Plan: e.plan, Lanes: t.lanes}
+	kept, changed, err := reader.Revalidate(ctx, v.Unverified, t.lock.Previous.Timeline)
+	if err != nil {
+		return nil, nil, err
+	}
+	valid, stale = slices.Concat(v.Valid, kept), slices.Concat(v.Stale, changed)
+	tables := e.plan.ByRelation()
+	err = a.owner.Revalidated(ctx, e.number, kept, stale, func(relation string) bool { return tables[relation].Unlogged })
+	if err != nil {
+		return nil, nil, err
+	}
+	a.patience.Achieve(-len(stale)) // it counted once, and will again
+	a.meter.Achieve(-len(stale))
+	a.meter.Resumed(e.at, len(kept), len(stale))
+	return valid, stale, nil
+}
+
+// useCopied goes on without a snapshot: all rows are there, as that of an epoch had them.
+func (a *attempt) useCopied(ctx context.Context, e *epoch, number int) error {
+	at, largeObjects, err := a.owner.CopiedEpoch(ctx, number)
+	if err != nil {
+		return err
+	}
+	e.release()
+	done := e.numbered(number).done(largeObjects)
+	done.at = at.UTC().Truncate(time.Second)
+	a.epoch = done
+	return nil
+}
