@@ -12,19 +12,19 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 )
 
 // Users returns all users, the oldest first.
-func (s *Store) Users(ctx context.Context) ([]state.User, error) {
+func (s *Store) Users(ctx context.Context) ([]jobs.User, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT   u.id, u.email, u.role, u.created_at, max(s.last_seen_at)
 		FROM     users u
 		LEFT     JOIN sessions s ON s.user_id = u.id
 		GROUP BY u.id
 		ORDER BY u.id`) // Query's error is the one of the rows
-	users, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (state.User, error) {
-		var u state.User
+	users, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (jobs.User, error) {
+		var u jobs.User
 		var seen *time.Time
 		err := row.Scan(&u.ID, &u.Email, &u.Role, &u.CreatedAt, &seen)
 		if seen != nil {
@@ -43,13 +43,13 @@ func (s *Store) HasUsers(ctx context.Context) (bool, error) {
 }
 
 // UserByEmail returns a user. Upper and lower case are the same.
-func (s *Store) UserByEmail(ctx context.Context, email string) (state.User, error) {
+func (s *Store) UserByEmail(ctx context.Context, email string) (jobs.User, error) {
 	u, _, err := s.Credentials(ctx, email)
 	return u, err
 }
 
 // Credentials returns a user with the hash of the password, which is empty for someone who has none.
-func (s *Store) Credentials(ctx context.Context, email string) (u state.User, hash string, err error) {
+func (s *Store) Credentials(ctx context.Context, email string) (u jobs.User, hash string, err error) {
 	err = s.pool.QueryRow(ctx, `
 		SELECT id, email, role, created_at, coalesce(password_hash, '')
 		FROM   users
@@ -58,14 +58,14 @@ func (s *Store) Credentials(ctx context.Context, email string) (u state.User, ha
 	return u, hash, explain("find the user", err)
 }
 
-// AddUser makes a user. An empty hash is no password. The error for an address that is taken is state.ErrTaken.
-func (s *Store) AddUser(ctx context.Context, email string, role state.Role, hash string) (state.User, error) {
+// AddUser makes a user. An empty hash is no password. The error for an address that is taken is jobs.ErrTaken.
+func (s *Store) AddUser(ctx context.Context, email string, role jobs.Role, hash string) (jobs.User, error) {
 	u, err := addUser(ctx, s.pool, email, role, hash)
 	return u, explain("add a user", err)
 }
 
 // RemoveUser removes a user with all sessions and links, and with the saved databases that nobody else sees. The last
-// admin stays, and so does someone with such a database that a job uses: that is a state.ErrConflict.
+// admin stays, and so does someone with such a database that a job uses: that is a jobs.ErrConflict.
 func (s *Store) RemoveUser(ctx context.Context, id int64) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		// Whoever removes another admin at the same time waits here.
@@ -75,14 +75,14 @@ func (s *Store) RemoveUser(ctx context.Context, id int64) error {
 			return err
 		}
 		if len(admins) == 1 && admins[0] == id {
-			return fmt.Errorf("the last admin stays: %w", state.ErrConflict)
+			return fmt.Errorf("the last admin stays: %w", jobs.ErrConflict)
 		}
 		if err := removePrivate(ctx, tx, id); err != nil {
 			return err
 		}
 		tag, err := tx.Exec(ctx, `DELETE FROM users WHERE id = $1`, id)
 		if err == nil && tag.RowsAffected() == 0 {
-			err = state.ErrNotFound
+			err = jobs.ErrNotFound
 		}
 		return err
 	})
@@ -117,7 +117,7 @@ type execer interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-func addUser(ctx context.Context, on execer, email string, role state.Role, hash string) (u state.User, err error) {
+func addUser(ctx context.Context, on execer, email string, role jobs.Role, hash string) (u jobs.User, err error) {
 	err = on.QueryRow(ctx, `
 		INSERT INTO users (email, role, password_hash)
 		VALUES            ($1,    $2,   nullif($3, ''))
@@ -132,7 +132,7 @@ func setPassword(ctx context.Context, tx pgx.Tx, userID int64, hash string, keep
 		return err
 	}
 	if tag.RowsAffected() == 0 {
-		return state.ErrNotFound
+		return jobs.ErrNotFound
 	}
 	if _, err = tx.Exec(ctx, `DELETE FROM sessions WHERE user_id = $1 AND id <> $2`, userID, keepSession); err != nil {
 		return err

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"calco/cloner/jobs"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 const hash = "$argon2id$v=19$m=1,t=1,p=1$c2FsdA$aGFzaA"
@@ -21,34 +21,34 @@ func TestUsers(t *testing.T) {
 	if has, err := store.HasUsers(ctx); err != nil || has {
 		t.Errorf("users at first: %v, %v", has, err)
 	}
-	u, err := store.AddUser(ctx, "Ada@example.org", state.RoleAdmin, hash)
+	u, err := store.AddUser(ctx, "Ada@example.org", jobs.RoleAdmin, hash)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.AddUser(ctx, "ada@EXAMPLE.org", state.RoleMember, ""); !errors.Is(err, state.ErrTaken) {
+	if _, err := store.AddUser(ctx, "ada@EXAMPLE.org", jobs.RoleMember, ""); !errors.Is(err, jobs.ErrTaken) {
 		t.Errorf("the same address: %v, want ErrTaken", err)
 	}
 	for _, bad := range []string{"", "ada", "a b@c", "a@b@c", strings.Repeat("x", 251) + "@y.z"} {
-		if _, err := store.AddUser(ctx, bad, state.RoleMember, ""); err == nil {
+		if _, err := store.AddUser(ctx, bad, jobs.RoleMember, ""); err == nil {
 			t.Errorf("%q is taken for an address", bad)
 		}
 	}
-	if _, err := store.AddUser(ctx, "b@example.org", state.RoleMember, "plain text"); err == nil {
+	if _, err := store.AddUser(ctx, "b@example.org", jobs.RoleMember, "plain text"); err == nil {
 		t.Error("a password is stored that is not hashed")
 	}
 	got, kept, err := store.Credentials(ctx, "ADA@example.org")
 	if err != nil || got.ID != u.ID || kept != hash || !got.Admin() {
 		t.Errorf("credentials = %+v %q, %v", got, kept, err)
 	}
-	if _, _, err := store.Credentials(ctx, "nobody@example.org"); !errors.Is(err, state.ErrNotFound) {
+	if _, _, err := store.Credentials(ctx, "nobody@example.org"); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("credentials of nobody: %v", err)
 	}
-	b := addUser(t, store, state.RoleMember)
-	if _, _, err := store.StartSession(ctx, b.ID, state.Client{}); err != nil {
+	b := addUser(t, store, jobs.RoleMember)
+	if _, _, err := store.StartSession(ctx, b.ID, jobs.Client{}); err != nil {
 		t.Fatal(err)
 	}
 	dbtest.Exec(t, url, "UPDATE sessions SET last_seen_at = now() - interval '1 hour'")
-	if _, _, err := store.StartSession(ctx, b.ID, state.Client{}); err != nil {
+	if _, _, err := store.StartSession(ctx, b.ID, jobs.Client{}); err != nil {
 		t.Fatal(err)
 	}
 	all, err := store.Users(ctx)
@@ -61,19 +61,19 @@ func TestLastAdminStays(t *testing.T) {
 	t.Parallel()
 	store := open(t)
 	ctx := t.Context()
-	one := addUser(t, store, state.RoleAdmin)
-	if err := store.RemoveUser(ctx, one.ID); !errors.Is(err, state.ErrConflict) {
+	one := addUser(t, store, jobs.RoleAdmin)
+	if err := store.RemoveUser(ctx, one.ID); !errors.Is(err, jobs.ErrConflict) {
 		t.Errorf("remove the last admin: %v, want ErrConflict", err)
 	}
-	if err := store.RemoveUser(ctx, one.ID+1000); !errors.Is(err, state.ErrNotFound) {
+	if err := store.RemoveUser(ctx, one.ID+1000); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("remove nobody: %v, want ErrNotFound", err)
 	}
-	if err := store.RemoveUser(ctx, addUser(t, store, state.RoleMember).ID); err != nil {
+	if err := store.RemoveUser(ctx, addUser(t, store, jobs.RoleMember).ID); err != nil {
 		t.Errorf("remove a member: %v", err)
 	}
 	// Admins who remove each other at the same time leave one.
 	for range 10 {
-		two := addUser(t, store, state.RoleAdmin)
+		two := addUser(t, store, jobs.RoleAdmin)
 		var errs [2]error
 		var all sync.WaitGroup
 		for i, id := range []int64{one.ID, two.ID} {
@@ -81,7 +81,7 @@ func TestLastAdminStays(t *testing.T) {
 		}
 		all.Wait()
 		gone := slices.IndexFunc(errs[:], func(err error) bool { return err == nil })
-		if gone < 0 || !errors.Is(errs[1-gone], state.ErrConflict) {
+		if gone < 0 || !errors.Is(errs[1-gone], jobs.ErrConflict) {
 			t.Fatalf("remove both: %v", errs)
 		}
 		if gone == 0 {
@@ -165,12 +165,12 @@ func TestSweep(t *testing.T) {
 	t.Parallel()
 	store, url := openAt(t)
 	ctx := t.Context()
-	u := addUser(t, store, state.RoleAdmin)
+	u := addUser(t, store, jobs.RoleAdmin)
 	for range 3 {
-		if _, _, err := store.StartSession(ctx, u.ID, state.Client{Agent: "x\x00\xff" + strings.Repeat("ñ", 500)}); err != nil {
+		if _, _, err := store.StartSession(ctx, u.ID, jobs.Client{Agent: "x\x00\xff" + strings.Repeat("ñ", 500)}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := store.NewUserLink(ctx, state.LinkReset, u.ID); err != nil {
+		if _, err := store.NewUserLink(ctx, jobs.LinkReset, u.ID); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -198,8 +198,8 @@ func TestLinkOnce(t *testing.T) {
 	t.Parallel()
 	store := open(t)
 	ctx := t.Context()
-	u := addUser(t, store, state.RoleMember)
-	token, err := store.NewUserLink(ctx, state.LinkSignIn, u.ID)
+	u := addUser(t, store, jobs.RoleMember)
+	token, err := store.NewUserLink(ctx, jobs.LinkSignIn, u.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,17 +214,17 @@ func TestLinkOnce(t *testing.T) {
 		switch {
 		case err == nil:
 			used++
-		case !errors.Is(err, state.ErrUsedUp):
+		case !errors.Is(err, jobs.ErrUsedUp):
 			t.Error(err)
 		}
 	}
 	if used != 1 {
 		t.Errorf("the link was good %d times", used)
 	}
-	if _, err := store.NewUserLink(ctx, state.LinkReset, u.ID+1000); !errors.Is(err, state.ErrNotFound) {
+	if _, err := store.NewUserLink(ctx, jobs.LinkReset, u.ID+1000); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("a link for nobody: %v", err)
 	}
-	if err := store.Uninvite(ctx, 1); !errors.Is(err, state.ErrNotFound) { // that one is no invitation
+	if err := store.Uninvite(ctx, 1); !errors.Is(err, jobs.ErrNotFound) { // that one is no invitation
 		t.Errorf("take a sign-in link back: %v", err)
 	}
 }

@@ -7,21 +7,21 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"calco/cloner/dsn"
-	"calco/db/state"
+	"calco/cloner/jobs"
 )
 
 const connectionColumns = `
 	c.id, coalesce(c.owner_id, 0), coalesce(u.email, ''), c.name, c.environment, c.address, c.database, c.role,
 	c.shared, c.protected, c.created_at, c.updated_at`
 
-func scanConnection(row pgx.CollectableRow) (c state.Connection, err error) {
+func scanConnection(row pgx.CollectableRow) (c jobs.Connection, err error) {
 	err = row.Scan(&c.ID, &c.OwnerID, &c.Owner, &c.Name, &c.Environment, &c.Address, &c.Database, &c.User,
 		&c.Shared, &c.Protected, &c.CreatedAt, &c.UpdatedAt)
 	return c, err
 }
 
 // Connections returns the saved databases that a user sees, by name.
-func (s *Store) Connections(ctx context.Context, u state.User) ([]state.Connection, error) {
+func (s *Store) Connections(ctx context.Context, u jobs.User) ([]jobs.Connection, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT   `+connectionColumns+`
 		FROM     connections c
@@ -32,9 +32,9 @@ func (s *Store) Connections(ctx context.Context, u state.User) ([]state.Connecti
 	return connections, explain("list the saved databases", err)
 }
 
-// Connection returns a saved database. The error for one that the user does not see is state.ErrNotFound, as if it were
+// Connection returns a saved database. The error for one that the user does not see is jobs.ErrNotFound, as if it were
 // not there.
-func (s *Store) Connection(ctx context.Context, u state.User, id int64) (state.Connection, error) {
+func (s *Store) Connection(ctx context.Context, u jobs.User, id int64) (jobs.Connection, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT `+connectionColumns+`
 		FROM   connections c
@@ -46,8 +46,8 @@ func (s *Store) Connection(ctx context.Context, u state.User, id int64) (state.C
 }
 
 // AddConnection saves a database. Of c, the owner, the name, the environment, and whether it is shared and protected
-// count; where it is, is read from the URL. The error for a name that another one of the owner has is state.ErrTaken.
-func (s *Store) AddConnection(ctx context.Context, c state.Connection, url dsn.URL) (id int64, err error) {
+// count; where it is, is read from the URL. The error for a name that another one of the owner has is jobs.ErrTaken.
+func (s *Store) AddConnection(ctx context.Context, c jobs.Connection, url dsn.URL) (id int64, err error) {
 	if err := url.Check(); err != nil {
 		return 0, fmt.Errorf("save a database: the URL cannot be used: %w", err)
 	}
@@ -70,9 +70,9 @@ func (s *Store) AddConnection(ctx context.Context, c state.Connection, url dsn.U
 }
 
 // ChangeConnection changes a saved database: its name, environment, whether it is shared and protected, and its URL
-// unless that is empty. The errors are state.ErrTaken for the name, state.ErrNotFound, and state.ErrConflict for another
+// unless that is empty. The errors are jobs.ErrTaken for the name, jobs.ErrNotFound, and jobs.ErrConflict for another
 // URL while a job uses the database.
-func (s *Store) ChangeConnection(ctx context.Context, c state.Connection, url dsn.URL) error {
+func (s *Store) ChangeConnection(ctx context.Context, c jobs.Connection, url dsn.URL) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		if url != "" {
 			if err := s.changeURL(ctx, tx, c.ID, url); err != nil {
@@ -84,7 +84,7 @@ func (s *Store) ChangeConnection(ctx context.Context, c state.Connection, url ds
 			SET    name = $2, environment = $3, shared = $4, protected = $5, updated_at = now()
 			WHERE  id = $1`, c.ID, c.Name, c.Environment, c.Shared, c.Protected)
 		if err == nil && tag.RowsAffected() == 0 {
-			err = state.ErrNotFound
+			err = jobs.ErrNotFound
 		}
 		return err
 	})
@@ -114,7 +114,7 @@ func (s *Store) changeURL(ctx context.Context, tx pgx.Tx, id int64, url dsn.URL)
 }
 
 // RemoveConnection forgets a saved database. Its jobs stay in the history. The error while a job uses it is
-// state.ErrConflict.
+// jobs.ErrConflict.
 func (s *Store) RemoveConnection(ctx context.Context, id int64) error {
 	return explain("remove the saved database", s.inTx(ctx, func(tx pgx.Tx) error {
 		if err := lockUnused(ctx, tx, id); err != nil {

@@ -10,9 +10,9 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/db"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 func TestKeyFile(t *testing.T) {
@@ -69,8 +69,8 @@ func TestWrongKey(t *testing.T) {
 		t.Errorf("with another key: %v", err)
 	}
 	keyless := openKey(t, url, db.Key{})
-	u := addUser(t, keyless, state.RoleAdmin)
-	if _, err := keyless.AddConnection(t.Context(), state.Connection{OwnerID: u.ID, Name: "a", Environment: state.Staging}, "postgres://u:pw@h/d"); err == nil {
+	u := addUser(t, keyless, jobs.RoleAdmin)
+	if _, err := keyless.AddConnection(t.Context(), jobs.Connection{OwnerID: u.ID, Name: "a", Environment: jobs.Staging}, "postgres://u:pw@h/d"); err == nil {
 		t.Error("a URL was saved without a key")
 	}
 }
@@ -78,7 +78,7 @@ func TestWrongKey(t *testing.T) {
 func TestConnections(t *testing.T) {
 	t.Parallel()
 	store, url := openAt(t)
-	ana, bea, admin := addUser(t, store, state.RoleMember), addUser(t, store, state.RoleMember), addUser(t, store, state.RoleAdmin)
+	ana, bea, admin := addUser(t, store, jobs.RoleMember), addUser(t, store, jobs.RoleMember), addUser(t, store, jobs.RoleAdmin)
 	secret := dsn.URL("postgres://app:s3cret%2Fpw@db.example.org:6543/shop")
 	private := saveURL(t, store, ana, "shop", secret, protected)
 	team := save(t, store, ana, "Team", shared)
@@ -90,7 +90,7 @@ func TestConnections(t *testing.T) {
 		t.Errorf("its URL: %v, %v", got, err)
 	}
 	for _, c := range []struct {
-		user state.User
+		user jobs.User
 		want string
 	}{{ana, "[shop Team]"}, {bea, "[Team]"}, {admin, "[Team]"}} {
 		list, err := store.Connections(t.Context(), c.user)
@@ -105,15 +105,15 @@ func TestConnections(t *testing.T) {
 			t.Errorf("user %d sees %s, want %s", c.user.ID, got, c.want)
 		}
 	}
-	if _, err := store.Connection(t.Context(), admin, private.ID); !errors.Is(err, state.ErrNotFound) {
+	if _, err := store.Connection(t.Context(), admin, private.ID); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("a private database, seen by another one: %v", err)
 	}
-	if _, err := store.AddConnection(t.Context(), state.Connection{OwnerID: ana.ID, Name: "SHOP", Environment: state.Staging}, secret); !errors.Is(err, state.ErrTaken) {
+	if _, err := store.AddConnection(t.Context(), jobs.Connection{OwnerID: ana.ID, Name: "SHOP", Environment: jobs.Staging}, secret); !errors.Is(err, jobs.ErrTaken) {
 		t.Errorf("a second one of the name: %v", err)
 	}
 	save(t, store, bea, "shop")
 
-	private.Name, private.Environment, private.Protected = "Shop 2", state.Production, false
+	private.Name, private.Environment, private.Protected = "Shop 2", jobs.Production, false
 	if err := store.ChangeConnection(t.Context(), private, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -124,14 +124,14 @@ func TestConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := store.Connection(t.Context(), ana, private.ID)
-	if err != nil || got.Name != "Shop 2" || got.Environment != state.Production || got.Protected || got.Address != "other:5432" || got.Database != "elsewhere" || got.User != "me" {
+	if err != nil || got.Name != "Shop 2" || got.Environment != jobs.Production || got.Protected || got.Address != "other:5432" || got.Database != "elsewhere" || got.User != "me" {
 		t.Errorf("changed: %+v, %v", got, err)
 	}
 	private.Name = "team"
-	if err := store.ChangeConnection(t.Context(), private, ""); !errors.Is(err, state.ErrTaken) {
+	if err := store.ChangeConnection(t.Context(), private, ""); !errors.Is(err, jobs.ErrTaken) {
 		t.Errorf("a name that is taken: %v", err)
 	}
-	if err := store.ChangeConnection(t.Context(), state.Connection{ID: 999, Name: "x", Environment: state.OtherUse}, ""); !errors.Is(err, state.ErrNotFound) {
+	if err := store.ChangeConnection(t.Context(), jobs.Connection{ID: 999, Name: "x", Environment: jobs.OtherUse}, ""); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("one that is not there: %v", err)
 	}
 
@@ -147,7 +147,7 @@ func TestConnections(t *testing.T) {
 	if err := store.RemoveConnection(t.Context(), private.ID); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.RemoveConnection(t.Context(), private.ID); !errors.Is(err, state.ErrNotFound) {
+	if err := store.RemoveConnection(t.Context(), private.ID); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("removed twice: %v", err)
 	}
 }
@@ -156,12 +156,12 @@ func TestConnections(t *testing.T) {
 func TestConnectionsOfRemovedUser(t *testing.T) {
 	t.Parallel()
 	store := open(t)
-	admin, ana := addUser(t, store, state.RoleAdmin), addUser(t, store, state.RoleMember)
+	admin, ana := addUser(t, store, jobs.RoleAdmin), addUser(t, store, jobs.RoleMember)
 	private, team := save(t, store, ana, "private"), save(t, store, ana, "team", shared)
 	if err := store.RemoveUser(t.Context(), ana.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := store.ConnectionURL(t.Context(), private.ID); !errors.Is(err, state.ErrNotFound) {
+	if _, _, err := store.ConnectionURL(t.Context(), private.ID); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("the private one: %v", err)
 	}
 	got, err := store.Connection(t.Context(), admin, team.ID)

@@ -23,7 +23,7 @@ import (
 	"github.com/riverqueue/river/rivermigrate"
 
 	"calco/cloner/dsn"
-	"calco/db/state"
+	"calco/cloner/jobs"
 )
 
 //go:embed migrations/*.sql
@@ -33,7 +33,7 @@ var migrations embed.FS
 type Store struct {
 	pool  *pgxpool.Pool
 	key   Key
-	jobs  *river.Client[pgx.Tx] // inserts, and works none
+	queue *river.Client[pgx.Tx] // inserts, and works none
 	hosts dsn.HostPolicy
 }
 
@@ -42,7 +42,7 @@ type Store struct {
 func (s *Store) Limit(hosts dsn.HostPolicy) { s.hosts = hosts }
 
 // HostsOf are those that a database may lead to which a user is about to save.
-func (s *Store) HostsOf(u state.User) *dsn.Hosts { return s.hosts.Of(u.Admin()) }
+func (s *Store) HostsOf(u jobs.User) *dsn.Hosts { return s.hosts.Of(u.Admin()) }
 
 // Open connects to the state database and brings its schema up to date, under a lock, so that several processes may start
 // at once. The error for a key that is not the installation's is ErrWrongKey; with the zero Key the Store does all that
@@ -65,7 +65,7 @@ func Open(ctx context.Context, url string, key Key) (_ *Store, err error) {
 			s.Close()
 		}
 	}()
-	if s.jobs, err = s.Queue(&river.Config{}); err != nil {
+	if s.queue, err = s.Queue(&river.Config{}); err != nil {
 		return nil, fmt.Errorf("open the state database: %w", err)
 	}
 	if key != (Key{}) {
@@ -169,16 +169,16 @@ func (s *Store) inTx(ctx context.Context, f func(pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, s.pool, f)
 }
 
-// explain turns the answers of PostgreSQL that mean something to a person into the errors of state, and names the act.
+// explain turns the answers of PostgreSQL that mean something to a person into the errors of jobs, and names the act.
 func explain(act string, err error) error {
 	var pgErr *pgconn.PgError
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, pgx.ErrNoRows):
-		err = state.ErrNotFound
+		err = jobs.ErrNotFound
 	case errors.As(err, &pgErr) && pgErr.Code == "23505": // unique_violation
-		err = fmt.Errorf("%w: %w", state.ErrTaken, err)
+		err = fmt.Errorf("%w: %w", jobs.ErrTaken, err)
 	}
 	return fmt.Errorf("%s: %w", act, err)
 }

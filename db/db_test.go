@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/db"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
@@ -52,7 +52,7 @@ func openKey(t *testing.T, url string, key db.Key) *db.Store {
 
 var users atomic.Int64
 
-func addUser(t *testing.T, store *db.Store, role state.Role) state.User {
+func addUser(t *testing.T, store *db.Store, role jobs.Role) jobs.User {
 	t.Helper()
 	u, err := store.AddUser(t.Context(), fmt.Sprintf("user%d@example.org", users.Add(1)), role, "")
 	if err != nil {
@@ -62,14 +62,14 @@ func addUser(t *testing.T, store *db.Store, role state.Role) state.User {
 }
 
 // save saves a database that need not exist.
-func save(t *testing.T, store *db.Store, owner state.User, name string, change ...func(*state.Connection)) state.Connection {
+func save(t *testing.T, store *db.Store, owner jobs.User, name string, change ...func(*jobs.Connection)) jobs.Connection {
 	t.Helper()
 	return saveURL(t, store, owner, name, dsn.URL("postgres://u:pw@db.example.org/"+name), change...)
 }
 
-func saveURL(t *testing.T, store *db.Store, owner state.User, name string, url dsn.URL, change ...func(*state.Connection)) state.Connection {
+func saveURL(t *testing.T, store *db.Store, owner jobs.User, name string, url dsn.URL, change ...func(*jobs.Connection)) jobs.Connection {
 	t.Helper()
-	c := state.Connection{OwnerID: owner.ID, Name: name, Environment: state.OtherUse}
+	c := jobs.Connection{OwnerID: owner.ID, Name: name, Environment: jobs.OtherUse}
 	for _, f := range change {
 		f(&c)
 	}
@@ -84,8 +84,8 @@ func saveURL(t *testing.T, store *db.Store, owner state.User, name string, url d
 	return c
 }
 
-func shared(c *state.Connection)    { c.Shared = true }
-func protected(c *state.Connection) { c.Protected = true }
+func shared(c *jobs.Connection)    { c.Shared = true }
+func protected(c *jobs.Connection) { c.Protected = true }
 
 // eventually waits until a condition holds.
 func eventually(t *testing.T, what string, holds func() bool) {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 )
 
 // A model of a job's lease: what the row of the job, its River jobs, its workers and its target may do in any order. It is
@@ -31,7 +31,7 @@ const (
 
 // row is a row of background_tasks, as far as the lease goes.
 type row struct {
-	status  state.Status
+	status  jobs.Status
 	term    int8
 	fresh   bool // it runs, and the heartbeat is younger than the lease
 	cancel  bool // it runs, and somebody wants it cancelled
@@ -39,21 +39,21 @@ type row struct {
 	report  bool // a worker has written the end, with a report
 }
 
-func (r row) has(term int8) bool { return r.status == state.Running && r.term == term }
+func (r row) has(term int8) bool { return r.status == jobs.Running && r.term == term }
 
 // requeued is queued again with a new term.
-func (r row) requeued() row { return row{status: state.Queued, term: r.term + 1, touched: r.touched} }
+func (r row) requeued() row { return row{status: jobs.Queued, term: r.term + 1, touched: r.touched} }
 
 // cancelled has ended without the word of a worker.
 func (r row) cancelled() row {
-	return row{status: state.Cancelled, term: r.term, touched: r.touched}
+	return row{status: jobs.Cancelled, term: r.term, touched: r.touched}
 }
 
 func (r row) claimBy(term int8) (row, answer) {
-	if r.status != state.Queued || r.term != term {
+	if r.status != jobs.Queued || r.term != term {
 		return r, lost
 	}
-	return row{status: state.Running, term: term, fresh: true, touched: r.touched}, done
+	return row{status: jobs.Running, term: term, fresh: true, touched: r.touched}, done
 }
 
 func (r row) beatBy(term int8, touched bool) (row, answer) {
@@ -78,7 +78,7 @@ func (r row) requeueBy(term int8, touched bool) (row, answer) {
 	return r.requeued(), done
 }
 
-func (r row) finishBy(term int8, touched bool, outcome state.Status) (row, answer) {
+func (r row) finishBy(term int8, touched bool, outcome jobs.Status) (row, answer) {
 	if !r.has(term) && (r.term != term || r.status != outcome || !r.report) {
 		return r, lost
 	}
@@ -87,9 +87,9 @@ func (r row) finishBy(term int8, touched bool, outcome state.Status) (row, answe
 
 func (r row) cancelling() (row, answer) {
 	switch r.status {
-	case state.Queued:
+	case jobs.Queued:
 		return r.cancelled(), done
-	case state.Running:
+	case jobs.Running:
 		r.cancel = true
 		return r, done
 	}
@@ -97,7 +97,7 @@ func (r row) cancelling() (row, answer) {
 }
 
 func (r row) resumed() (row, answer) {
-	if (r.status == state.Failed || r.status == state.Cancelled) && r.touched {
+	if (r.status == jobs.Failed || r.status == jobs.Cancelled) && r.touched {
 		return r.requeued(), done
 	}
 	return r, conflict
@@ -105,14 +105,14 @@ func (r row) resumed() (row, answer) {
 
 // reaped: carried tells whether River has a job of this term that may still come.
 func (r row) reaped(carried bool) row {
-	if r.status == state.Queued && !carried {
+	if r.status == jobs.Queued && !carried {
 		return r.requeued()
 	}
 	return r.reconnected()
 }
 
 func (r row) reconnected() row {
-	if r.status != state.Running || r.fresh {
+	if r.status != jobs.Running || r.fresh {
 		return r
 	}
 	if r.cancel {
@@ -123,12 +123,12 @@ func (r row) reconnected() row {
 
 // worker is what a process believes of the job.
 type worker struct {
-	term    int8         // that it has claimed; 0 for none
-	asked   bool         // it knows that the job is to be cancelled
-	begun   bool         // it has said that it changes the target
-	ready   bool         // it has taken the target over
-	known   uint8        // the parts whose marks it has read, or written
-	outcome state.Status // that it has written, though it may not know; then it does nothing else
+	term    int8        // that it has claimed; 0 for none
+	asked   bool        // it knows that the job is to be cancelled
+	begun   bool        // it has said that it changes the target
+	ready   bool        // it has taken the target over
+	known   uint8       // the parts whose marks it has read, or written
+	outcome jobs.Status // that it has written, though it may not know; then it does nothing else
 }
 
 // world is all of it. It is a value: an action makes another one.
@@ -249,7 +249,7 @@ func (w world) stepsOf(i int) (all []step) {
 	}
 	add("death", w, worker{})
 	touched := w.row.touched || me.begun
-	finish := func(outcome state.Status) {
+	finish := func(outcome jobs.Status) {
 		r, a := w.row.finishBy(me.term, touched, outcome)
 		mine := worker{}
 		if a == done { // and the answer may be lost
@@ -284,12 +284,12 @@ func (w world) stepsOf(i int) (all []step) {
 	default:
 		add("requeue", w.with(r), worker{})
 	}
-	finish(state.Failed)
+	finish(jobs.Failed)
 	if me.asked {
-		finish(state.Cancelled)
+		finish(jobs.Cancelled)
 	}
 	if me.ready && me.known == allParts && w.quiet() && w.fence == me.term {
-		finish(state.Completed)
+		finish(jobs.Completed)
 	}
 	return append(all, w.onTarget(i)...)
 }
@@ -343,9 +343,9 @@ func (w world) wrong() string {
 	switch {
 	case w.fence > 0 && !w.row.touched:
 		return "the target has changed, and the job does not know"
-	case w.row.status == state.Completed && w.marks() != allParts:
+	case w.row.status == jobs.Completed && w.marks() != allParts:
 		return "a completed job lacks a part"
-	case w.row.status != state.Running && (w.row.cancel || w.row.fresh):
+	case w.row.status != jobs.Running && (w.row.cancel || w.row.fresh):
 		return "a job that does not run is being cancelled, or lives"
 	}
 	return ""
@@ -370,7 +370,7 @@ func wrongStep(before world, s step) string {
 // found, with their steps.
 func explore(t *testing.T) (worlds []world, steps [][]step) {
 	t.Helper()
-	first := world{row: row{status: state.Queued, term: 1}, carried: 1 << 1}
+	first := world{row: row{status: jobs.Queued, term: 1}, carried: 1 << 1}
 	seen := map[world]bool{first: true}
 	worlds = []world{first}
 	for i := 0; i < len(worlds); i++ {

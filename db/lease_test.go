@@ -8,10 +8,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db"
-	"calco/db/state"
 )
 
 // deed is something that can be done to a row: by the rules of the model, and by the store.
@@ -22,7 +22,7 @@ type deed struct {
 }
 
 // deeds are all that the store can be asked to do, for each worker that there may be.
-func deeds(u state.User, now row) []deed {
+func deeds(u jobs.User, now row) []deed {
 	all := []deed{
 		{
 			"cancel", func(r row, _ bool) (row, answer) { return r.cancelling() },
@@ -73,7 +73,7 @@ func deedsOf(term int8, touched bool) []deed {
 			func(s *db.Store, id string) (bool, error) { return s.Requeue(bg, beat(id)) },
 		},
 	}
-	for _, outcome := range []state.Status{state.Completed, state.Failed, state.Cancelled} {
+	for _, outcome := range []jobs.Status{jobs.Completed, jobs.Failed, jobs.Cancelled} {
 		all = append(all, deed{
 			name("finish as " + string(outcome)), func(r row, _ bool) (row, answer) { return r.finishBy(term, touched, outcome) },
 			func(s *db.Store, id string) (bool, error) {
@@ -85,9 +85,9 @@ func deedsOf(term int8, touched bool) []deed {
 }
 
 // ended is the report of a job that can go on if it has touched its target.
-func ended(status state.Status, touched bool) report.Report {
+func ended(status jobs.Status, touched bool) report.Report {
 	report := report.Report{Status: report.Status(status)}
-	if status != state.Completed {
+	if status != jobs.Completed {
 		report.Error, report.Resumable = "it had to be", touched
 	}
 	return report
@@ -147,7 +147,7 @@ func heard(asks bool, err error) answer {
 	switch {
 	case errors.Is(err, runner.ErrLost):
 		return lost
-	case errors.Is(err, state.ErrConflict):
+	case errors.Is(err, jobs.ErrConflict):
 		return conflict
 	case err != nil:
 		return answer(err.Error())
@@ -161,7 +161,7 @@ func heard(asks bool, err error) answer {
 func TestLeaseOfStore(t *testing.T) {
 	t.Parallel()
 	store, url := openAt(t)
-	ana := addUser(t, store, state.RoleMember)
+	ana := addUser(t, store, jobs.RoleMember)
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)

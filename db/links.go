@@ -8,33 +8,33 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 )
 
 // linkLife is how long a one-time link is good for.
-var linkLife = map[state.LinkKind]time.Duration{
-	state.LinkSetup:  24 * time.Hour,
-	state.LinkInvite: 7 * 24 * time.Hour,
-	state.LinkSignIn: 24 * time.Hour,
-	state.LinkReset:  24 * time.Hour,
+var linkLife = map[jobs.LinkKind]time.Duration{
+	jobs.LinkSetup:  24 * time.Hour,
+	jobs.LinkInvite: 7 * 24 * time.Hour,
+	jobs.LinkSignIn: 24 * time.Hour,
+	jobs.LinkReset:  24 * time.Hour,
 }
 
 // setupLock keeps two set-up links from making a first user each.
 const setupLock = 0x63616c636f // calco
 
 // NewSetupLink makes the link for the first visit.
-func (s *Store) NewSetupLink(ctx context.Context) (state.Token, error) {
+func (s *Store) NewSetupLink(ctx context.Context) (jobs.Token, error) {
 	return s.newLink(ctx, `
 		INSERT INTO links (token_hash, kind,    role,    expires_at)
-		VALUES            ($1,         'setup', 'admin', now() + $2::interval)`, state.LinkSetup)
+		VALUES            ($1,         'setup', 'admin', now() + $2::interval)`, jobs.LinkSetup)
 }
 
 // Invite makes a link with which somebody becomes a user. An earlier one for the same address ends. The error for
-// somebody who is a user is state.ErrTaken.
-func (s *Store) Invite(ctx context.Context, email string, role state.Role) (state.Token, error) {
-	if _, err := s.UserByEmail(ctx, email); !errors.Is(err, state.ErrNotFound) {
+// somebody who is a user is jobs.ErrTaken.
+func (s *Store) Invite(ctx context.Context, email string, role jobs.Role) (jobs.Token, error) {
+	if _, err := s.UserByEmail(ctx, email); !errors.Is(err, jobs.ErrNotFound) {
 		if err == nil {
-			err = fmt.Errorf("invite: %w", state.ErrTaken)
+			err = fmt.Errorf("invite: %w", jobs.ErrTaken)
 		}
 		return "", err
 	}
@@ -43,11 +43,11 @@ func (s *Store) Invite(ctx context.Context, email string, role state.Role) (stat
 			DELETE FROM links WHERE kind = 'invite' AND lower(email) = lower($3) AND used_at IS NULL
 		)
 		INSERT INTO links (token_hash, kind,     email, role, expires_at)
-		VALUES            ($1,         'invite', $3,    $4,   now() + $2::interval)`, state.LinkInvite, email, role)
+		VALUES            ($1,         'invite', $3,    $4,   now() + $2::interval)`, jobs.LinkInvite, email, role)
 }
 
-// NewUserLink makes a link for a user: state.LinkSignIn or state.LinkReset. The error for nobody is state.ErrNotFound.
-func (s *Store) NewUserLink(ctx context.Context, kind state.LinkKind, userID int64) (state.Token, error) {
+// NewUserLink makes a link for a user: jobs.LinkSignIn or jobs.LinkReset. The error for nobody is jobs.ErrNotFound.
+func (s *Store) NewUserLink(ctx context.Context, kind jobs.LinkKind, userID int64) (jobs.Token, error) {
 	return s.newLink(ctx, `
 		INSERT INTO links (token_hash, kind, user_id, expires_at)
 		SELECT             $1,         $3,   id,      now() + $2::interval
@@ -55,23 +55,23 @@ func (s *Store) NewUserLink(ctx context.Context, kind state.LinkKind, userID int
 		WHERE  id = $4`, kind, kind, userID)
 }
 
-func (s *Store) newLink(ctx context.Context, sql string, kind state.LinkKind, more ...any) (state.Token, error) {
-	token := state.NewToken()
+func (s *Store) newLink(ctx context.Context, sql string, kind jobs.LinkKind, more ...any) (jobs.Token, error) {
+	token := jobs.NewToken()
 	tag, err := s.pool.Exec(ctx, sql, append([]any{token.Hash(), linkLife[kind]}, more...)...)
 	if err == nil && tag.RowsAffected() == 0 {
-		err = state.ErrNotFound
+		err = jobs.ErrNotFound
 	}
 	return token, explain("make a link", err)
 }
 
-// Link returns a link that is still good, and leaves it so. The error for any other is state.ErrUsedUp.
-func (s *Store) Link(ctx context.Context, token state.Token) (state.Link, error) {
+// Link returns a link that is still good, and leaves it so. The error for any other is jobs.ErrUsedUp.
+func (s *Store) Link(ctx context.Context, token jobs.Token) (jobs.Link, error) {
 	l, _, err := findLink(ctx, s.pool, token, "")
 	return l, err
 }
 
 // Invitations returns the invitations that nobody has used yet.
-func (s *Store) Invitations(ctx context.Context) ([]state.Link, error) {
+func (s *Store) Invitations(ctx context.Context) ([]jobs.Link, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT   id, kind, email, role, created_at, expires_at
 		FROM     links
@@ -79,7 +79,7 @@ func (s *Store) Invitations(ctx context.Context) ([]state.Link, error) {
 		AND      used_at IS NULL
 		AND      expires_at > now()
 		ORDER BY id`)
-	links, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l state.Link, err error) {
+	links, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l jobs.Link, err error) {
 		err = row.Scan(&l.ID, &l.Kind, &l.Email, &l.Role, &l.CreatedAt, &l.ExpiresAt)
 		return l, err
 	})
@@ -90,15 +90,15 @@ func (s *Store) Invitations(ctx context.Context) ([]state.Link, error) {
 func (s *Store) Uninvite(ctx context.Context, linkID int64) error {
 	tag, err := s.pool.Exec(ctx, `DELETE FROM links WHERE id = $1 AND kind = 'invite' AND used_at IS NULL`, linkID)
 	if err == nil && tag.RowsAffected() == 0 {
-		err = state.ErrNotFound
+		err = jobs.ErrNotFound
 	}
 	return explain("take the invitation back", err)
 }
 
 // UseLink uses a link up and does what it is good for: it makes the user of a set-up or an invitation, or gives a user
 // a new password. It returns the user. The e-mail address counts for a set-up only, the hash for all but a sign-in. The
-// error for a link that is no longer good is state.ErrUsedUp, and then nothing was done.
-func (s *Store) UseLink(ctx context.Context, token state.Token, email, hash string) (u state.User, err error) {
+// error for a link that is no longer good is jobs.ErrUsedUp, and then nothing was done.
+func (s *Store) UseLink(ctx context.Context, token jobs.Token, email, hash string) (u jobs.User, err error) {
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		link, userID, err := findLink(ctx, tx, token, "FOR UPDATE OF l")
 		if err != nil {
@@ -108,17 +108,17 @@ func (s *Store) UseLink(ctx context.Context, token state.Token, email, hash stri
 			return err
 		}
 		switch link.Kind {
-		case state.LinkSetup:
+		case jobs.LinkSetup:
 			u, err = addFirstUser(ctx, tx, email, hash)
 			return err
-		case state.LinkInvite:
+		case jobs.LinkInvite:
 			u, err = addUser(ctx, tx, link.Email, link.Role, hash)
 			return err
-		case state.LinkReset:
+		case jobs.LinkReset:
 			if err := setPassword(ctx, tx, userID, hash, 0); err != nil {
 				return err
 			}
-		case state.LinkSignIn:
+		case jobs.LinkSignIn:
 		}
 		return tx.QueryRow(ctx, `SELECT id, email, role, created_at FROM users WHERE id = $1`, userID).
 			Scan(&u.ID, &u.Email, &u.Role, &u.CreatedAt)
@@ -126,8 +126,8 @@ func (s *Store) UseLink(ctx context.Context, token state.Token, email, hash stri
 	return u, explain("use the link", err)
 }
 
-// addFirstUser refuses with state.ErrUsedUp when somebody was faster.
-func addFirstUser(ctx context.Context, tx pgx.Tx, email, hash string) (u state.User, err error) {
+// addFirstUser refuses with jobs.ErrUsedUp when somebody was faster.
+func addFirstUser(ctx context.Context, tx pgx.Tx, email, hash string) (u jobs.User, err error) {
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, setupLock); err != nil {
 		return u, err
 	}
@@ -136,13 +136,13 @@ func addFirstUser(ctx context.Context, tx pgx.Tx, email, hash string) (u state.U
 		return u, err
 	}
 	if has {
-		return u, state.ErrUsedUp
+		return u, jobs.ErrUsedUp
 	}
-	return addUser(ctx, tx, email, state.RoleAdmin, hash)
+	return addUser(ctx, tx, email, jobs.RoleAdmin, hash)
 }
 
 // findLink returns a link that is still good, and the user it is for, or 0.
-func findLink(ctx context.Context, on execer, token state.Token, lock string) (l state.Link, userID int64, err error) {
+func findLink(ctx context.Context, on execer, token jobs.Token, lock string) (l jobs.Link, userID int64, err error) {
 	err = on.QueryRow(ctx, `
 		SELECT l.id, l.kind, coalesce(l.email, u.email, ''), coalesce(l.role, ''), l.created_at, l.expires_at, coalesce(u.id, 0)
 		FROM   links l
@@ -153,7 +153,7 @@ func findLink(ctx context.Context, on execer, token state.Token, lock string) (l
 		AND    NOT (l.kind = 'setup' AND EXISTS (SELECT FROM users)) `+lock, token.Hash()).
 		Scan(&l.ID, &l.Kind, &l.Email, &l.Role, &l.CreatedAt, &l.ExpiresAt, &userID)
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = state.ErrUsedUp
+		err = jobs.ErrUsedUp
 	}
 	return l, userID, explain("find the link", err)
 }

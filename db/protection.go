@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/cloner/runner"
-	"calco/db/state"
 )
 
 const (
@@ -39,14 +39,14 @@ func counts(connection string) string {
 
 // checkProtected refuses a target that is protected: itself, or under whatever name, by whomever, the database is saved
 // too. Where identities alone are equal it may be a fork: whoever says so may start the job, and Admit looks whether it is.
-func checkProtected(ctx context.Context, tx pgx.Tx, target state.Connection, fork bool) error {
+func checkProtected(ctx context.Context, tx pgx.Tx, target jobs.Connection, fork bool) error {
 	rows, _ := tx.Query(ctx, `
 		SELECT p.address, p.database, p.id = t.id OR `+counts("p")+`,
 		       coalesce((p.system_identifier, p.database_oid) = (t.system_identifier, t.database_oid), false)
 		FROM   connections p, connections t
 		WHERE  p.protected
 		AND    t.id = $1`, target.ID)
-	var place state.Place
+	var place jobs.Place
 	var known, equal, guarded, akin bool
 	_, err := pgx.ForEachRow(rows, []any{&place.Address, &place.Database, &known, &equal}, func() error {
 		guarded = guarded || known && place.Meets(target.Place())
@@ -57,9 +57,9 @@ func checkProtected(ctx context.Context, tx pgx.Tx, target state.Connection, for
 	case err != nil:
 		return err
 	case guarded:
-		return state.ErrProtected
+		return jobs.ErrProtected
 	case akin && !fork:
-		return state.ErrFork
+		return jobs.ErrFork
 	}
 	return nil
 }
@@ -85,7 +85,7 @@ func (s *Store) Admit(ctx context.Context, r runner.Run, source, target report.I
 func (s *Store) admit(ctx context.Context, r runner.Run, source, target report.Identity) (runner.Admission, error) {
 	var sourceID, targetID int64
 	var sealed []byte
-	var place state.Place
+	var place jobs.Place
 	var fork, byAdmin bool
 	err := s.pool.QueryRow(ctx, `
 		SELECT t.fork, coalesce(t.source_id, 0), c.id, c.url_sealed, c.address, c.database, `+savedByAdmin("c")+`
@@ -144,14 +144,14 @@ type protectedConnection struct {
 	ID      int64
 	URL     []byte
 	ByAdmin bool
-	Place   state.Place
+	Place   jobs.Place
 	Counts  bool // see counts
 	Equals  bool
 }
 
 // admitBesideProtected refuses what is protected under whatever name, what cannot be told from it, and a fork that the job's
 // user has not called one.
-func (s *Store) admitBesideProtected(ctx context.Context, to destination, target report.Identity, place state.Place, fork bool) (runner.Admission, error) {
+func (s *Store) admitBesideProtected(ctx context.Context, to destination, target report.Identity, place jobs.Place, fork bool) (runner.Admission, error) {
 	if err := s.learn(ctx); err != nil {
 		return runner.Admitted, err
 	}

@@ -8,18 +8,18 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 // Whoever saves a protected database again, under whatever name, gets no target.
 func TestProtectedUnderAnotherName(t *testing.T) {
 	t.Parallel()
 	store := open(t)
-	ana, bob := addUser(t, store, state.RoleAdmin), addUser(t, store, state.RoleMember)
+	ana, bob := addUser(t, store, jobs.RoleAdmin), addUser(t, store, jobs.RoleMember)
 	prod := saveURL(t, store, ana, "prod", "postgres://u:pw@db.example.org/prod", protected)
 	loop := saveURL(t, store, ana, "loop", "postgres://u:pw@127.0.0.1/loop", protected)
 	source := save(t, store, bob, "source")
@@ -27,27 +27,27 @@ func TestProtectedUnderAnotherName(t *testing.T) {
 		name, url string
 		want      error
 	}{
-		{"the same URL", "postgres://u:pw@db.example.org/prod", state.ErrProtected},
-		{"another role, and spelled otherwise", "postgres://app:pw@DB.example.org.:5432/prod", state.ErrProtected},
-		{"one of several hosts", "postgres://u:pw@db.example.org,db2.example.org/prod", state.ErrProtected},
-		{"this machine", "postgres://u:pw@localhost/loop", state.ErrProtected},
+		{"the same URL", "postgres://u:pw@db.example.org/prod", jobs.ErrProtected},
+		{"another role, and spelled otherwise", "postgres://app:pw@DB.example.org.:5432/prod", jobs.ErrProtected},
+		{"one of several hosts", "postgres://u:pw@db.example.org,db2.example.org/prod", jobs.ErrProtected},
+		{"this machine", "postgres://u:pw@localhost/loop", jobs.ErrProtected},
 		{"another database", "postgres://u:pw@db.example.org/dev", nil},
 		{"another port", "postgres://u:pw@db.example.org:5433/prod", nil},
 	}
 	for i, c := range cases {
 		target := saveURL(t, store, bob, "target "+strconv.Itoa(i), dsn.URL(c.url))
-		_, err := store.CreateTask(t.Context(), state.NewTask{User: bob, SourceID: source.ID, TargetID: target.ID})
+		_, err := store.CreateTask(t.Context(), jobs.NewTask{User: bob, SourceID: source.ID, TargetID: target.ID})
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
 	}
 
 	other := saveURL(t, store, bob, "by another address", "postgres://u:pw@192.0.2.1/prod")
-	for _, c := range []state.Connection{prod, other, loop} {
+	for _, c := range []jobs.Connection{prod, other, loop} {
 		keep(t, store, c, "7", int64(len(c.Database)))
 	}
-	again := state.NewTask{User: bob, SourceID: source.ID, TargetID: other.ID}
-	if _, err := store.CreateTask(t.Context(), again); !errors.Is(err, state.ErrFork) {
+	again := jobs.NewTask{User: bob, SourceID: source.ID, TargetID: other.ID}
+	if _, err := store.CreateTask(t.Context(), again); !errors.Is(err, jobs.ErrFork) {
 		t.Errorf("it has the identity of the protected database: %v", err)
 	}
 	forked := again
@@ -72,7 +72,7 @@ func TestProtectedUnderAnotherName(t *testing.T) {
 	}
 }
 
-func keep(t *testing.T, store *db.Store, c state.Connection, system string, database int64) {
+func keep(t *testing.T, store *db.Store, c jobs.Connection, system string, database int64) {
 	t.Helper()
 	is := report.Identity{System: system, Database: database, Address: c.Address + "/" + c.Database}
 	if err := store.KeepIdentity(t.Context(), c.ID, is); err != nil {
@@ -106,7 +106,7 @@ func unreachable(t *testing.T, at string) string {
 func TestAdmit(t *testing.T) {
 	t.Parallel()
 	store, at := openAt(t)
-	ana, bob := addUser(t, store, state.RoleAdmin), addUser(t, store, state.RoleMember)
+	ana, bob := addUser(t, store, jobs.RoleAdmin), addUser(t, store, jobs.RoleMember)
 	source := save(t, store, bob, "source")
 	plain, guarded, away, forked := dbtest.Database(t), dbtest.Database(t), dbtest.Database(t), dbtest.Database(t)
 	cut := func(string) dbtest.Cut { return dbtest.Pass }
@@ -143,7 +143,7 @@ func TestAdmit(t *testing.T) {
 		for fork, want := range map[bool]runner.Admission{false: c.want, true: c.confirmed} {
 			// By now it may be known what the target is.
 			dbtest.Exec(t, at, "UPDATE connections SET system_identifier = NULL, database_oid = NULL WHERE name LIKE 'target %'")
-			id := create(t, store, bob, source, target, func(n *state.NewTask) { n.Fork = fork })
+			id := create(t, store, bob, source, target, func(n *jobs.NewTask) { n.Fork = fork })
 			claim(t, store, id)
 			run := runner.Run{Task: id, Term: 1}
 			got, err := store.Admit(t.Context(), run, report.Identity{System: "1", Database: 1, Address: source.Address + "/" + source.Database}, c.is)
@@ -172,7 +172,7 @@ func TestAdmit(t *testing.T) {
 func TestProtectionByAddressAlone(t *testing.T) {
 	t.Parallel()
 	store, at := openAt(t)
-	ana, bob, mallory := addUser(t, store, state.RoleAdmin), addUser(t, store, state.RoleMember), addUser(t, store, state.RoleMember)
+	ana, bob, mallory := addUser(t, store, jobs.RoleAdmin), addUser(t, store, jobs.RoleMember), addUser(t, store, jobs.RoleMember)
 	database := dbtest.Database(t)
 	wrong, err := url.Parse(database)
 	if err != nil {
@@ -182,25 +182,25 @@ func TestProtectionByAddressAlone(t *testing.T) {
 	source, target := save(t, store, bob, "source"), saveURL(t, store, bob, "target", dsn.URL(database))
 	for i, c := range []struct {
 		name   string
-		owner  state.User
+		owner  jobs.User
 		shared bool
 		url    string
 		refuse error            // when the clone is made
 		admit  runner.Admission // when it is not
 	}{
 		{"a member's, wrong password", mallory, false, wrong.String(), nil, runner.Admitted},
-		{"an admin's, wrong password", ana, false, wrong.String(), state.ErrProtected, 0},
-		{"the team's, wrong password", mallory, true, wrong.String(), state.ErrProtected, 0},
+		{"an admin's, wrong password", ana, false, wrong.String(), jobs.ErrProtected, 0},
+		{"the team's, wrong password", mallory, true, wrong.String(), jobs.ErrProtected, 0},
 		{"a member's", mallory, false, database, nil, runner.IsProtected},
-		{"a member's that has answered", mallory, false, database, state.ErrProtected, 0},
+		{"a member's that has answered", mallory, false, database, jobs.ErrProtected, 0},
 	} {
-		guard := saveURL(t, store, c.owner, "guard "+strconv.Itoa(i), dsn.URL(c.url), protected, func(s *state.Connection) { s.Shared = c.shared })
+		guard := saveURL(t, store, c.owner, "guard "+strconv.Itoa(i), dsn.URL(c.url), protected, func(s *jobs.Connection) { s.Shared = c.shared })
 		if c.name == "a member's that has answered" {
 			if err := store.Learn(t.Context(), guard.ID); err != nil {
 				t.Fatal(err)
 			}
 		}
-		id, err := store.CreateTask(t.Context(), state.NewTask{User: bob, SourceID: source.ID, TargetID: target.ID})
+		id, err := store.CreateTask(t.Context(), jobs.NewTask{User: bob, SourceID: source.ID, TargetID: target.ID})
 		if !errors.Is(err, c.refuse) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.refuse)
 		}
@@ -224,9 +224,9 @@ func TestMembersDatabasesAreNotDialed(t *testing.T) {
 	t.Parallel()
 	store, at := openAt(t)
 	store.Limit(dsn.HostPolicy{})
-	ana, bob := addUser(t, store, state.RoleAdmin), addUser(t, store, state.RoleMember)
+	ana, bob := addUser(t, store, jobs.RoleAdmin), addUser(t, store, jobs.RoleMember)
 	for _, c := range []struct {
-		owner state.User
+		owner jobs.User
 		want  bool
 	}{{ana, true}, {bob, false}} {
 		saved := saveURL(t, store, c.owner, "own", dsn.URL(at))

@@ -10,9 +10,9 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
 
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/cloner/runner"
-	"calco/db/state"
 )
 
 // Reap is what runner.Store has.
@@ -70,7 +70,7 @@ func (s *Store) reapRunning(ctx context.Context, tx pgx.Tx, mine []runner.Run) e
 // process itself has it. Any other job it leaves as it is.
 func (s *Store) ReconnectTask(ctx context.Context, id string) error {
 	return explain("look for the worker of the job", s.inTx(ctx, func(tx pgx.Tx) error {
-		return s.takeOver(ctx, tx, dead+`AND id = $3 FOR UPDATE`, state.StalledAfter, graceAfterStart, id)
+		return s.takeOver(ctx, tx, dead+`AND id = $3 FOR UPDATE`, jobs.StalledAfter, graceAfterStart, id)
 	}))
 }
 
@@ -85,17 +85,17 @@ func (s *Store) takeOver(ctx context.Context, tx pgx.Tx, which string, args ...a
 		Fruitless int
 	}
 	rows, _ := tx.Query(ctx, which, args...)
-	jobs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[job])
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[job])
 	if err != nil {
 		return err
 	}
-	for _, j := range jobs {
+	for _, j := range found {
 		switch {
 		case j.Cancel:
-			err = endWithout(ctx, tx, j.ID, state.Cancelled,
+			err = endWithout(ctx, tx, j.ID, jobs.Cancelled,
 				report.ErrCancelled.Error()+"; its worker has not said that it stopped: should it live, it writes to the target until it hears of this")
 		case j.Fruitless >= fruitlessLives:
-			err = endWithout(ctx, tx, j.ID, state.Failed, fmt.Sprintf("%d workers in a row have died with this clone before they got anything done, so it may be what kills them: "+
+			err = endWithout(ctx, tx, j.ID, jobs.Failed, fmt.Sprintf("%d workers in a row have died with this clone before they got anything done, so it may be what kills them: "+
 				"look into their logs, and at the memory they have, before it goes on", fruitlessLives))
 		default:
 			err = logRetry(ctx, tx, j.ID, "The process that ran the clone was not heard of any more. The clone goes on in another one.")
@@ -114,7 +114,7 @@ func (s *Store) takeOver(ctx context.Context, tx pgx.Tx, which string, args ...a
 }
 
 // endWithout ends a job, whose row the transaction has, without its worker.
-func endWithout(ctx context.Context, tx pgx.Tx, id string, status state.Status, text string) error {
+func endWithout(ctx context.Context, tx pgx.Tx, id string, status jobs.Status, text string) error {
 	_, err := tx.Exec(ctx, `
 		UPDATE background_tasks
 		SET    status = $2, error = $3, finished_at = now(), revision = revision + 1,
@@ -165,7 +165,7 @@ func (s *Store) queueAgain(ctx context.Context, tx pgx.Tx, id string, fruitless 
 	if err != nil {
 		return err
 	}
-	if _, err := s.jobs.InsertTx(ctx, tx, args, nil); err != nil {
+	if _, err := s.queue.InsertTx(ctx, tx, args, nil); err != nil {
 		return fmt.Errorf("queue it: %w", err)
 	}
 	return notify(ctx, tx, changedChannel, id)

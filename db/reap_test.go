@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 // silence makes jobs that run unheard of for a time. The server must be old enough for that to count.
@@ -35,7 +35,7 @@ func carried(t *testing.T, url, id string, term int) string {
 func TestReap(t *testing.T) {
 	t.Parallel()
 	store, url := openAt(t)
-	ana := addUser(t, store, state.RoleMember)
+	ana := addUser(t, store, jobs.RoleMember)
 	source := save(t, store, ana, "source")
 	ids := map[string]string{}
 	for _, name := range []string{"dead", "dead and cancelled", "alive", "mine", "mine no more", "stranded", "waiting"} {
@@ -81,7 +81,7 @@ func TestReap(t *testing.T) {
 func TestReapRace(t *testing.T) {
 	t.Parallel()
 	store, url := openAt(t)
-	ana := addUser(t, store, state.RoleMember)
+	ana := addUser(t, store, jobs.RoleMember)
 	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
 	claim(t, store, id)
 	silence(t, url, "31", id)
@@ -100,7 +100,7 @@ func TestReapRace(t *testing.T) {
 	if err := errors.Join(errs...); err != nil {
 		t.Error(err)
 	}
-	if got := task(t, store, id); got.Status != state.Queued || got.Term != 2 {
+	if got := task(t, store, id); got.Status != jobs.Queued || got.Term != 2 {
 		t.Errorf("the job is %s with term %d", got.Status, got.Term)
 	}
 	if n := carried(t, url, id, 2); n != "1" {
@@ -112,7 +112,7 @@ func TestReapRace(t *testing.T) {
 func TestReconnectTask(t *testing.T) {
 	t.Parallel()
 	store, url := openAt(t)
-	ana := addUser(t, store, state.RoleMember)
+	ana := addUser(t, store, jobs.RoleMember)
 	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
 	claim(t, store, id)
 	for _, c := range []struct{ silence, want string }{{"0", "running 1"}, {"21", "running 1"}, {"31", "queued 2"}} {
@@ -134,7 +134,7 @@ func TestReconnectTask(t *testing.T) {
 func TestLivesOfATask(t *testing.T) {
 	t.Parallel()
 	store, url := openAt(t)
-	ana := addUser(t, store, state.RoleMember)
+	ana := addUser(t, store, jobs.RoleMember)
 	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
 	claim(t, store, id)
 	line := func(text string) []report.Event {
@@ -156,7 +156,7 @@ func TestLivesOfATask(t *testing.T) {
 		t.Fatal(cancel, err)
 	}
 	got := task(t, store, id)
-	if got.Status != state.Queued || got.Term != 2 || !got.Touched || got.Progress.Done != 0.25 || !got.StartedAt.Equal(started) {
+	if got.Status != jobs.Queued || got.Term != 2 || !got.Touched || got.Progress.Done != 0.25 || !got.StartedAt.Equal(started) {
 		t.Errorf("queued again: %+v", got)
 	}
 	if n := carried(t, url, id, 2); n != "1" {
@@ -168,7 +168,7 @@ func TestLivesOfATask(t *testing.T) {
 	if err != nil || job.Events != 3 || !job.Touched || job.Spec.Term != 2 {
 		t.Fatalf("claimed again: %+v, %v", job, err)
 	}
-	if tables, _, err := store.TaskTables(t.Context(), id, state.TableFilter{Status: report.TableCopying}); err != nil || len(tables) != 0 {
+	if tables, _, err := store.TaskTables(t.Context(), id, jobs.TableFilter{Status: report.TableCopying}); err != nil || len(tables) != 0 {
 		t.Errorf("on its way before it has begun: %v, %v", tables, err)
 	}
 	if _, err := store.Beat(t.Context(), runner.Beat{Run: second, Event: job.Events + 1, Events: line("four"), Touched: true}); err != nil {
@@ -187,7 +187,7 @@ func TestLivesOfATask(t *testing.T) {
 func TestRequeueCancelled(t *testing.T) {
 	t.Parallel()
 	store := open(t)
-	ana := addUser(t, store, state.RoleMember)
+	ana := addUser(t, store, jobs.RoleMember)
 	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
 	claim(t, store, id)
 	if err := store.CancelTask(t.Context(), id); err != nil {
@@ -196,7 +196,7 @@ func TestRequeueCancelled(t *testing.T) {
 	if cancel, err := store.Requeue(t.Context(), runner.Beat{Run: runner.Run{Task: id, Term: 1}}); !cancel || err != nil {
 		t.Errorf("it says %v, %v", cancel, err)
 	}
-	if got := task(t, store, id); got.Status != state.Running || got.Term != 1 || !got.Cancelling {
+	if got := task(t, store, id); got.Status != jobs.Running || got.Term != 1 || !got.Cancelling {
 		t.Errorf("the job: %+v", got)
 	}
 }
@@ -214,10 +214,10 @@ func resumableAs(t *testing.T, store *db.Store, id string, status report.Status)
 func TestResumeTask(t *testing.T) {
 	t.Parallel()
 	store, url := openAt(t)
-	ana, bea, admin := addUser(t, store, state.RoleMember), addUser(t, store, state.RoleMember), addUser(t, store, state.RoleAdmin)
+	ana, bea, admin := addUser(t, store, jobs.RoleMember), addUser(t, store, jobs.RoleMember), addUser(t, store, jobs.RoleAdmin)
 	for i, c := range []struct {
 		status report.Status
-		user   state.User
+		user   jobs.User
 	}{{report.StatusFailed, ana}, {report.StatusCancelled, admin}} {
 		id := create(t, store, ana, save(t, store, ana, fmt.Sprint("source", i), shared), save(t, store, ana, fmt.Sprint("target", i), shared))
 		resumableAs(t, store, id, c.status)
@@ -225,21 +225,21 @@ func TestResumeTask(t *testing.T) {
 		if !before.Resumable {
 			t.Fatalf("%s, and not to be resumed: %+v", c.status, before)
 		}
-		if err := store.ResumeTask(t.Context(), bea, id); !errors.Is(err, state.ErrNotFound) {
+		if err := store.ResumeTask(t.Context(), bea, id); !errors.Is(err, jobs.ErrNotFound) {
 			t.Errorf("by somebody else: %v", err)
 		}
 		if err := store.ResumeTask(t.Context(), c.user, id); err != nil {
 			t.Fatal(err)
 		}
 		got := task(t, store, id)
-		if got.Status != state.Queued || got.Term != 2 || got.Report != nil || got.Error != "" || !got.FinishedAt.IsZero() || got.Cancelling ||
+		if got.Status != jobs.Queued || got.Term != 2 || got.Report != nil || got.Error != "" || !got.FinishedAt.IsZero() || got.Cancelling ||
 			got.Resumable || got.Revision <= before.Revision || !got.StartedAt.Equal(before.StartedAt) || !got.Touched {
 			t.Errorf("resumed: %+v", got)
 		}
 		if n := carried(t, url, id, 2); n != "1" {
 			t.Errorf("River carries it %s times, want once", n)
 		}
-		if err := store.ResumeTask(t.Context(), c.user, id); !errors.Is(err, state.ErrConflict) {
+		if err := store.ResumeTask(t.Context(), c.user, id); !errors.Is(err, jobs.ErrConflict) {
 			t.Errorf("twice: %v", err)
 		}
 		if _, err := store.Claim(t.Context(), runner.Run{Task: id, Term: 2}, "test"); err != nil {
@@ -252,30 +252,30 @@ func TestResumeTaskRefuses(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
-		before func(t *testing.T, store *db.Store, ana state.User, source, target state.Connection, id string)
+		before func(t *testing.T, store *db.Store, ana jobs.User, source, target jobs.Connection, id string)
 		want   error
 	}{
-		{"tried again", func(t *testing.T, store *db.Store, ana state.User, source, target state.Connection, id string) {
+		{"tried again", func(t *testing.T, store *db.Store, ana jobs.User, source, target jobs.Connection, id string) {
 			t.Helper()
 			end(t, store, create(t, store, ana, source, target, retryOf(id)), report.StatusRefused)
-		}, state.ErrConflict},
-		{"a busy target", func(t *testing.T, store *db.Store, ana state.User, source, target state.Connection, _ string) {
+		}, jobs.ErrConflict},
+		{"a busy target", func(t *testing.T, store *db.Store, ana jobs.User, source, target jobs.Connection, _ string) {
 			t.Helper()
 			create(t, store, ana, source, target)
-		}, state.ErrTargetBusy},
-		{"a busy target under another name", func(t *testing.T, store *db.Store, ana state.User, source, _ state.Connection, _ string) {
+		}, jobs.ErrTargetBusy},
+		{"a busy target under another name", func(t *testing.T, store *db.Store, ana jobs.User, source, _ jobs.Connection, _ string) {
 			t.Helper()
 			create(t, store, ana, source, saveURL(t, store, ana, "alias", "postgres://other@db.example.org/target"))
-		}, state.ErrTargetBusy},
-		{"a target that is read", func(t *testing.T, store *db.Store, ana state.User, _, target state.Connection, _ string) {
+		}, jobs.ErrTargetBusy},
+		{"a target that is read", func(t *testing.T, store *db.Store, ana jobs.User, _, target jobs.Connection, _ string) {
 			t.Helper()
 			create(t, store, ana, target, save(t, store, ana, "other"))
-		}, state.ErrIsSource},
-		{"a source that is written", func(t *testing.T, store *db.Store, ana state.User, source, _ state.Connection, _ string) {
+		}, jobs.ErrIsSource},
+		{"a source that is written", func(t *testing.T, store *db.Store, ana jobs.User, source, _ jobs.Connection, _ string) {
 			t.Helper()
 			create(t, store, ana, save(t, store, ana, "other"), source)
-		}, state.ErrIsTarget},
-		{"a target that another clone has filled", func(t *testing.T, store *db.Store, ana state.User, source, _ state.Connection, _ string) {
+		}, jobs.ErrIsTarget},
+		{"a target that another clone has filled", func(t *testing.T, store *db.Store, ana jobs.User, source, _ jobs.Connection, _ string) {
 			t.Helper()
 			later := create(t, store, ana, source, saveURL(t, store, ana, "alias", "postgres://other@db.example.org/target"))
 			claim(t, store, later)
@@ -283,31 +283,31 @@ func TestResumeTaskRefuses(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-		}, state.ErrConflict},
-		{"a protected target", func(t *testing.T, store *db.Store, _ state.User, _, target state.Connection, _ string) {
+		}, jobs.ErrConflict},
+		{"a protected target", func(t *testing.T, store *db.Store, _ jobs.User, _, target jobs.Connection, _ string) {
 			t.Helper()
 			target.Protected = true
 			if err := store.ChangeConnection(t.Context(), target, ""); err != nil {
 				t.Fatal(err)
 			}
-		}, state.ErrProtected},
-		{"a target that is elsewhere", func(t *testing.T, store *db.Store, _ state.User, _, target state.Connection, _ string) {
+		}, jobs.ErrProtected},
+		{"a target that is elsewhere", func(t *testing.T, store *db.Store, _ jobs.User, _, target jobs.Connection, _ string) {
 			t.Helper()
 			if err := store.ChangeConnection(t.Context(), target, "postgres://u@elsewhere/target"); err != nil {
 				t.Fatal(err)
 			}
-		}, state.ErrMoved},
-		{"a target that is gone", func(t *testing.T, store *db.Store, _ state.User, _, target state.Connection, _ string) {
+		}, jobs.ErrMoved},
+		{"a target that is gone", func(t *testing.T, store *db.Store, _ jobs.User, _, target jobs.Connection, _ string) {
 			t.Helper()
 			if err := store.RemoveConnection(t.Context(), target.ID); err != nil {
 				t.Fatal(err)
 			}
-		}, state.ErrNotFound},
+		}, jobs.ErrNotFound},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			store := open(t)
-			ana := addUser(t, store, state.RoleMember)
+			ana := addUser(t, store, jobs.RoleMember)
 			source, target := save(t, store, ana, "source"), save(t, store, ana, "target")
 			id := create(t, store, ana, source, target)
 			resumableAs(t, store, id, report.StatusFailed)
@@ -315,7 +315,7 @@ func TestResumeTaskRefuses(t *testing.T) {
 			if err := store.ResumeTask(t.Context(), ana, id); !errors.Is(err, c.want) {
 				t.Errorf("error %v, want %v", err, c.want)
 			}
-			if got := task(t, store, id); got.Status != state.Failed || got.Term != 1 {
+			if got := task(t, store, id); got.Status != jobs.Failed || got.Term != 1 {
 				t.Errorf("the job is %s with term %d", got.Status, got.Term)
 			}
 		})
@@ -326,7 +326,7 @@ func TestResumeTaskRefuses(t *testing.T) {
 func TestResumable(t *testing.T) {
 	t.Parallel()
 	store, url := openAt(t)
-	ana := addUser(t, store, state.RoleMember)
+	ana := addUser(t, store, jobs.RoleMember)
 	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
 	claim(t, store, id)
 	for _, c := range []struct {
@@ -358,7 +358,7 @@ func TestResumable(t *testing.T) {
 func TestReapFruitless(t *testing.T) {
 	t.Parallel()
 	store, url := openAt(t)
-	ana := addUser(t, store, state.RoleMember)
+	ana := addUser(t, store, jobs.RoleMember)
 	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
 	die := func(achieved int64) {
 		t.Helper()
@@ -380,12 +380,12 @@ func TestReapFruitless(t *testing.T) {
 	lives := []int64{0, 0, 5, 0, 0, 0}
 	for i, achieved := range lives {
 		die(achieved)
-		if got := task(t, store, id); i+1 < len(lives) && (got.Status != state.Queued || got.Term != int64(i+2)) {
+		if got := task(t, store, id); i+1 < len(lives) && (got.Status != jobs.Queued || got.Term != int64(i+2)) {
 			t.Fatalf("after life %d it is %s with term %d", i+1, got.Status, got.Term)
 		}
 	}
 	got := task(t, store, id)
-	if got.Status != state.Failed || !strings.Contains(got.Error, "3 workers in a row have died") || !got.Resumable {
+	if got.Status != jobs.Failed || !strings.Contains(got.Error, "3 workers in a row have died") || !got.Resumable {
 		t.Errorf("%s: %q, resumable %t", got.Status, got.Error, got.Resumable)
 	}
 	left := dbtest.Query(t, url, `SELECT count(*) FILTER (WHERE state = 'running'), count(*) FILTER (WHERE state = 'discarded' AND finalized_at IS NOT NULL) FROM river_job`)[0]
@@ -397,7 +397,7 @@ func TestReapFruitless(t *testing.T) {
 		t.Fatal(err)
 	}
 	die(0)
-	if got := task(t, store, id); got.Status != state.Queued {
+	if got := task(t, store, id); got.Status != jobs.Queued {
 		t.Errorf("resumed, and dead once: %s", got.Status)
 	}
 }
@@ -406,7 +406,7 @@ func TestReapFruitless(t *testing.T) {
 func TestReapStuck(t *testing.T) {
 	t.Parallel()
 	store, url := openAt(t)
-	ana := addUser(t, store, state.RoleMember)
+	ana := addUser(t, store, jobs.RoleMember)
 	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
 	claim(t, store, id)
 	if err := store.CancelTask(t.Context(), id); err != nil {
@@ -416,7 +416,7 @@ func TestReapStuck(t *testing.T) {
 	if err := store.Reap(t.Context(), mine); err != nil {
 		t.Fatal(err)
 	}
-	if got := task(t, store, id); got.Status != state.Running || !got.Cancelling {
+	if got := task(t, store, id); got.Status != jobs.Running || !got.Cancelling {
 		t.Fatalf("at once: %s", got.Status)
 	}
 	dbtest.Exec(t, url, `UPDATE background_tasks SET cancel_requested_at = now() - interval '61 s'`)
@@ -424,7 +424,7 @@ func TestReapStuck(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := task(t, store, id)
-	if got.Status != state.Cancelled || !strings.Contains(got.Error, "writes to the target until") {
+	if got.Status != jobs.Cancelled || !strings.Contains(got.Error, "writes to the target until") {
 		t.Errorf("%s: %q", got.Status, got.Error)
 	}
 	if _, err := store.Beat(t.Context(), runner.Beat{Run: mine[0]}); !errors.Is(err, runner.ErrLost) {

@@ -6,12 +6,12 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 )
 
 // ResumeTask queues a job again that ended early, to go on with what it has left on its target. The errors are those of
-// CreateTask; state.ErrConflict is that it cannot go on, or does already.
-func (s *Store) ResumeTask(ctx context.Context, u state.User, id string) error {
+// CreateTask; jobs.ErrConflict is that it cannot go on, or does already.
+func (s *Store) ResumeTask(ctx context.Context, u jobs.User, id string) error {
 	return explain("resume the job", s.inTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, tasksLock); err != nil {
 			return err
@@ -28,11 +28,11 @@ func (s *Store) ResumeTask(ctx context.Context, u state.User, id string) error {
 			return err
 		}
 		if !old.Resumable {
-			return fmt.Errorf("there is nothing to go on with: %w", state.ErrConflict)
+			return fmt.Errorf("there is nothing to go on with: %w", jobs.ErrConflict)
 		}
 		// A saved database may lead elsewhere by now.
 		if !old.Source.Same(source.Place()) || !old.Target.Same(target.Place()) {
-			return state.ErrMoved
+			return jobs.ErrMoved
 		}
 		return s.queueAgain(ctx, tx, id, 0)
 	}))
@@ -56,7 +56,7 @@ const resumable = `(
 	    AND    (o.target_id = t.target_id OR o.target ->> 'address' = t.target ->> 'address' AND o.target ->> 'database' = t.target ->> 'database')))`
 
 // ended returns what resuming has to know of a job that has ended.
-func ended(ctx context.Context, tx pgx.Tx, u state.User, id string) (old state.Task, err error) {
+func ended(ctx context.Context, tx pgx.Tx, u jobs.User, id string) (old jobs.Task, err error) {
 	err = tx.QueryRow(ctx, `
 		SELECT coalesce(t.user_id, 0), t.status, t.source, coalesce(t.source_id, 0), t.target, coalesce(t.target_id, 0), t.fork, `+resumable+`
 		FROM   background_tasks t
@@ -67,9 +67,9 @@ func ended(ctx context.Context, tx pgx.Tx, u state.User, id string) (old state.T
 	case err != nil:
 		return old, err
 	case !old.MayAct(u):
-		return old, state.ErrNotFound
+		return old, jobs.ErrNotFound
 	case !old.Status.Ended():
-		return old, fmt.Errorf("the job is %s: %w", old.Status, state.ErrConflict)
+		return old, fmt.Errorf("the job is %s: %w", old.Status, jobs.ErrConflict)
 	}
 	return old, nil
 }

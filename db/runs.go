@@ -14,9 +14,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/cloner/runner"
-	"calco/db/state"
 )
 
 var _ runner.Store = (*Store)(nil)
@@ -90,7 +90,7 @@ func (s *Store) Claim(ctx context.Context, r runner.Run, worker string) (job run
 // jobEnd is one end of a job: where it led when the job was made and where it leads now, and whether the job's user may see
 // the saved database now.
 type jobEnd struct {
-	kept, now state.Place
+	kept, now jobs.Place
 	seen      bool
 }
 
@@ -193,7 +193,7 @@ func (s *Store) Requeue(ctx context.Context, b runner.Beat) (cancel bool, err er
 // Finish is what runner.Store has.
 func (s *Store) Finish(ctx context.Context, b runner.Beat, report report.Report) error {
 	progress := share(b.Progress)
-	if status := state.Status(report.Status); status == state.Completed || status == state.Differences {
+	if status := jobs.Status(report.Status); status == jobs.Completed || status == jobs.Differences {
 		progress = 1
 	}
 	return explain("write the outcome of the job", unwritable(s.inTx(ctx, func(tx pgx.Tx) error {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 )
 
 // A session ends after a month, or after a week in which nobody used it.
@@ -18,8 +18,8 @@ const (
 )
 
 // StartSession signs a user in and returns the token that the browser shows from then on, and when it ends at the latest.
-func (s *Store) StartSession(ctx context.Context, userID int64, from state.Client) (state.Token, time.Time, error) {
-	token := state.NewToken()
+func (s *Store) StartSession(ctx context.Context, userID int64, from jobs.Client) (jobs.Token, time.Time, error) {
+	token := jobs.NewToken()
 	agent := []rune(strings.ToValidUTF8(strings.ReplaceAll(from.Agent, "\x00", ""), "�"))
 	var until time.Time
 	err := s.pool.QueryRow(ctx, `
@@ -31,8 +31,8 @@ func (s *Store) StartSession(ctx context.Context, userID int64, from state.Clien
 }
 
 // Session returns the session of a token, and notes that it was seen. The error for one that is unknown or over is
-// state.ErrNotFound.
-func (s *Store) Session(ctx context.Context, token state.Token) (se state.Session, err error) {
+// jobs.ErrNotFound.
+func (s *Store) Session(ctx context.Context, token jobs.Token) (se jobs.Session, err error) {
 	err = s.pool.QueryRow(ctx, `
 		SELECT s.id, s.created_at, s.last_seen_at, s.address, s.agent, u.id, u.email, u.role, u.created_at
 		FROM   sessions s
@@ -56,14 +56,14 @@ func (s *Store) Session(ctx context.Context, token state.Token) (se state.Sessio
 // liveSession is the condition for the session s that has the token with hash $1, unless it was idle for as long as $2.
 const liveSession = `s.token_hash = $1 AND s.expires_at > now() AND s.last_seen_at > now() - $2::interval`
 
-// CheckSession returns state.ErrNotFound where a token has no session any more. Nobody counts as seen by it.
-func (s *Store) CheckSession(ctx context.Context, token state.Token) error {
+// CheckSession returns jobs.ErrNotFound where a token has no session any more. Nobody counts as seen by it.
+func (s *Store) CheckSession(ctx context.Context, token jobs.Token) error {
 	var here int
 	return explain("look for the session", s.pool.QueryRow(ctx, `SELECT 1 FROM sessions s WHERE `+liveSession, token.Hash(), sessionIdle).Scan(&here))
 }
 
 // Sessions returns a user's sessions, the one seen last first.
-func (s *Store) Sessions(ctx context.Context, userID int64) ([]state.Session, error) {
+func (s *Store) Sessions(ctx context.Context, userID int64) ([]jobs.Session, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT   id, created_at, last_seen_at, address, agent
 		FROM     sessions
@@ -71,18 +71,18 @@ func (s *Store) Sessions(ctx context.Context, userID int64) ([]state.Session, er
 		AND      expires_at > now()
 		AND      last_seen_at > now() - $2::interval
 		ORDER BY last_seen_at DESC, id DESC`, userID, sessionIdle)
-	sessions, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (se state.Session, err error) {
+	sessions, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (se jobs.Session, err error) {
 		err = row.Scan(&se.ID, &se.CreatedAt, &se.LastSeenAt, &se.Address, &se.Agent)
 		return se, err
 	})
 	return sessions, explain("list sessions", err)
 }
 
-// EndSession signs a user out of one browser. The error for a session of somebody else is state.ErrNotFound.
+// EndSession signs a user out of one browser. The error for a session of somebody else is jobs.ErrNotFound.
 func (s *Store) EndSession(ctx context.Context, userID, sessionID int64) error {
 	tag, err := s.pool.Exec(ctx, `DELETE FROM sessions WHERE id = $1 AND user_id = $2`, sessionID, userID)
 	if err == nil && tag.RowsAffected() == 0 {
-		err = state.ErrNotFound
+		err = jobs.ErrNotFound
 	}
 	return explain("end the session", err)
 }

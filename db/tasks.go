@@ -9,9 +9,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/cloner/runner"
-	"calco/db/state"
 )
 
 const (
@@ -24,11 +24,11 @@ const (
 )
 
 // CreateTask queues a job, in one transaction with the River job that carries it to a worker. The errors are
-// state.ErrNotFound for a database that the user does not see, state.ErrSameConnection, state.ErrProtected, state.ErrFork,
-// state.ErrTargetBusy, state.ErrIsSource, state.ErrIsTarget, state.ErrMoved, and state.ErrConflict: the job to try again has not
+// jobs.ErrNotFound for a database that the user does not see, jobs.ErrSameConnection, jobs.ErrProtected, jobs.ErrFork,
+// jobs.ErrTargetBusy, jobs.ErrIsSource, jobs.ErrIsTarget, jobs.ErrMoved, and jobs.ErrConflict: the job to try again has not
 // ended or was tried again already.
-func (s *Store) CreateTask(ctx context.Context, t state.NewTask) (id string, err error) {
-	id = state.NewTaskID()
+func (s *Store) CreateTask(ctx context.Context, t jobs.NewTask) (id string, err error) {
+	id = jobs.NewTaskID()
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, tasksLock); err != nil {
 			return err
@@ -52,7 +52,7 @@ func (s *Store) CreateTask(ctx context.Context, t state.NewTask) (id string, err
 		if err != nil {
 			return err
 		}
-		if _, err := s.jobs.InsertTx(ctx, tx, runner.Args{Task: id, Term: 1}, nil); err != nil {
+		if _, err := s.queue.InsertTx(ctx, tx, runner.Args{Task: id, Term: 1}, nil); err != nil {
 			return fmt.Errorf("queue it: %w", err)
 		}
 		return notify(ctx, tx, changedChannel, id)
@@ -61,11 +61,11 @@ func (s *Store) CreateTask(ctx context.Context, t state.NewTask) (id string, err
 }
 
 // choose returns the databases of a new job.
-func choose(ctx context.Context, tx pgx.Tx, t state.NewTask) (source, target state.Connection, err error) {
+func choose(ctx context.Context, tx pgx.Tx, t jobs.NewTask) (source, target jobs.Connection, err error) {
 	if t.SourceID == t.TargetID {
-		return source, target, state.ErrSameConnection
+		return source, target, jobs.ErrSameConnection
 	}
-	var old state.Task
+	var old jobs.Task
 	if t.RetryOf != "" {
 		if old, err = retried(ctx, tx, t); err != nil {
 			return source, target, err
@@ -76,13 +76,13 @@ func choose(ctx context.Context, tx pgx.Tx, t state.NewTask) (source, target sta
 	}
 	// What was shown and typed is where the old job went. A saved database may lead elsewhere by now.
 	if !old.Source.Same(source.Place()) || !old.Target.Same(target.Place()) {
-		err = state.ErrMoved
+		err = jobs.ErrMoved
 	}
 	return source, target, err
 }
 
 // pair returns a source and a target that a user sees now, and keeps them as they are until the transaction ends.
-func pair(ctx context.Context, tx pgx.Tx, u state.User, sourceID, targetID int64, fork bool) (source, target state.Connection, err error) {
+func pair(ctx context.Context, tx pgx.Tx, u jobs.User, sourceID, targetID int64, fork bool) (source, target jobs.Connection, err error) {
 	rows, _ := tx.Query(ctx, `
 		SELECT `+connectionColumns+`
 		FROM   connections c
@@ -96,7 +96,7 @@ func pair(ctx context.Context, tx pgx.Tx, u state.User, sourceID, targetID int64
 		return source, target, err
 	}
 	if len(both) != 2 {
-		return source, target, state.ErrNotFound
+		return source, target, jobs.ErrNotFound
 	}
 	source, target = both[0], both[1]
 	if source.ID != sourceID {
@@ -106,7 +106,7 @@ func pair(ctx context.Context, tx pgx.Tx, u state.User, sourceID, targetID int64
 }
 
 // retried returns what trying a job again has to know of it.
-func retried(ctx context.Context, tx pgx.Tx, t state.NewTask) (old state.Task, err error) {
+func retried(ctx context.Context, tx pgx.Tx, t jobs.NewTask) (old jobs.Task, err error) {
 	err = tx.QueryRow(ctx, `
 		SELECT coalesce(b.user_id, 0), b.status, b.source, coalesce(b.source_id, 0), b.target, coalesce(b.target_id, 0),
 		       coalesce((SELECT n.id FROM background_tasks n WHERE n.retry_of = b.id), '')
@@ -118,18 +118,18 @@ func retried(ctx context.Context, tx pgx.Tx, t state.NewTask) (old state.Task, e
 	case err != nil:
 		return old, err
 	case !old.MayAct(t.User):
-		return old, state.ErrNotFound
+		return old, jobs.ErrNotFound
 	case !old.Status.Ended():
-		return old, fmt.Errorf("the job to try again has not ended: %w", state.ErrConflict)
+		return old, fmt.Errorf("the job to try again has not ended: %w", jobs.ErrConflict)
 	case old.Newest != "":
-		return old, fmt.Errorf("the job was tried again already, as %s: %w", old.Newest, state.ErrConflict)
+		return old, fmt.Errorf("the job was tried again already, as %s: %w", old.Newest, jobs.ErrConflict)
 	}
 	return old, nil
 }
 
 // checkFree refuses what other jobs are busy with. One database may be saved under two names, so where they are is
 // compared too.
-func checkFree(ctx context.Context, tx pgx.Tx, source, target state.Connection) error {
+func checkFree(ctx context.Context, tx pgx.Tx, source, target jobs.Connection) error {
 	var busy, read, written bool
 	err := tx.QueryRow(ctx, `
 		SELECT coalesce(bool_or(target_id = $2 OR target ->> 'address' = $5 AND target ->> 'database' = $6), false),
@@ -142,17 +142,17 @@ func checkFree(ctx context.Context, tx pgx.Tx, source, target state.Connection) 
 	case err != nil:
 		return err
 	case busy:
-		return state.ErrTargetBusy
+		return jobs.ErrTargetBusy
 	case read:
-		return state.ErrIsSource
+		return jobs.ErrIsSource
 	case written:
-		return state.ErrIsTarget
+		return jobs.ErrIsTarget
 	}
 	return nil
 }
 
 // lockUnused keeps a saved database for the transaction, unless a job is queued or running from or into it: that is a
-// state.ErrConflict.
+// jobs.ErrConflict.
 func lockUnused(ctx context.Context, tx pgx.Tx, connectionID int64) error {
 	var id int64
 	if err := tx.QueryRow(ctx, `SELECT id FROM connections WHERE id = $1 FOR UPDATE`, connectionID).Scan(&id); err != nil {
@@ -164,24 +164,24 @@ func lockUnused(ctx context.Context, tx pgx.Tx, connectionID int64) error {
 		SELECT EXISTS (SELECT FROM background_tasks WHERE status IN ('queued', 'running') AND $1 IN (source_id, target_id))`,
 		connectionID).Scan(&used)
 	if err == nil && used {
-		err = fmt.Errorf("a job uses the database: %w", state.ErrConflict)
+		err = fmt.Errorf("a job uses the database: %w", jobs.ErrConflict)
 	}
 	return err
 }
 
 // CancelTask cancels a queued job at once, and a running one by its worker, soon. The error for one that has ended is
-// state.ErrConflict.
+// jobs.ErrConflict.
 func (s *Store) CancelTask(ctx context.Context, id string) error {
 	return explain("cancel the job", s.inTx(ctx, func(tx pgx.Tx) error {
-		var status state.Status
+		var status jobs.Status
 		if err := tx.QueryRow(ctx, `SELECT status FROM background_tasks WHERE id = $1 FOR UPDATE`, id).Scan(&status); err != nil {
 			return err
 		}
 		if status.Ended() {
-			return fmt.Errorf("the job is %s: %w", status, state.ErrConflict)
+			return fmt.Errorf("the job is %s: %w", status, jobs.ErrConflict)
 		}
-		if status == state.Queued {
-			return endWithout(ctx, tx, id, state.Cancelled, report.ErrCancelled.Error())
+		if status == jobs.Queued {
+			return endWithout(ctx, tx, id, jobs.Cancelled, report.ErrCancelled.Error())
 		}
 		_, err := tx.Exec(ctx, `
 			UPDATE background_tasks
@@ -197,14 +197,14 @@ func (s *Store) CancelTask(ctx context.Context, id string) error {
 	}))
 }
 
-// Task returns a job. The error for one that is not there is state.ErrNotFound.
-func (s *Store) Task(ctx context.Context, id string) (state.Task, error) {
+// Task returns a job. The error for one that is not there is jobs.ErrNotFound.
+func (s *Store) Task(ctx context.Context, id string) (jobs.Task, error) {
 	return s.oneTask(ctx, "find the job", `WHERE t.id = $1`, id)
 }
 
 // CurrentTask returns what a user is shown first: the newest job that is queued or running, or else the newest one that
-// went wrong in the last two hours and was not tried again. With neither the error is state.ErrNotFound.
-func (s *Store) CurrentTask(ctx context.Context, userID int64) (state.Task, error) {
+// went wrong in the last two hours and was not tried again. With neither the error is jobs.ErrNotFound.
+func (s *Store) CurrentTask(ctx context.Context, userID int64) (jobs.Task, error) {
 	return s.oneTask(ctx, "find the user's job", `
 		WHERE    t.user_id = $1
 		AND      (t.status IN ('queued', 'running')
@@ -215,7 +215,7 @@ func (s *Store) CurrentTask(ctx context.Context, userID int64) (state.Task, erro
 }
 
 // RunningTasks returns the jobs that are queued or running, the newest first, at most 50.
-func (s *Store) RunningTasks(ctx context.Context) ([]state.Task, error) {
+func (s *Store) RunningTasks(ctx context.Context) ([]jobs.Task, error) {
 	return s.tasks(ctx, "list the running jobs", shortReport, `
 		WHERE    t.status IN ('queued', 'running')
 		ORDER BY t.created_at DESC, t.id DESC
@@ -223,7 +223,7 @@ func (s *Store) RunningTasks(ctx context.Context) ([]state.Task, error) {
 }
 
 // Tasks returns jobs, the newest first. Their reports have at most 50 differences and 50 entries of the ledger.
-func (s *Store) Tasks(ctx context.Context, f state.TaskFilter) ([]state.Task, error) {
+func (s *Store) Tasks(ctx context.Context, f jobs.TaskFilter) ([]jobs.Task, error) {
 	if f.Limit <= 0 {
 		f.Limit = listed
 	}
@@ -236,8 +236,8 @@ func (s *Store) Tasks(ctx context.Context, f state.TaskFilter) ([]state.Task, er
 }
 
 // Attempts returns the jobs that try one thing again and again, of which this is one, the oldest first. The error for a
-// job that is not there is state.ErrNotFound.
-func (s *Store) Attempts(ctx context.Context, id string) ([]state.Task, error) {
+// job that is not there is jobs.ErrNotFound.
+func (s *Store) Attempts(ctx context.Context, id string) ([]jobs.Task, error) {
 	attempts, err := s.tasks(ctx, "list the attempts", shortReport, `
 		JOIN (
 			WITH RECURSIVE earlier AS (
@@ -253,7 +253,7 @@ func (s *Store) Attempts(ctx context.Context, id string) ([]state.Task, error) {
 		) chain ON chain.id = t.id
 		ORDER BY chain.n`, id)
 	if err == nil && len(attempts) == 0 {
-		err = fmt.Errorf("list the attempts: %w", state.ErrNotFound)
+		err = fmt.Errorf("list the attempts: %w", jobs.ErrNotFound)
 	}
 	return attempts, err
 }
@@ -283,7 +283,7 @@ type cloneMetadata struct {
 	Speeds   []int64         `json:"speeds"`
 }
 
-func scanTask(row pgx.CollectableRow) (t state.Task, err error) {
+func scanTask(row pgx.CollectableRow) (t jobs.Task, err error) {
 	var started, finished *time.Time
 	var result []byte
 	var clone cloneMetadata
@@ -309,26 +309,26 @@ func scanTask(row pgx.CollectableRow) (t state.Task, err error) {
 	return t, err
 }
 
-func (s *Store) tasks(ctx context.Context, act, report, which string, args ...any) ([]state.Task, error) {
+func (s *Store) tasks(ctx context.Context, act, report, which string, args ...any) ([]jobs.Task, error) {
 	rows, _ := s.pool.Query(ctx, `SELECT `+taskColumns+report+` FROM background_tasks t `+which, args...)
 	tasks, err := pgx.CollectRows(rows, scanTask)
 	return tasks, explain(act, err)
 }
 
-func (s *Store) oneTask(ctx context.Context, act, which string, args ...any) (state.Task, error) {
+func (s *Store) oneTask(ctx context.Context, act, which string, args ...any) (jobs.Task, error) {
 	tasks, err := s.tasks(ctx, act, wholeReport, which, args...)
 	if err == nil && len(tasks) == 0 {
-		err = fmt.Errorf("%s: %w", act, state.ErrNotFound)
+		err = fmt.Errorf("%s: %w", act, jobs.ErrNotFound)
 	}
 	if err != nil {
-		return state.Task{}, err
+		return jobs.Task{}, err
 	}
 	return tasks[0], nil
 }
 
 // TaskTables returns the tables of a job, what is going on first, then what failed, then the largest, and how many the
 // filter has in all.
-func (s *Store) TaskTables(ctx context.Context, id string, f state.TableFilter) (tables []report.TableState, total int, err error) {
+func (s *Store) TaskTables(ctx context.Context, id string, f jobs.TableFilter) (tables []report.TableState, total int, err error) {
 	if f.Limit <= 0 {
 		f.Limit = listed
 	}

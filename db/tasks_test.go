@@ -8,17 +8,17 @@ import (
 	"testing"
 	"time"
 
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 // create starts a job that must begin.
-func create(t *testing.T, store *db.Store, u state.User, source, target state.Connection, change ...func(*state.NewTask)) string {
+func create(t *testing.T, store *db.Store, u jobs.User, source, target jobs.Connection, change ...func(*jobs.NewTask)) string {
 	t.Helper()
-	n := state.NewTask{User: u, SourceID: source.ID, TargetID: target.ID}
+	n := jobs.NewTask{User: u, SourceID: source.ID, TargetID: target.ID}
 	for _, f := range change {
 		f(&n)
 	}
@@ -29,9 +29,9 @@ func create(t *testing.T, store *db.Store, u state.User, source, target state.Co
 	return id
 }
 
-func retryOf(id string) func(*state.NewTask) { return func(n *state.NewTask) { n.RetryOf = id } }
+func retryOf(id string) func(*jobs.NewTask) { return func(n *jobs.NewTask) { n.RetryOf = id } }
 
-func task(t *testing.T, store *db.Store, id string) state.Task {
+func task(t *testing.T, store *db.Store, id string) jobs.Task {
 	t.Helper()
 	got, err := store.Task(t.Context(), id)
 	if err != nil {
@@ -65,12 +65,12 @@ func claim(t *testing.T, store *db.Store, id string) runner.Job {
 func TestCreateTask(t *testing.T) {
 	t.Parallel()
 	store, url := openAt(t)
-	ana := addUser(t, store, state.RoleMember)
+	ana := addUser(t, store, jobs.RoleMember)
 	source, target := save(t, store, ana, "source"), save(t, store, ana, "target")
 	confirmed := report.Confirmation{Target: report.Identity{System: "7", Database: 5, Address: "db.example.org:5432/target"}}
-	id := create(t, store, ana, source, target, func(n *state.NewTask) { n.Schemas, n.Clean = []string{"app"}, &confirmed })
+	id := create(t, store, ana, source, target, func(n *jobs.NewTask) { n.Schemas, n.Clean = []string{"app"}, &confirmed })
 	got := task(t, store, id)
-	if got.Status != state.Queued || got.UserID != ana.ID || got.Owner != ana.Email || got.Source != source.Place() || got.Target != target.Place() ||
+	if got.Status != jobs.Queued || got.UserID != ana.ID || got.Owner != ana.Email || got.Source != source.Place() || got.Target != target.Place() ||
 		fmt.Sprint(got.Schemas) != "[app]" || !got.Clean || got.Term != 1 || got.CreatedAt.IsZero() || !got.StartedAt.IsZero() {
 		t.Errorf("created: %+v", got)
 	}
@@ -91,7 +91,7 @@ func TestCreateTask(t *testing.T) {
 func TestCreateTaskRefuses(t *testing.T) {
 	t.Parallel()
 	store := open(t)
-	ana, bea, admin := addUser(t, store, state.RoleMember), addUser(t, store, state.RoleMember), addUser(t, store, state.RoleAdmin)
+	ana, bea, admin := addUser(t, store, jobs.RoleMember), addUser(t, store, jobs.RoleMember), addUser(t, store, jobs.RoleAdmin)
 	one, two, three := save(t, store, ana, "one"), save(t, store, ana, "two"), save(t, store, ana, "three")
 	twoAgain := saveURL(t, store, bea, "two as well", "postgres://other@db.example.org:5432/two", shared)
 	oneAgain := saveURL(t, store, bea, "one as well", "postgres://other@db.example.org:5432/one", shared)
@@ -101,22 +101,22 @@ func TestCreateTaskRefuses(t *testing.T) {
 
 	cases := []struct {
 		name string
-		task state.NewTask
+		task jobs.NewTask
 		want error
 	}{
-		{"the same twice", state.NewTask{User: ana, SourceID: one.ID, TargetID: one.ID}, state.ErrSameConnection},
-		{"a source of somebody else", state.NewTask{User: bea, SourceID: one.ID, TargetID: oneAgain.ID}, state.ErrNotFound},
-		{"a target of somebody else", state.NewTask{User: admin, SourceID: oneAgain.ID, TargetID: three.ID}, state.ErrNotFound},
-		{"no such database", state.NewTask{User: ana, SourceID: one.ID, TargetID: 999}, state.ErrNotFound},
-		{"a protected target", state.NewTask{User: ana, SourceID: one.ID, TargetID: prod.ID}, state.ErrProtected},
-		{"a busy target", state.NewTask{User: ana, SourceID: three.ID, TargetID: two.ID}, state.ErrTargetBusy},
-		{"a busy target under another name", state.NewTask{User: ana, SourceID: three.ID, TargetID: twoAgain.ID}, state.ErrTargetBusy},
-		{"a target that is read", state.NewTask{User: ana, SourceID: three.ID, TargetID: one.ID}, state.ErrIsSource},
-		{"a target that is read under another name", state.NewTask{User: ana, SourceID: three.ID, TargetID: oneAgain.ID}, state.ErrIsSource},
-		{"a source that is written", state.NewTask{User: ana, SourceID: two.ID, TargetID: three.ID}, state.ErrIsTarget},
-		{"again, while it runs", state.NewTask{User: ana, SourceID: one.ID, TargetID: three.ID, RetryOf: running}, state.ErrConflict},
-		{"again, by somebody else", state.NewTask{User: bea, SourceID: one.ID, TargetID: two.ID, RetryOf: running}, state.ErrNotFound},
-		{"again, what never was", state.NewTask{User: ana, SourceID: one.ID, TargetID: two.ID, RetryOf: "aaaaaaaaaa"}, state.ErrNotFound},
+		{"the same twice", jobs.NewTask{User: ana, SourceID: one.ID, TargetID: one.ID}, jobs.ErrSameConnection},
+		{"a source of somebody else", jobs.NewTask{User: bea, SourceID: one.ID, TargetID: oneAgain.ID}, jobs.ErrNotFound},
+		{"a target of somebody else", jobs.NewTask{User: admin, SourceID: oneAgain.ID, TargetID: three.ID}, jobs.ErrNotFound},
+		{"no such database", jobs.NewTask{User: ana, SourceID: one.ID, TargetID: 999}, jobs.ErrNotFound},
+		{"a protected target", jobs.NewTask{User: ana, SourceID: one.ID, TargetID: prod.ID}, jobs.ErrProtected},
+		{"a busy target", jobs.NewTask{User: ana, SourceID: three.ID, TargetID: two.ID}, jobs.ErrTargetBusy},
+		{"a busy target under another name", jobs.NewTask{User: ana, SourceID: three.ID, TargetID: twoAgain.ID}, jobs.ErrTargetBusy},
+		{"a target that is read", jobs.NewTask{User: ana, SourceID: three.ID, TargetID: one.ID}, jobs.ErrIsSource},
+		{"a target that is read under another name", jobs.NewTask{User: ana, SourceID: three.ID, TargetID: oneAgain.ID}, jobs.ErrIsSource},
+		{"a source that is written", jobs.NewTask{User: ana, SourceID: two.ID, TargetID: three.ID}, jobs.ErrIsTarget},
+		{"again, while it runs", jobs.NewTask{User: ana, SourceID: one.ID, TargetID: three.ID, RetryOf: running}, jobs.ErrConflict},
+		{"again, by somebody else", jobs.NewTask{User: bea, SourceID: one.ID, TargetID: two.ID, RetryOf: running}, jobs.ErrNotFound},
+		{"again, what never was", jobs.NewTask{User: ana, SourceID: one.ID, TargetID: two.ID, RetryOf: "aaaaaaaaaa"}, jobs.ErrNotFound},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -132,7 +132,7 @@ func TestCreateTaskRefuses(t *testing.T) {
 		"remove the user":          store.RemoveUser(t.Context(), ana.ID),
 		"remove what nobody needs": ignore(store.RemoveConnection(t.Context(), three.ID)),
 	} {
-		if !errors.Is(err, state.ErrConflict) {
+		if !errors.Is(err, jobs.ErrConflict) {
 			t.Errorf("%s: %v, want a conflict", name, err)
 		}
 	}
@@ -141,7 +141,7 @@ func TestCreateTaskRefuses(t *testing.T) {
 // ignore turns success into the conflict that the others of a table want.
 func ignore(err error) error {
 	if err == nil {
-		return state.ErrConflict
+		return jobs.ErrConflict
 	}
 	return err
 }
@@ -150,14 +150,14 @@ func ignore(err error) error {
 func TestCreateTaskRace(t *testing.T) {
 	t.Parallel()
 	store := open(t)
-	ana := addUser(t, store, state.RoleMember)
+	ana := addUser(t, store, jobs.RoleMember)
 	source := save(t, store, ana, "source")
 	var all sync.WaitGroup
 	errs := make([]error, 8)
 	for i := range errs {
 		target := saveURL(t, store, ana, fmt.Sprint("target ", i), "postgres://u@h/target")
 		all.Go(func() {
-			_, errs[i] = store.CreateTask(t.Context(), state.NewTask{User: ana, SourceID: source.ID, TargetID: target.ID})
+			_, errs[i] = store.CreateTask(t.Context(), jobs.NewTask{User: ana, SourceID: source.ID, TargetID: target.ID})
 		})
 	}
 	all.Wait()
@@ -166,7 +166,7 @@ func TestCreateTaskRace(t *testing.T) {
 		switch {
 		case err == nil:
 			began++
-		case !errors.Is(err, state.ErrTargetBusy):
+		case !errors.Is(err, jobs.ErrTargetBusy):
 			t.Error(err)
 		}
 	}
@@ -178,9 +178,9 @@ func TestCreateTaskRace(t *testing.T) {
 func TestAttempts(t *testing.T) {
 	t.Parallel()
 	store := open(t)
-	ana, admin := addUser(t, store, state.RoleMember), addUser(t, store, state.RoleAdmin)
+	ana, admin := addUser(t, store, jobs.RoleMember), addUser(t, store, jobs.RoleAdmin)
 	source, target := save(t, store, ana, "source", shared), save(t, store, ana, "target", shared)
-	if _, err := store.CurrentTask(t.Context(), ana.ID); !errors.Is(err, state.ErrNotFound) {
+	if _, err := store.CurrentTask(t.Context(), ana.ID); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("the current job of nobody: %v", err)
 	}
 	first := create(t, store, ana, source, target)
@@ -190,10 +190,10 @@ func TestAttempts(t *testing.T) {
 	}
 	// An admin may try a job again that is somebody else's.
 	second := create(t, store, admin, source, target, retryOf(first))
-	if _, err := store.CurrentTask(t.Context(), ana.ID); !errors.Is(err, state.ErrNotFound) {
+	if _, err := store.CurrentTask(t.Context(), ana.ID); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("current after another attempt: %v", err)
 	}
-	if _, err := store.CreateTask(t.Context(), state.NewTask{User: ana, SourceID: source.ID, TargetID: target.ID, RetryOf: first}); !errors.Is(err, state.ErrConflict) {
+	if _, err := store.CreateTask(t.Context(), jobs.NewTask{User: ana, SourceID: source.ID, TargetID: target.ID, RetryOf: first}); !errors.Is(err, jobs.ErrConflict) {
 		t.Errorf("tried again twice: %v", err)
 	}
 	end(t, store, second, report.StatusRefused)
@@ -210,7 +210,7 @@ func TestAttempts(t *testing.T) {
 			t.Errorf("attempts of %s: %v, %v", id, attempts, err)
 		}
 	}
-	if _, err := store.Attempts(t.Context(), "aaaaaaaaaa"); !errors.Is(err, state.ErrNotFound) {
+	if _, err := store.Attempts(t.Context(), "aaaaaaaaaa"); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("attempts of nothing: %v", err)
 	}
 }
@@ -220,20 +220,20 @@ func TestAttempts(t *testing.T) {
 func TestRightsNow(t *testing.T) {
 	t.Parallel()
 	store := open(t)
-	ana, bob := addUser(t, store, state.RoleMember), addUser(t, store, state.RoleMember)
+	ana, bob := addUser(t, store, jobs.RoleMember), addUser(t, store, jobs.RoleMember)
 	source, target := save(t, store, bob, "source"), save(t, store, ana, "target", shared)
 	id := create(t, store, bob, source, target)
 	resumableAs(t, store, id, report.StatusFailed)
-	again := state.NewTask{User: bob, SourceID: source.ID, TargetID: target.ID, RetryOf: id}
+	again := jobs.NewTask{User: bob, SourceID: source.ID, TargetID: target.ID, RetryOf: id}
 
 	target.Shared = false
 	if err := store.ChangeConnection(t.Context(), target, ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.CreateTask(t.Context(), again); !errors.Is(err, state.ErrNotFound) {
+	if _, err := store.CreateTask(t.Context(), again); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("tried again into a database that was withdrawn: %v", err)
 	}
-	if err := store.ResumeTask(t.Context(), bob, id); !errors.Is(err, state.ErrNotFound) {
+	if err := store.ResumeTask(t.Context(), bob, id); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("resumed into a database that was withdrawn: %v", err)
 	}
 
@@ -241,7 +241,7 @@ func TestRightsNow(t *testing.T) {
 	if err := store.ChangeConnection(t.Context(), target, "postgres://u:pw@db.example.org/precious"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.CreateTask(t.Context(), again); !errors.Is(err, state.ErrMoved) {
+	if _, err := store.CreateTask(t.Context(), again); !errors.Is(err, jobs.ErrMoved) {
 		t.Errorf("tried again into another database: %v", err)
 	}
 }
@@ -266,7 +266,7 @@ func TestClaimAsksAgain(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			store, url := openAt(t)
-			ana, bob := addUser(t, store, state.RoleMember), addUser(t, store, state.RoleMember)
+			ana, bob := addUser(t, store, jobs.RoleMember), addUser(t, store, jobs.RoleMember)
 			source, target := save(t, store, bob, "source"), save(t, store, ana, "target", shared)
 			id := create(t, store, bob, source, target)
 			if c.source == runner.Gone { // as the store does with a user: what nobody else sees goes first
@@ -283,7 +283,7 @@ func TestClaimAsksAgain(t *testing.T) {
 func TestTaskLists(t *testing.T) {
 	t.Parallel()
 	store, url := openAt(t)
-	ana := addUser(t, store, state.RoleMember)
+	ana := addUser(t, store, jobs.RoleMember)
 	source, target, other := save(t, store, ana, "source"), save(t, store, ana, "target"), save(t, store, ana, "other")
 	var ids []string
 	for _, status := range []report.Status{report.StatusFailed, report.StatusCompleted, report.StatusFailed} {
@@ -296,14 +296,14 @@ func TestTaskLists(t *testing.T) {
 		SELECT jsonb_agg(jsonb_build_object('kind', 'rows')) FROM generate_series(1, 200))) WHERE id = '%s'`, ids[2]))
 	cases := []struct {
 		name   string
-		filter state.TaskFilter
+		filter jobs.TaskFilter
 		want   []string
 	}{
-		{"all", state.TaskFilter{}, []string{queued, ids[2], ids[1], ids[0]}},
-		{"failed", state.TaskFilter{Status: state.Failed}, []string{ids[2], ids[0]}},
-		{"of a source", state.TaskFilter{ConnectionID: source.ID, Limit: 2}, []string{queued, ids[2]}},
-		{"of a target", state.TaskFilter{ConnectionID: other.ID}, []string{queued}},
-		{"the next page", state.TaskFilter{Before: ids[2], Limit: 1}, []string{ids[1]}},
+		{"all", jobs.TaskFilter{}, []string{queued, ids[2], ids[1], ids[0]}},
+		{"failed", jobs.TaskFilter{Status: jobs.Failed}, []string{ids[2], ids[0]}},
+		{"of a source", jobs.TaskFilter{ConnectionID: source.ID, Limit: 2}, []string{queued, ids[2]}},
+		{"of a target", jobs.TaskFilter{ConnectionID: other.ID}, []string{queued}},
+		{"the next page", jobs.TaskFilter{Before: ids[2], Limit: 1}, []string{ids[1]}},
 	}
 	for _, c := range cases {
 		list, err := store.Tasks(t.Context(), c.filter)
@@ -333,18 +333,18 @@ func TestTaskLists(t *testing.T) {
 func TestCancelQueued(t *testing.T) {
 	t.Parallel()
 	store := open(t)
-	ana := addUser(t, store, state.RoleMember)
+	ana := addUser(t, store, jobs.RoleMember)
 	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
 	if err := store.CancelTask(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
-	if got := task(t, store, id); got.Status != state.Cancelled || got.Error == "" || got.FinishedAt.IsZero() || got.Cancelling {
+	if got := task(t, store, id); got.Status != jobs.Cancelled || got.Error == "" || got.FinishedAt.IsZero() || got.Cancelling {
 		t.Errorf("cancelled: %+v", got)
 	}
-	if err := store.CancelTask(t.Context(), id); !errors.Is(err, state.ErrConflict) {
+	if err := store.CancelTask(t.Context(), id); !errors.Is(err, jobs.ErrConflict) {
 		t.Errorf("cancelled twice: %v", err)
 	}
-	if err := store.CancelTask(t.Context(), "aaaaaaaaaa"); !errors.Is(err, state.ErrNotFound) {
+	if err := store.CancelTask(t.Context(), "aaaaaaaaaa"); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("cancelled what never was: %v", err)
 	}
 	if _, err := store.Claim(t.Context(), runner.Run{Task: id, Term: 1}, "test"); !errors.Is(err, runner.ErrLost) {
@@ -356,7 +356,7 @@ func TestCancelQueued(t *testing.T) {
 func TestTables(t *testing.T) {
 	t.Parallel()
 	store := open(t)
-	ana := addUser(t, store, state.RoleMember)
+	ana := addUser(t, store, jobs.RoleMember)
 	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
 	claim(t, store, id)
 	const many = 10_000
@@ -389,15 +389,15 @@ func TestTables(t *testing.T) {
 
 	cases := []struct {
 		name   string
-		filter state.TableFilter
+		filter jobs.TableFilter
 		want   string
 		total  int
 	}{
-		{"first page", state.TableFilter{Limit: 4}, "[app.t00005 app.t00004 app.t00003 app.t09999]", many},
-		{"last page", state.TableFilter{Offset: many - 2, Limit: 10}, "[app.t00001 app.t00000]", many},
-		{"by name", state.TableFilter{Name: "T0777", Limit: 2}, "[app.t07779 app.t07778]", 10},
-		{"by state", state.TableFilter{Status: report.TableFailed}, "[app.t00003]", 1},
-		{"by a wildcard that is none", state.TableFilter{Name: "%"}, "[]", 0},
+		{"first page", jobs.TableFilter{Limit: 4}, "[app.t00005 app.t00004 app.t00003 app.t09999]", many},
+		{"last page", jobs.TableFilter{Offset: many - 2, Limit: 10}, "[app.t00001 app.t00000]", many},
+		{"by name", jobs.TableFilter{Name: "T0777", Limit: 2}, "[app.t07779 app.t07778]", 10},
+		{"by state", jobs.TableFilter{Status: report.TableFailed}, "[app.t00003]", 1},
+		{"by a wildcard that is none", jobs.TableFilter{Name: "%"}, "[]", 0},
 	}
 	for _, c := range cases {
 		tables, total, err := store.TaskTables(t.Context(), id, c.filter)
@@ -412,7 +412,7 @@ func TestTables(t *testing.T) {
 			t.Errorf("%s: %v of %d, want %s of %d", c.name, names, total, c.want, c.total)
 		}
 	}
-	tables, _, err := store.TaskTables(t.Context(), id, state.TableFilter{Status: report.TableFailed})
+	tables, _, err := store.TaskTables(t.Context(), id, jobs.TableFilter{Status: report.TableFailed})
 	if want := (report.TableState{Relation: "app.t00003", Status: report.TableFailed, Rows: 1, Bytes: 2, Size: 3, Built: 1, ToBuild: 2}); err != nil || len(tables) != 1 || tables[0] != want {
 		t.Errorf("a table: %+v, %v", tables, err)
 	}
@@ -426,7 +426,7 @@ func TestTables(t *testing.T) {
 func TestLostRun(t *testing.T) {
 	t.Parallel()
 	store := open(t)
-	ana := addUser(t, store, state.RoleMember)
+	ana := addUser(t, store, jobs.RoleMember)
 	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
 	claim(t, store, id)
 	old := runner.Beat{Run: runner.Run{Task: id, Term: 7}, Event: 1, Events: []report.Event{{Kind: report.EventWarning, Text: "late"}}}
@@ -458,10 +458,10 @@ func TestLostRun(t *testing.T) {
 func TestClaimKnowsThePast(t *testing.T) {
 	t.Parallel()
 	store := open(t)
-	ana := addUser(t, store, state.RoleMember)
+	ana := addUser(t, store, jobs.RoleMember)
 	source, target, other := save(t, store, ana, "source"), save(t, store, ana, "target"), save(t, store, ana, "other")
-	oneSchema := func(n *state.NewTask) { n.Schemas = []string{"app"} }
-	ended := func(target state.Connection, report report.Report, change ...func(*state.NewTask)) {
+	oneSchema := func(n *jobs.NewTask) { n.Schemas = []string{"app"} }
+	ended := func(target jobs.Connection, report report.Report, change ...func(*jobs.NewTask)) {
 		t.Helper()
 		id := create(t, store, ana, source, target, change...)
 		claim(t, store, id)
@@ -485,7 +485,7 @@ func TestClaimKnowsThePast(t *testing.T) {
 func TestListen(t *testing.T) {
 	t.Parallel()
 	store, url := openAt(t)
-	ana := addUser(t, store, state.RoleMember)
+	ana := addUser(t, store, jobs.RoleMember)
 	source, target := save(t, store, ana, "source"), save(t, store, ana, "target")
 	ctx, cancel := context.WithCancel(t.Context())
 	heard := make(chan string, 100)

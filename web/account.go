@@ -9,13 +9,13 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 	"calco/views"
 )
 
 // Passwords and the sessions that hang on them.
 type Passwords interface {
-	Sessions(ctx context.Context, userID int64) ([]state.Session, error)
+	Sessions(ctx context.Context, userID int64) ([]jobs.Session, error)
 	SetPassword(ctx context.Context, userID int64, hash string, keepSession int64) error
 }
 
@@ -45,7 +45,7 @@ func (s *Server) changePassword(c echo.Context) error {
 }
 
 // checkCurrent adds an error if it is not the user's password. Whoever has none, having come by a link, needs none.
-func (s *Server) checkCurrent(ctx context.Context, errs views.Errors, session state.Session, current string) error {
+func (s *Server) checkCurrent(ctx context.Context, errs views.Errors, session jobs.Session, current string) error {
 	_, hash, err := s.accounts.Credentials(ctx, session.User.Email)
 	if err != nil || hash == "" {
 		return err
@@ -97,7 +97,7 @@ func pathID(c echo.Context) (int64, error) {
 	if id := parseID(c.Param("id")); id != 0 {
 		return id, nil
 	}
-	return 0, state.ErrNotFound
+	return 0, jobs.ErrNotFound
 }
 
 // parseID reads the number of something in the state database. What is none is 0, which nothing has.

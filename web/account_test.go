@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 )
 
 func setCookies(t testing.TB, got answer) map[string]*http.Cookie {
@@ -28,7 +28,7 @@ func TestCookies(t *testing.T) {
 	plain := newApp(t)
 	secure := newApp(t, func(c *Config) { c.BaseURL = &url.URL{Scheme: "https", Host: "calco.example.org"} })
 	for _, a := range []*app{plain, secure} {
-		a.add(bob, state.RoleMember)
+		a.add(bob, jobs.RoleMember)
 		v := a.visitor()
 		signedIn := v.post("/signin", "email", bob, "password", password)
 		v.setCookie(sessionCookie, setCookies(t, signedIn)[sessionCookie].Value) // the jar keeps secure ones from http
@@ -63,7 +63,7 @@ func TestCookies(t *testing.T) {
 func TestSessionIsRenewed(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	member := a.add(bob, state.RoleMember)
+	member := a.add(bob, jobs.RoleMember)
 	v := a.visitor()
 	v.setCookie(sessionCookie, "planted")
 	want(t, "sign in", v.post("/signin", "email", bob, "password", password), "303 /")
@@ -74,7 +74,7 @@ func TestSessionIsRenewed(t *testing.T) {
 	if got := a.query("SELECT count(*) FROM sessions s WHERE s::text LIKE '%" + first + "%' OR token_hash = '" + first + "'"); got[0][0] != "0" {
 		t.Error("the token is in the database")
 	}
-	want(t, "sign in by a link", v.post("/signin/link", "token", a.mustLink(state.LinkSignIn, member)), "303 /")
+	want(t, "sign in by a link", v.post("/signin/link", "token", a.mustLink(jobs.LinkSignIn, member)), "303 /")
 	if v.cookie(sessionCookie) == first {
 		t.Error("the session is the old one")
 	}
@@ -89,7 +89,7 @@ func TestSessionIsRenewed(t *testing.T) {
 func TestSignOut(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	member := a.add(bob, state.RoleMember)
+	member := a.add(bob, jobs.RoleMember)
 	v, other := a.as(member), a.as(member)
 	token := v.cookie(sessionCookie)
 	want(t, "sign out", v.post("/signout"), "303 /signin")
@@ -105,7 +105,7 @@ func TestSignOut(t *testing.T) {
 func TestEndSession(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	member, admin := a.add(bob, state.RoleMember), a.add(ada, state.RoleAdmin)
+	member, admin := a.add(bob, jobs.RoleMember), a.add(ada, jobs.RoleAdmin)
 	here, there := a.as(member), a.as(member)
 	says(t, here.get("/account"), "Firefox · Linux")
 	ids := a.query("SELECT id FROM sessions ORDER BY id")
@@ -119,7 +119,7 @@ func TestEndSession(t *testing.T) {
 func TestSessionsEnd(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	member := a.add(bob, state.RoleMember)
+	member := a.add(bob, jobs.RoleMember)
 	for name, sql := range map[string]string{
 		"a week unused":  "UPDATE sessions SET last_seen_at = now() - interval '8 days'",
 		"a month old":    "UPDATE sessions SET created_at = now() - interval '31 days', expires_at = now() - interval '1 second'",
@@ -131,7 +131,7 @@ func TestSessionsEnd(t *testing.T) {
 		a.query("BEGIN; " + sql + "; COMMIT; SELECT 1")
 		want(t, name, v.get("/account"), "303 /signin?return=%2Faccount")
 		if a.query("SELECT count(*) FROM users")[0][0] == "0" {
-			member = a.add(bob, state.RoleMember)
+			member = a.add(bob, jobs.RoleMember)
 		}
 	}
 	// A session in use is noted, so that it goes on; those of the cases above may still be there.
@@ -146,7 +146,7 @@ func TestSessionsEnd(t *testing.T) {
 func TestChangePassword(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	member := a.add(bob, state.RoleMember)
+	member := a.add(bob, jobs.RoleMember)
 	here, there := a.as(member), a.as(member)
 	for name, form := range map[string][]string{
 		"This is not your current password.":            {"wrong", "another password"},
@@ -170,7 +170,7 @@ func TestChangePassword(t *testing.T) {
 func TestFirstPassword(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	u, err := a.store.AddUser(t.Context(), bob, state.RoleMember, "")
+	u, err := a.store.AddUser(t.Context(), bob, jobs.RoleMember, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestFirstPassword(t *testing.T) {
 func TestRemoveUser(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	first, second := a.add(ada, state.RoleAdmin), a.add(bob, state.RoleMember)
+	first, second := a.add(ada, jobs.RoleAdmin), a.add(bob, jobs.RoleMember)
 	admin, member := a.as(first), a.as(second)
 	want(t, "oneself", admin.post("/users/"+id(first.ID)+"/remove"), "409")
 	want(t, "remove", admin.post("/users/"+id(second.ID)+"/remove"), "303 /users")

@@ -20,9 +20,9 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/db"
 	"calco/db/dbtest"
-	"calco/db/state"
 	"calco/web/webtest"
 )
 
@@ -110,7 +110,7 @@ func (a *app) openStore() *db.Store {
 }
 
 // add makes a user whose password is password.
-func (a *app) add(email string, role state.Role) state.User {
+func (a *app) add(email string, role jobs.Role) jobs.User {
 	a.t.Helper()
 	hash, err := hashed()
 	if err != nil {
@@ -191,10 +191,10 @@ func nextAddress() string {
 }
 
 // as returns a browser in which a user is signed in.
-func (a *app) as(u state.User) *visitor {
+func (a *app) as(u jobs.User) *visitor {
 	a.t.Helper()
 	v := a.visitor()
-	token, _, err := a.store.StartSession(a.t.Context(), u.ID, state.Client{Address: "192.0.2.1", Agent: "Firefox/140.0 Linux"})
+	token, _, err := a.store.StartSession(a.t.Context(), u.ID, jobs.Client{Address: "192.0.2.1", Agent: "Firefox/140.0 Linux"})
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func (a *app) open() *webtest.Page {
 }
 
 // openAs returns a real browser in which a user is signed in.
-func (a *app) openAs(u state.User) *webtest.Page {
+func (a *app) openAs(u jobs.User) *webtest.Page {
 	a.t.Helper()
 	p := a.open()
 	p.Cookie(sessionCookie, a.as(u).cookie(sessionCookie))

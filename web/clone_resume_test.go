@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/dbtest"
-	"calco/db/state"
 	"calco/views/viewstest"
 	"calco/web/webtest"
 )
@@ -103,7 +103,7 @@ func TestTryAgainGoesOn(t *testing.T) {
 	says(t, page, "Clean target and retry")
 	lacks(t, page, "The clone was not begun.")
 	want(t, "again", v.post(clonePath(id)+"/again"), "303 "+clonePath(id))
-	if got := f.task(id); got.Status != state.Queued || got.Term != 2 {
+	if got := f.task(id); got.Status != jobs.Queued || got.Term != 2 {
 		t.Errorf("the job is %s with term %d", got.Status, got.Term)
 	}
 }
@@ -127,7 +127,7 @@ func TestReconnect(t *testing.T) {
 	id := f.start()
 	f.claim(id)
 	want(t, "while it is heard of", v.post(clonePath(id)+"/reconnect"), "303 "+clonePath(id))
-	if got := f.task(id); got.Status != state.Running || got.Term != 1 {
+	if got := f.task(id); got.Status != jobs.Running || got.Term != 1 {
 		t.Errorf("a job that is heard of is %s with term %d", got.Status, got.Term)
 	}
 	old := f.query(`SELECT greatest(0, 11 - extract(epoch FROM now() - pg_postmaster_start_time()))`)[0][0]
@@ -135,7 +135,7 @@ func TestReconnect(t *testing.T) {
 	f.change(id, `updated_at = now() - '31 seconds'::interval`)
 	says(t, v.get(clonePath(id)), `data-status="stalled"`)
 	want(t, "when it is silent", v.post(clonePath(id)+"/reconnect"), "303 "+clonePath(id))
-	if got := f.task(id); got.Status != state.Queued || got.Term != 2 {
+	if got := f.task(id); got.Status != jobs.Queued || got.Term != 2 {
 		t.Errorf("a job that is silent is %s with term %d", got.Status, got.Term)
 	}
 }
@@ -192,7 +192,7 @@ func TestFlowResume(t *testing.T) {
 			if got := a.jobOf(p); got != id {
 				t.Errorf("it is another job, %s", got)
 			}
-			if got := a.task(id); got.Status != state.Completed || got.Term != 2 {
+			if got := a.task(id); got.Status != jobs.Completed || got.Term != 2 {
 				t.Errorf("the job is %s with term %d", got.Status, got.Term)
 			}
 		})
@@ -246,7 +246,7 @@ func TestFlowTwoProcesses(t *testing.T) {
 	stop()
 	p.WaitText("Connection lost. Reconnecting…")
 	letEnd()
-	if got := c.awaitEnd(id); got.Status != state.Completed {
+	if got := c.awaitEnd(id); got.Status != jobs.Completed {
 		t.Errorf("the clone is %s: %s", got.Status, got.Error)
 	}
 	c.serveFrom(c.openStore())

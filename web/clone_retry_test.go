@@ -6,9 +6,9 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/cloner/runner"
-	"calco/db/state"
 )
 
 // The old URL of a job that was tried again leads to the newest attempt, from where the old ones can still be opened.
@@ -19,7 +19,7 @@ func TestAttempts(t *testing.T) {
 	source, target := f.pair(f.owner)
 	var chain []string
 	for range 3 {
-		chain = append(chain, f.startBetween(source, target, func(n *state.NewTask) {
+		chain = append(chain, f.startBetween(source, target, func(n *jobs.NewTask) {
 			if len(chain) > 0 {
 				n.RetryOf = chain[len(chain)-1]
 			}
@@ -51,13 +51,13 @@ func TestRetry(t *testing.T) {
 	f := newCloneFixture(t)
 	source, _ := f.pair(f.owner)
 	target, _ := f.real("Staging", shop)
-	for _, d := range []state.Connection{source, target} {
+	for _, d := range []jobs.Connection{source, target} {
 		d.Shared = true
 		if err := f.store.ChangeConnection(t.Context(), d, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
-	onlyApp := func(n *state.NewTask) { n.Schemas = []string{"app"} }
+	onlyApp := func(n *jobs.NewTask) { n.Schemas = []string{"app"} }
 	first := f.startBetween(source, target, onlyApp)
 	f.end(first, "failed")
 	path := "/clones/" + first + "/retry"
@@ -155,7 +155,7 @@ func TestRetryRefused(t *testing.T) {
 	says(t, got, `value="`+target.Database+`"`)
 
 	protect(false)
-	refused := f.startBetween(source, target, func(n *state.NewTask) { n.Schemas = []string{"app"} })
+	refused := f.startBetween(source, target, func(n *jobs.NewTask) { n.Schemas = []string{"app"} })
 	f.end(refused, "refused")
 	protect(true)
 	got = v.post("/clones/" + refused + "/again")
@@ -183,7 +183,7 @@ func TestTryAgain(t *testing.T) {
 	t.Parallel()
 	f := newCloneFixture(t)
 	v := f.as(f.owner)
-	refused := f.ended("refused", func(n *state.NewTask) { n.Schemas = []string{"app"} })
+	refused := f.ended("refused", func(n *jobs.NewTask) { n.Schemas = []string{"app"} })
 	want(t, "again", v.post("/clones/"+refused+"/again"), "303 /clones/"+f.newest())
 	if old, task := f.task(refused), f.task(f.newest()); task.RetryOf != refused || task.Clean || task.Source != old.Source || task.Target != old.Target || fmt.Sprint(task.Schemas) != "[app]" {
 		t.Errorf("tried again is %+v", task)

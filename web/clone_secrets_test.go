@@ -12,10 +12,10 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/jobs"
 	"calco/cloner/pgtools"
 	"calco/cloner/runner"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 // The passwords of the databases of a job appear nowhere, whatever becomes of it: in no page, no frame, no file, no line
@@ -30,8 +30,8 @@ func TestSecretsOfClones(t *testing.T) {
 	password, _ := u.User.Password()
 	hidden := []string{password, secret, `of 'no/body%`, url.QueryEscape(`of 'no/body%`), url.PathEscape(`of 'no/body%`)}
 	u.User = url.UserPassword("nobody_there", `of 'no/body%`)
-	stranger := c.save(state.Connection{OwnerID: c.owner.ID, Name: "Stranger"}, u.String())
-	away := c.save(state.Connection{OwnerID: c.owner.ID, Name: "Away"}, nowhere("away"))
+	stranger := c.save(jobs.Connection{OwnerID: c.owner.ID, Name: "Stranger"}, u.String())
+	away := c.save(jobs.Connection{OwnerID: c.owner.ID, Name: "Away"}, nowhere("away"))
 
 	ctx, stop := context.WithCancel(context.Background())
 	worker := make(chan error, 1)
@@ -53,7 +53,7 @@ func TestSecretsOfClones(t *testing.T) {
 		}
 	}()
 	v := c.as(c.owner)
-	look := func(task state.Task, wanted state.Status) {
+	look := func(task jobs.Task, wanted jobs.Status) {
 		t.Helper()
 		if task.Status != wanted {
 			t.Errorf("the job is %s, want %s: %s", task.Status, wanted, task.Error)
@@ -82,8 +82,8 @@ func TestSecretsOfClones(t *testing.T) {
 			}
 		}
 	}
-	into := func(target state.Connection) func(*state.NewTask) {
-		return func(n *state.NewTask) { n.TargetID = target.ID }
+	into := func(target jobs.Connection) func(*jobs.NewTask) {
+		return func(n *jobs.NewTask) { n.TargetID = target.ID }
 	}
 
 	letGo := c.hold("book")
@@ -97,10 +97,10 @@ func TestSecretsOfClones(t *testing.T) {
 	dbtest.Exec(t, c.sourceURL, `SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'calco/%'`)
 	task := c.awaitEnd(cut)
 	letGo()
-	look(task, state.Failed)
-	look(c.awaitEnd(c.create(c.confirm)), state.Completed)
-	look(c.awaitEnd(c.create(into(away))), state.Refused)
-	look(c.awaitEnd(c.create(into(stranger))), state.Refused)
+	look(task, jobs.Failed)
+	look(c.awaitEnd(c.create(c.confirm)), jobs.Completed)
+	look(c.awaitEnd(c.create(into(away))), jobs.Refused)
+	look(c.awaitEnd(c.create(into(stranger))), jobs.Refused)
 }
 
 // pgDumpOf is the command line of the pg_dump of a job, which runs.

@@ -7,13 +7,13 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"calco/cloner/jobs"
 	"calco/cloner/report"
-	"calco/db/state"
 	"calco/views"
 )
 
 // shownStatus is the state of a job with those that are derived.
-func shownStatus(t state.Task) string {
+func shownStatus(t jobs.Task) string {
 	switch {
 	case t.Stalled():
 		return "stalled"
@@ -25,7 +25,7 @@ func shownStatus(t state.Task) string {
 
 // onlooker is who looks at a job.
 type onlooker struct {
-	user state.User
+	user jobs.User
 	link string // of the job's page, for this browser
 }
 
@@ -34,7 +34,7 @@ func (s *Server) onlooker(c echo.Context, id string) onlooker {
 }
 
 // viewTask is a job for somebody who looks at it.
-func viewTask(t state.Task, v onlooker) views.CloneProps {
+func viewTask(t jobs.Task, v onlooker) views.CloneProps {
 	p := t.Progress
 	props := views.CloneProps{
 		ID: t.ID, Status: shownStatus(t), Cancelling: t.Cancelling, Resumable: t.Resumable, MayAct: t.MayAct(v.user), Yours: t.UserID == v.user.ID, Owner: t.Owner,
@@ -54,7 +54,7 @@ func viewTask(t state.Task, v onlooker) views.CloneProps {
 	for _, a := range p.Active {
 		props.Active = append(props.Active, views.CloneTable{Relation: a.Relation, Status: string(report.TableCopying), Rows: a.Rows, Bytes: a.Bytes, Size: a.Size})
 	}
-	if t.Status == state.Queued {
+	if t.Status == jobs.Queued {
 		rest(&props)
 	}
 	now := touched(p)
@@ -114,11 +114,11 @@ func viewReasons(reasons []report.Reason) []views.CloneReason {
 	return all
 }
 
-func viewPlace(p state.Place) views.ClonePlace {
+func viewPlace(p jobs.Place) views.ClonePlace {
 	return views.ClonePlace{ID: p.ConnectionID, Name: p.Name, Environment: string(p.Environment), Address: p.Address, Database: p.Database}
 }
 
-func viewRow(t state.Task) views.CloneRow {
+func viewRow(t jobs.Task) views.CloneRow {
 	return views.CloneRow{
 		ID: t.ID, Status: shownStatus(t), Owner: t.Owner, Source: viewPlace(t.Source), Target: viewPlace(t.Target), Done: t.Progress.Done, Left: t.Progress.Left,
 	}
@@ -139,7 +139,7 @@ func speedOf(speeds []int64) int64 {
 }
 
 // byHand are the command lines that do the same. The URLs of Calco's are in its environment, out of process lists.
-func byHand(t state.Task) views.CloneByHand {
+func byHand(t jobs.Task) views.CloneByHand {
 	var calco, dump, restore strings.Builder
 	calco.WriteString(`CALCO_SOURCE="$SOURCE" CALCO_TARGET="$TARGET" calco clone`)
 	dump.WriteString(`pg_dump --format=custom --dbname="$SOURCE"`)

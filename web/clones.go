@@ -12,26 +12,26 @@ import (
 	"github.com/a-h/templ"
 	"github.com/labstack/echo/v4"
 
+	"calco/cloner/jobs"
 	"calco/cloner/report"
-	"calco/db/state"
 	"calco/views"
 )
 
 // Tasks are the jobs.
 type Tasks interface {
-	CreateTask(context.Context, state.NewTask) (id string, err error)
-	Task(ctx context.Context, id string) (state.Task, error)
-	CurrentTask(ctx context.Context, userID int64) (state.Task, error)
-	RunningTasks(context.Context) ([]state.Task, error)
-	Tasks(context.Context, state.TaskFilter) ([]state.Task, error)
-	Attempts(ctx context.Context, id string) ([]state.Task, error)
-	TaskTables(ctx context.Context, id string, f state.TableFilter) (rows []report.TableState, total int, err error)
+	CreateTask(context.Context, jobs.NewTask) (id string, err error)
+	Task(ctx context.Context, id string) (jobs.Task, error)
+	CurrentTask(ctx context.Context, userID int64) (jobs.Task, error)
+	RunningTasks(context.Context) ([]jobs.Task, error)
+	Tasks(context.Context, jobs.TaskFilter) ([]jobs.Task, error)
+	Attempts(ctx context.Context, id string) ([]jobs.Task, error)
+	TaskTables(ctx context.Context, id string, f jobs.TableFilter) (rows []report.TableState, total int, err error)
 	TaskEvents(ctx context.Context, id string, limit int) ([]report.Event, error)
 	CancelTask(ctx context.Context, id string) error
 	// ReconnectTask takes a job from a worker that has been silent for too long.
 	ReconnectTask(ctx context.Context, id string) error
-	// ResumeTask has a job go on that ended early; state.ErrConflict is that it cannot, or does already.
-	ResumeTask(ctx context.Context, u state.User, id string) error
+	// ResumeTask has a job go on that ended early; jobs.ErrConflict is that it cannot, or does already.
+	ResumeTask(ctx context.Context, u jobs.User, id string) error
 	// Listen blocks, and tells of each job that has changed; "" is any of them.
 	Listen(ctx context.Context, changed func(id string)) error
 }
@@ -55,7 +55,7 @@ func (s *Server) showClone(c echo.Context) error {
 }
 
 // drawClone draws the page of a job, with the id of a text that says why it was not resumed.
-func (s *Server) drawClone(c echo.Context, status int, task state.Task, refused string) error {
+func (s *Server) drawClone(c echo.Context, status int, task jobs.Task, refused string) error {
 	panel, err := s.clonePanel(c, task)
 	if err != nil {
 		return err
@@ -67,7 +67,7 @@ func (s *Server) drawClone(c echo.Context, status int, task state.Task, refused 
 }
 
 // clonePanel is a job with all that belongs to it.
-func (s *Server) clonePanel(c echo.Context, task state.Task) (views.ClonePageProps, error) {
+func (s *Server) clonePanel(c echo.Context, task jobs.Task) (views.ClonePageProps, error) {
 	ctx := c.Request().Context()
 	panel := views.ClonePageProps{Clone: viewTask(task, s.onlooker(c, task.ID))}
 	if !over(task) {
@@ -107,7 +107,7 @@ func (s *Server) tableList(c echo.Context, id string) (views.TableListProps, err
 	if from, err := strconv.Atoi(c.QueryParam("from")); err == nil {
 		list.Offset = max(from, 0)
 	}
-	tables, total, err := s.tasks.TaskTables(c.Request().Context(), id, state.TableFilter{
+	tables, total, err := s.tasks.TaskTables(c.Request().Context(), id, jobs.TableFilter{
 		Name: list.Name, Status: report.TableStatus(list.Status), Offset: list.Offset, Limit: list.Limit,
 	})
 	list.Total = total
@@ -146,7 +146,7 @@ func (s *Server) downloadReport(c echo.Context) error {
 		return err
 	}
 	if task.Report == nil {
-		return state.ErrNotFound
+		return jobs.ErrNotFound
 	}
 	c.Response().Header().Set("Cache-Control", "no-store")
 	c.Response().Header().Set(echo.HeaderContentDisposition, fmt.Sprintf(`attachment; filename="calco-%s.json"`, task.ID))
@@ -154,7 +154,7 @@ func (s *Server) downloadReport(c echo.Context) error {
 }
 
 // actOn returns the job of the path to somebody who may act on it.
-func (s *Server) actOn(c echo.Context) (state.Task, error) {
+func (s *Server) actOn(c echo.Context) (jobs.Task, error) {
 	task, err := s.tasks.Task(c.Request().Context(), c.Param("id"))
 	if err == nil && !task.MayAct(currentUser(c)) {
 		err = errForbidden
@@ -169,7 +169,7 @@ func (s *Server) cancelClone(c echo.Context) error {
 		return err
 	}
 	err = s.tasks.CancelTask(c.Request().Context(), task.ID)
-	if errors.Is(err, state.ErrConflict) {
+	if errors.Is(err, jobs.ErrConflict) {
 		return s.redirect(c, clonePath(task.ID), "done.clone.ended")
 	}
 	if err != nil {
@@ -200,9 +200,9 @@ func (s *Server) resume(c echo.Context) error {
 }
 
 // goOn queues a job again, or says on its page why that cannot be.
-func (s *Server) goOn(c echo.Context, task state.Task) error {
+func (s *Server) goOn(c echo.Context, task jobs.Task) error {
 	err := s.tasks.ResumeTask(c.Request().Context(), currentUser(c), task.ID)
-	if errors.Is(err, state.ErrConflict) {
+	if errors.Is(err, jobs.ErrConflict) {
 		return s.redirect(c, clonePath(task.ID), "done.clone.unresumed")
 	}
 	if _, text := createError(err); text != "" {
@@ -233,7 +233,7 @@ func (s *Server) tryAgain(c echo.Context) error {
 	}
 	form := parseCloneForm(formLike(task))
 	form.Errors[field] = text
-	form.AskFork = errors.Is(err, state.ErrFork)
+	form.AskFork = errors.Is(err, jobs.ErrFork)
 	return s.drawStart(c, http.StatusUnprocessableEntity, views.StartPageProps{Form: &form})
 }
 
@@ -256,7 +256,7 @@ func (s *Server) retry(c echo.Context) error {
 		return err
 	}
 	if !task.Status.Ended() {
-		if err := s.tasks.CancelTask(c.Request().Context(), task.ID); err != nil && !errors.Is(err, state.ErrConflict) {
+		if err := s.tasks.CancelTask(c.Request().Context(), task.ID); err != nil && !errors.Is(err, jobs.ErrConflict) {
 			return err
 		}
 		return s.redirect(c, clonePath(task.ID)+"/retry", "")
@@ -279,13 +279,13 @@ func (s *Server) retry(c echo.Context) error {
 }
 
 // createRetry makes a new job like an old one, which cleans what was confirmed, or nothing for nil, and leads to it.
-func (s *Server) createRetry(c echo.Context, task state.Task, confirmed *report.Confirmation) error {
-	id, err := s.tasks.CreateTask(c.Request().Context(), state.NewTask{
+func (s *Server) createRetry(c echo.Context, task jobs.Task, confirmed *report.Confirmation) error {
+	id, err := s.tasks.CreateTask(c.Request().Context(), jobs.NewTask{
 		User: currentUser(c), SourceID: task.Source.ConnectionID, TargetID: task.Target.ConnectionID,
 		Schemas: task.Schemas, Verify: task.Verify, Clean: confirmed, RetryOf: task.ID, Fork: c.FormValue("fork") == "yes",
 		EndBlockers: c.FormValue("end") == "yes",
 	})
-	if errors.Is(err, state.ErrConflict) { // somebody was faster
+	if errors.Is(err, jobs.ErrConflict) { // somebody was faster
 		return s.retriedAlready(c, task)
 	}
 	if err != nil {
@@ -295,13 +295,13 @@ func (s *Server) createRetry(c echo.Context, task state.Task, confirmed *report.
 }
 
 // retriedAlready leads to the newest attempt.
-func (s *Server) retriedAlready(c echo.Context, task state.Task) error {
+func (s *Server) retriedAlready(c echo.Context, task jobs.Task) error {
 	return s.redirect(c, clonePath(task.ID), "done.clone.retried")
 }
 
 // drawRetry shows the job, and what clean would drop once nothing of the old run is left: what was just looked at, or else
 // what is there now. The text whose id is problem says what is wrong with the whole.
-func (s *Server) drawRetry(c echo.Context, status int, task state.Task, preview *views.CleanPreviewProps, problem string) error {
+func (s *Server) drawRetry(c echo.Context, status int, task jobs.Task, preview *views.CleanPreviewProps, problem string) error {
 	props := views.RetryPageProps{
 		ID: task.ID, Source: viewPlace(task.Source), Target: viewPlace(task.Target), Schemas: task.Schemas, Error: problem,
 		Fork: c.FormValue("fork") == "yes",
@@ -324,10 +324,10 @@ func (s *Server) drawRetry(c echo.Context, status int, task state.Task, preview 
 }
 
 // previewRetry is previewClean, only where the job went and where its reader may go now: nothing is told of another database.
-func (s *Server) previewRetry(c echo.Context, task state.Task) (props views.CleanPreviewProps, confirmed *report.Confirmation, err error) {
+func (s *Server) previewRetry(c echo.Context, task jobs.Task) (props views.CleanPreviewProps, confirmed *report.Confirmation, err error) {
 	target, err := s.connections.Connection(c.Request().Context(), currentUser(c), task.Target.ConnectionID)
 	if err == nil && !task.Target.Same(target.Place()) {
-		err = state.ErrMoved
+		err = jobs.ErrMoved
 	}
 	if _, text := createError(err); text != "" {
 		props.Reasons = []views.CloneReason{{Text: views.T(c.Request().Context(), text)}}

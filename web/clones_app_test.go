@@ -9,10 +9,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"calco/cloner/jobs"
 	"calco/cloner/runner"
 	"calco/db"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 const (
@@ -30,9 +30,9 @@ const (
 type clones struct {
 	*app
 
-	owner, colleague, boss state.User
+	owner, colleague, boss jobs.User
 	sourceURL, targetURL   string
-	source, target         state.Connection
+	source, target         jobs.Connection
 	listen                 string // the address of serve, once it has one
 }
 
@@ -40,9 +40,9 @@ func newClones(t *testing.T, sql string) *clones {
 	t.Helper()
 	c := &clones{app: newApp(t), sourceURL: dbtest.Database(t), targetURL: dbtest.Database(t)}
 	dbtest.Exec(t, c.sourceURL, sql)
-	c.owner, c.colleague, c.boss = c.add(bob, state.RoleMember), c.add(eve, state.RoleMember), c.add(ada, state.RoleAdmin)
-	c.source = c.save(state.Connection{OwnerID: c.owner.ID, Name: "Shop", Environment: state.Production, Protected: true, Shared: true}, c.sourceURL)
-	c.target = c.save(state.Connection{OwnerID: c.owner.ID, Name: "Shop staging", Environment: state.Staging, Shared: true}, c.targetURL)
+	c.owner, c.colleague, c.boss = c.add(bob, jobs.RoleMember), c.add(eve, jobs.RoleMember), c.add(ada, jobs.RoleAdmin)
+	c.source = c.save(jobs.Connection{OwnerID: c.owner.ID, Name: "Shop", Environment: jobs.Production, Protected: true, Shared: true}, c.sourceURL)
+	c.target = c.save(jobs.Connection{OwnerID: c.owner.ID, Name: "Shop staging", Environment: jobs.Staging, Shared: true}, c.targetURL)
 	return c
 }
 
@@ -68,9 +68,9 @@ func (c *clones) background(run func(context.Context) error) (stop func()) {
 }
 
 // create queues a job of the owner.
-func (c *clones) create(change ...func(*state.NewTask)) string {
+func (c *clones) create(change ...func(*jobs.NewTask)) string {
 	c.t.Helper()
-	n := state.NewTask{User: c.owner, SourceID: c.source.ID, TargetID: c.target.ID}
+	n := jobs.NewTask{User: c.owner, SourceID: c.source.ID, TargetID: c.target.ID}
 	for _, f := range change {
 		f(&n)
 	}
@@ -82,20 +82,20 @@ func (c *clones) create(change ...func(*state.NewTask)) string {
 }
 
 // confirm has a job drop what its target holds.
-func (c *clones) confirm(n *state.NewTask) {
+func (c *clones) confirm(n *jobs.NewTask) {
 	c.t.Helper()
 	n.Clean = confirmation(c.t, c.targetURL)
 }
 
 // run has a job run to its end.
-func (c *clones) run(change ...func(*state.NewTask)) state.Task {
+func (c *clones) run(change ...func(*jobs.NewTask)) jobs.Task {
 	c.t.Helper()
 	id := c.create(change...)
 	defer c.work()()
 	return c.awaitEnd(id)
 }
 
-func (c *clones) task(id string) state.Task {
+func (c *clones) task(id string) jobs.Task {
 	c.t.Helper()
 	task, err := c.store.Task(c.t.Context(), id)
 	if err != nil {
@@ -104,7 +104,7 @@ func (c *clones) task(id string) state.Task {
 	return task
 }
 
-func (c *clones) awaitEnd(id string) (task state.Task) {
+func (c *clones) awaitEnd(id string) (task jobs.Task) {
 	c.t.Helper()
 	c.eventually("the job ends", func() bool {
 		task = c.task(id)

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"calco/cloner/jobs"
 	"calco/db/dbtest"
-	"calco/db/state"
 	"calco/web/webtest"
 )
 
@@ -72,7 +72,7 @@ func TestFlowReconnected(t *testing.T) {
 
 	letEnd()
 	p.WaitText("The target agrees with the source")
-	if got := c.task(id); got.Status != state.Completed {
+	if got := c.task(id); got.Status != jobs.Completed {
 		t.Errorf("the page says completed, and the job is %s", got.Status)
 	}
 	p.WaitText("The row counts of all 2 tables: 1,010 rows")
@@ -204,7 +204,7 @@ func TestFlowCancel(t *testing.T) {
 	p.Follow("button", "Cancel the clone")
 	waitStatus(p, "cancelled")
 	p.WaitText("The clone was cancelled.")
-	if got := c.task(id); got.Status != state.Cancelled {
+	if got := c.task(id); got.Status != jobs.Cancelled {
 		t.Errorf("the page says cancelled, and the job is %s", got.Status)
 	}
 	c.eventually("nothing of it is left on the source", func() bool {
@@ -462,7 +462,7 @@ func TestFlowStalled(t *testing.T) {
 	dbtest.Exec(t, c.database, `UPDATE background_tasks SET updated_at = now() - interval '31 s'`)
 	c.work() // whose reaper ends it, once the server is old enough
 	p.WaitFor("#confirm")
-	if got := c.task(id); got.Status != state.Cancelled || time.Since(got.FinishedAt) > time.Minute {
+	if got := c.task(id); got.Status != jobs.Cancelled || time.Since(got.FinishedAt) > time.Minute {
 		t.Errorf("%+v", got)
 	}
 }

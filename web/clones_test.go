@@ -10,49 +10,49 @@ import (
 
 	"calco/cloner"
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/cloner/runner"
-	"calco/db/state"
 )
 
 // cloneFixture is an app with an owner of jobs, somebody else, and an admin. Its databases need not be there: the tests
 // are the workers of most jobs.
 type cloneFixture struct {
 	*app
-	owner, other, admin state.User
+	owner, other, admin jobs.User
 	pairs               int // of databases that were saved
 }
 
 func newCloneFixture(t testing.TB, configure ...func(*Config)) *cloneFixture {
 	t.Helper()
 	a := newApp(t, configure...)
-	return &cloneFixture{app: a, owner: a.add(bob, state.RoleMember), other: a.add(eve, state.RoleMember), admin: a.add(ada, state.RoleAdmin)}
+	return &cloneFixture{app: a, owner: a.add(bob, jobs.RoleMember), other: a.add(eve, jobs.RoleMember), admin: a.add(ada, jobs.RoleAdmin)}
 }
 
 // nowhere is a URL where nobody answers, at once.
 func nowhere(database string) string { return "postgres://app:" + secret + "@127.0.0.1:1/" + database }
 
 // pair saves a source and a target of a user that no other job has.
-func (f *cloneFixture) pair(of state.User) (source, target state.Connection) {
+func (f *cloneFixture) pair(of jobs.User) (source, target jobs.Connection) {
 	f.t.Helper()
 	f.pairs++
-	end := func(name string) state.Connection {
+	end := func(name string) jobs.Connection {
 		name = fmt.Sprint(name, f.pairs)
-		return f.save(state.Connection{OwnerID: of.ID, Name: name}, nowhere(name))
+		return f.save(jobs.Connection{OwnerID: of.ID, Name: name}, nowhere(name))
 	}
 	return end("source"), end("target")
 }
 
 // start queues a job of the owner between databases of its own.
-func (f *cloneFixture) start(change ...func(*state.NewTask)) (id string) {
+func (f *cloneFixture) start(change ...func(*jobs.NewTask)) (id string) {
 	f.t.Helper()
 	source, target := f.pair(f.owner)
 	return f.startBetween(source, target, change...)
 }
 
-func (f *cloneFixture) startBetween(source, target state.Connection, change ...func(*state.NewTask)) (id string) {
+func (f *cloneFixture) startBetween(source, target jobs.Connection, change ...func(*jobs.NewTask)) (id string) {
 	f.t.Helper()
-	n := state.NewTask{User: state.User{ID: source.OwnerID}, SourceID: source.ID, TargetID: target.ID}
+	n := jobs.NewTask{User: jobs.User{ID: source.OwnerID}, SourceID: source.ID, TargetID: target.ID}
 	for _, c := range change {
 		c(&n)
 	}
@@ -84,7 +84,7 @@ func shown(t *testing.T, page answer) string {
 }
 
 // cleaning asks for clean.
-func cleaning(n *state.NewTask) { n.Clean = &report.Confirmation{} }
+func cleaning(n *jobs.NewTask) { n.Clean = &report.Confirmation{} }
 
 // claim has a job run, until the test says more of it.
 func (f *cloneFixture) claim(id string) runner.Run {
@@ -137,7 +137,7 @@ func (f *cloneFixture) finish(id string, report report.Report) {
 }
 
 // ended returns a job of the owner in one of the states that a page shows.
-func (f *cloneFixture) ended(status string, change ...func(*state.NewTask)) (id string) {
+func (f *cloneFixture) ended(status string, change ...func(*jobs.NewTask)) (id string) {
 	f.t.Helper()
 	id = f.start(change...)
 	f.end(id, status)

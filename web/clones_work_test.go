@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 // Clean target and retry of a job that was cancelled leads to one that completes.
@@ -40,7 +40,7 @@ func TestRetryToTheEnd(t *testing.T) {
 	want(t, "the old attempt itself", a.as(a.colleague).get(clonePath(id)+"?attempt"), "200")
 	want(t, "once more", v.post(clonePath(id)+"/retry", "confirm", a.target.Database), "303 "+clonePath(id))
 	a.work()
-	if done := a.awaitEnd(newest); done.Status != state.Completed {
+	if done := a.awaitEnd(newest); done.Status != jobs.Completed {
 		t.Errorf("%s: %s", done.Status, done.Error)
 	}
 }
@@ -74,7 +74,7 @@ func TestCancelRunning(t *testing.T) {
 	a.awaitWaiting()
 	v := a.as(a.boss)
 	want(t, "cancel", v.post(clonePath(id)+"/cancel"), "303 "+clonePath(id))
-	if got := a.awaitEnd(id); got.Status != state.Cancelled {
+	if got := a.awaitEnd(id); got.Status != jobs.Cancelled {
 		t.Errorf("the job is %s", got.Status)
 	}
 	want(t, "once more", v.post(clonePath(id)+"/cancel"), "303 "+clonePath(id))
@@ -115,7 +115,7 @@ func TestCleansOnlyWhatWasShown(t *testing.T) {
 	says(t, retry, "public.<wbr>later")
 	want(t, "confirmed again", v.post(clonePath(first)+"/retry", "confirm", c.target.Database, "shown", shown(t, retry)), "303 "+clonePath(c.task(first).Newest))
 	done := c.awaitEnd(c.task(first).Newest)
-	if done.Status != state.Completed || done.Report.Contents.Verify != report.VerifyContents {
+	if done.Status != jobs.Completed || done.Report.Contents.Verify != report.VerifyContents {
 		t.Errorf("%s: %s %+v", done.Status, done.Error, done.Report)
 	}
 	page = v.get(clonePath(done.ID))
@@ -130,7 +130,7 @@ func (c *clones) refusedFor(id string, code report.ReasonCode, object string) {
 	c.t.Helper()
 	before := dbtest.Query(c.t, c.targetURL, `SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1`)
 	task := c.awaitEnd(id)
-	if task.Status != state.Refused || len(task.Report.Reasons) != 1 || task.Report.Reasons[0].Code != code || fmt.Sprint(task.Report.Reasons[0].Objects) != "["+object+"]" {
+	if task.Status != jobs.Refused || len(task.Report.Reasons) != 1 || task.Report.Reasons[0].Code != code || fmt.Sprint(task.Report.Reasons[0].Objects) != "["+object+"]" {
 		c.t.Errorf("%s: %s %+v, want it refused for %s", task.Status, task.Error, task.Report, object)
 	}
 	if after := dbtest.Query(c.t, c.targetURL, `SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1`); fmt.Sprint(after) != fmt.Sprint(before) {
@@ -152,7 +152,7 @@ func TestResumeOfCleanDropsNothingNew(t *testing.T) {
 	})
 	v := c.as(c.owner)
 	want(t, "cancel", v.post(clonePath(id)+"/cancel"), "303 "+clonePath(id))
-	if task := c.awaitEnd(id); task.Status != state.Cancelled || !task.Resumable {
+	if task := c.awaitEnd(id); task.Status != jobs.Cancelled || !task.Resumable {
 		t.Fatalf("%s, resumable %t", task.Status, task.Resumable)
 	}
 	letGo()
@@ -182,7 +182,7 @@ func TestBlockersAreEndedByChoice(t *testing.T) {
 		got := v.post(path, append(form, "confirm", c.target.Database, "shown", shown(t, page))...)
 		last = c.query(`SELECT id FROM background_tasks ORDER BY created_at DESC LIMIT 1`)[0][0]
 		want(t, name, got, "303 "+clonePath(last))
-		if task := c.awaitEnd(last); task.Status != state.Completed || !strings.Contains(strings.Join(task.Report.Warnings, " "), "(idle, role postgres)") {
+		if task := c.awaitEnd(last); task.Status != jobs.Completed || !strings.Contains(strings.Join(task.Report.Warnings, " "), "(idle, role postgres)") {
 			t.Errorf("%s: %s %s, warnings %q", name, task.Status, task.Error, task.Report.Warnings)
 		}
 	}

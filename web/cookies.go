@@ -8,7 +8,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 	"calco/views"
 )
 
@@ -44,14 +44,14 @@ func cookieValue(c echo.Context, name string) string {
 }
 
 // signInAs starts a session for the browser, and ends the one it had: nobody who planted a cookie is signed in with it.
-func (s *Server) signInAs(c echo.Context, u state.User) error {
+func (s *Server) signInAs(c echo.Context, u jobs.User) error {
 	ctx := c.Request().Context()
 	if old := currentSession(c); old != nil {
-		if err := s.accounts.EndSession(ctx, old.User.ID, old.ID); err != nil && !errors.Is(err, state.ErrNotFound) {
+		if err := s.accounts.EndSession(ctx, old.User.ID, old.ID); err != nil && !errors.Is(err, jobs.ErrNotFound) {
 			return err
 		}
 	}
-	token, until, err := s.accounts.StartSession(ctx, u.ID, state.Client{Address: c.RealIP(), Agent: c.Request().UserAgent()})
+	token, until, err := s.accounts.StartSession(ctx, u.ID, jobs.Client{Address: c.RealIP(), Agent: c.Request().UserAgent()})
 	if err != nil {
 		return err
 	}

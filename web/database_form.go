@@ -14,7 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"calco/cloner/dsn"
-	"calco/db/state"
+	"calco/cloner/jobs"
 	"calco/views"
 )
 
@@ -154,14 +154,14 @@ func isHost(s string) bool {
 
 // check adds errors for what is missing or too much before a database can be saved. A saved one keeps its URL where none
 // was typed.
-func (f databaseForm) check(saved state.Connection) {
+func (f databaseForm) check(saved jobs.Connection) {
 	switch {
 	case f.seen.Name == "":
 		f.seen.Errors["name"] = "databases.name.missing"
 	case utf8.RuneCountInString(f.seen.Name) > maxName:
 		f.seen.Errors["name"] = "databases.name.long"
 	}
-	if !slices.Contains(state.Environments(), state.Environment(f.seen.Environment)) {
+	if !slices.Contains(jobs.Environments(), jobs.Environment(f.seen.Environment)) {
 		f.seen.Errors["environment"] = "databases.environment.missing"
 	}
 	if f.empty && (saved.ID == 0 || f.certified()) {
@@ -189,7 +189,7 @@ func (f databaseForm) wrong() bool { return len(f.seen.Errors) > 0 || f.seen.Bad
 
 // taken adds the error for a name that another database has, and returns every other one.
 func (f databaseForm) taken(err error) error {
-	if errors.Is(err, state.ErrTaken) {
+	if errors.Is(err, jobs.ErrTaken) {
 		f.seen.Errors["name"] = "databases.name.taken"
 		return nil
 	}
@@ -197,17 +197,17 @@ func (f databaseForm) taken(err error) error {
 }
 
 // fill returns the database with what somebody typed of it.
-func (f databaseForm) fill(saved state.Connection, u state.User) (state.Connection, error) {
+func (f databaseForm) fill(saved jobs.Connection, u jobs.User) (jobs.Connection, error) {
 	protected, err := f.protects(saved, u)
-	saved.Name, saved.Environment = f.seen.Name, state.Environment(f.seen.Environment)
+	saved.Name, saved.Environment = f.seen.Name, jobs.Environment(f.seen.Environment)
 	saved.Shared, saved.Protected = f.seen.Shared, protected
 	return saved, err
 }
 
 // protects decides whether a database is protected from being a target. Production is, and whatever was, until an admin
 // decides otherwise.
-func (f databaseForm) protects(saved state.Connection, u state.User) (bool, error) {
-	if state.Environment(f.seen.Environment) != state.Production {
+func (f databaseForm) protects(saved jobs.Connection, u jobs.User) (bool, error) {
+	if jobs.Environment(f.seen.Environment) != jobs.Production {
 		return f.seen.Protected || saved.Protected && !u.Admin(), nil
 	}
 	if f.seen.Unprotected && !leftOpen(saved) && !u.Admin() {
@@ -217,6 +217,6 @@ func (f databaseForm) protects(saved state.Connection, u state.User) (bool, erro
 }
 
 // leftOpen tells whether a production database is not protected, because an admin said so.
-func leftOpen(saved state.Connection) bool {
-	return saved.Environment == state.Production && !saved.Protected
+func leftOpen(saved jobs.Connection) bool {
+	return saved.Environment == jobs.Production && !saved.Protected
 }

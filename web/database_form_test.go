@@ -8,7 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 	"calco/views"
 )
 
@@ -149,35 +149,35 @@ func TestWay(t *testing.T) {
 }
 
 func TestProtects(t *testing.T) {
-	admin, member := state.User{Role: state.RoleAdmin}, state.User{Role: state.RoleMember}
-	saved := func(e state.Environment, protected bool) state.Connection {
-		return state.Connection{ID: 1, Environment: e, Protected: protected}
+	admin, member := jobs.User{Role: jobs.RoleAdmin}, jobs.User{Role: jobs.RoleMember}
+	saved := func(e jobs.Environment, protected bool) jobs.Connection {
+		return jobs.Connection{ID: 1, Environment: e, Protected: protected}
 	}
 	for _, tt := range []struct {
 		name      string
-		saved     state.Connection
-		user      state.User
+		saved     jobs.Connection
+		user      jobs.User
 		typed     url.Values
 		want      bool
 		forbidden bool
 	}{
-		{"new production", state.Connection{}, member, url.Values{"environment": {"production"}}, true, false},
-		{"new production, by an admin", state.Connection{}, admin, url.Values{"environment": {"production"}}, true, false},
-		{"new production, left open by an admin", state.Connection{}, admin, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, false, false},
-		{"new production, left open by a member", state.Connection{}, member, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, true, true},
-		{"new staging", state.Connection{}, member, url.Values{"environment": {"staging"}}, false, false},
-		{"new staging, protected", state.Connection{}, member, url.Values{"environment": {"staging"}, "protected": {"yes"}}, true, false},
-		{"staging becomes production", saved(state.Staging, false), member, url.Values{"environment": {"production"}}, true, false},
-		{"staging becomes production, left open by a member", saved(state.Staging, false), member, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, true, true},
-		{"staging becomes production, with an admin's form", saved(state.Staging, false), admin, url.Values{"environment": {"production"}, "protected": {}}, true, false},
-		{"production becomes staging", saved(state.Production, true), member, url.Values{"environment": {"staging"}}, true, false},
-		{"production becomes staging, by an admin", saved(state.Production, true), admin, url.Values{"environment": {"staging"}, "protected": {"yes"}}, true, false},
-		{"production becomes open staging, by an admin", saved(state.Production, true), admin, url.Values{"environment": {"staging"}}, false, false},
-		{"protected staging stays so", saved(state.Staging, true), member, url.Values{"environment": {"staging"}}, true, false},
-		{"open production stays so", saved(state.Production, false), member, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, false, false},
-		{"open production is protected by its owner", saved(state.Production, false), member, url.Values{"environment": {"production"}}, true, false},
-		{"protected production, opened by its owner", saved(state.Production, true), member, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, true, true},
-		{"protected production, opened by an admin", saved(state.Production, true), admin, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, false, false},
+		{"new production", jobs.Connection{}, member, url.Values{"environment": {"production"}}, true, false},
+		{"new production, by an admin", jobs.Connection{}, admin, url.Values{"environment": {"production"}}, true, false},
+		{"new production, left open by an admin", jobs.Connection{}, admin, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, false, false},
+		{"new production, left open by a member", jobs.Connection{}, member, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, true, true},
+		{"new staging", jobs.Connection{}, member, url.Values{"environment": {"staging"}}, false, false},
+		{"new staging, protected", jobs.Connection{}, member, url.Values{"environment": {"staging"}, "protected": {"yes"}}, true, false},
+		{"staging becomes production", saved(jobs.Staging, false), member, url.Values{"environment": {"production"}}, true, false},
+		{"staging becomes production, left open by a member", saved(jobs.Staging, false), member, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, true, true},
+		{"staging becomes production, with an admin's form", saved(jobs.Staging, false), admin, url.Values{"environment": {"production"}, "protected": {}}, true, false},
+		{"production becomes staging", saved(jobs.Production, true), member, url.Values{"environment": {"staging"}}, true, false},
+		{"production becomes staging, by an admin", saved(jobs.Production, true), admin, url.Values{"environment": {"staging"}, "protected": {"yes"}}, true, false},
+		{"production becomes open staging, by an admin", saved(jobs.Production, true), admin, url.Values{"environment": {"staging"}}, false, false},
+		{"protected staging stays so", saved(jobs.Staging, true), member, url.Values{"environment": {"staging"}}, true, false},
+		{"open production stays so", saved(jobs.Production, false), member, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, false, false},
+		{"open production is protected by its owner", saved(jobs.Production, false), member, url.Values{"environment": {"production"}}, true, false},
+		{"protected production, opened by its owner", saved(jobs.Production, true), member, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, true, true},
+		{"protected production, opened by an admin", saved(jobs.Production, true), admin, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := parseDatabase(tt.typed, nil).protects(tt.saved, tt.user)
@@ -209,7 +209,7 @@ func TestPastedPEM(t *testing.T) {
 		}
 	}
 	f := parseDatabase(url.Values{"key": {"-----BEGIN canary"}}, nil)
-	f.check(state.Connection{ID: 1})
+	f.check(jobs.Connection{ID: 1})
 	if f.seen.Errors["url"] == "" {
 		t.Error("a key without a URL is taken, and gets lost")
 	}

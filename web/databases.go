@@ -8,21 +8,21 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/cloner/report"
-	"calco/db/state"
 	"calco/views"
 )
 
 // Connections are the saved databases. Their URLs leave the store towards the engine alone.
 type Connections interface {
-	Connections(context.Context, state.User) ([]state.Connection, error)
-	Connection(ctx context.Context, u state.User, id int64) (state.Connection, error)
-	AddConnection(context.Context, state.Connection, dsn.URL) (int64, error)
+	Connections(context.Context, jobs.User) ([]jobs.Connection, error)
+	Connection(ctx context.Context, u jobs.User, id int64) (jobs.Connection, error)
+	AddConnection(context.Context, jobs.Connection, dsn.URL) (int64, error)
 	Learn(ctx context.Context, id int64) error
-	ChangeConnection(context.Context, state.Connection, dsn.URL) error
+	ChangeConnection(context.Context, jobs.Connection, dsn.URL) error
 	RemoveConnection(ctx context.Context, id int64) error
 	ConnectionURL(ctx context.Context, id int64) (dsn.URL, *dsn.Hosts, error)
-	HostsOf(state.User) *dsn.Hosts
+	HostsOf(jobs.User) *dsn.Hosts
 	KeepIdentity(context.Context, int64, report.Identity) error
 	OwnsDatabase(context.Context, dsn.URL, *dsn.Hosts) (bool, error)
 }
@@ -49,7 +49,7 @@ func (s *Server) addDatabase(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	added := state.Connection{OwnerID: currentUser(c).ID}
+	added := jobs.Connection{OwnerID: currentUser(c).ID}
 	f.check(added)
 	f.limit(s.connections.HostsOf(currentUser(c)))
 	if added, err = f.fill(added, currentUser(c)); err != nil {
@@ -111,7 +111,7 @@ func (s *Server) changeDatabase(c echo.Context) error {
 	if !f.wrong() {
 		err = s.connections.ChangeConnection(c.Request().Context(), changed, f.url)
 	}
-	if errors.Is(err, state.ErrConflict) {
+	if errors.Is(err, jobs.ErrConflict) {
 		return s.drawDatabase(c, http.StatusConflict, saved, views.DatabasePageProps{Form: f.seen, Problem: "databases.inuse.change"})
 	}
 	if err := f.taken(err); err != nil {
@@ -130,7 +130,7 @@ func (s *Server) removeDatabase(c echo.Context) error {
 		return err
 	}
 	err = s.connections.RemoveConnection(c.Request().Context(), saved.ID)
-	if errors.Is(err, state.ErrConflict) {
+	if errors.Is(err, jobs.ErrConflict) {
 		return s.drawDatabase(c, http.StatusConflict, saved, views.DatabasePageProps{Form: formOf(saved), Problem: "databases.inuse.remove"})
 	}
 	if err != nil {
@@ -140,16 +140,16 @@ func (s *Server) removeDatabase(c echo.Context) error {
 }
 
 // savedDatabase is the one of the path. For those who do not see it, it is not there.
-func (s *Server) savedDatabase(c echo.Context) (state.Connection, error) {
+func (s *Server) savedDatabase(c echo.Context) (jobs.Connection, error) {
 	id, err := pathID(c)
 	if err != nil {
-		return state.Connection{}, err
+		return jobs.Connection{}, err
 	}
 	return s.connections.Connection(c.Request().Context(), currentUser(c), id)
 }
 
 // ownDatabase is the one of the path, for those who may change it.
-func (s *Server) ownDatabase(c echo.Context) (state.Connection, error) {
+func (s *Server) ownDatabase(c echo.Context) (jobs.Connection, error) {
 	saved, err := s.savedDatabase(c)
 	if err == nil && !saved.ChangedBy(currentUser(c)) {
 		err = errForbidden
@@ -163,7 +163,7 @@ func (s *Server) drawNewDatabase(c echo.Context, status int, f views.DatabaseFor
 }
 
 // drawDatabase fills in what the page shows of the saved database.
-func (s *Server) drawDatabase(c echo.Context, status int, saved state.Connection, props views.DatabasePageProps) error {
+func (s *Server) drawDatabase(c echo.Context, status int, saved jobs.Connection, props views.DatabasePageProps) error {
 	u := currentUser(c)
 	props.Database = database(saved, u)
 	props.Form.ID = saved.ID
@@ -175,7 +175,7 @@ func (s *Server) drawDatabase(c echo.Context, status int, saved state.Connection
 }
 
 // database is a saved database as somebody sees it.
-func database(saved state.Connection, u state.User) views.Database {
+func database(saved jobs.Connection, u jobs.User) views.Database {
 	d := views.Database{
 		ID: saved.ID, Name: saved.Name, Environment: string(saved.Environment), Address: saved.Address, Database: saved.Database,
 		Role: saved.User, Shared: saved.Shared, Protected: saved.Protected, MayChange: saved.ChangedBy(u),
@@ -187,7 +187,7 @@ func database(saved state.Connection, u state.User) views.Database {
 }
 
 // formOf is the form of a saved database before anything is typed.
-func formOf(saved state.Connection) views.DatabaseForm {
+func formOf(saved jobs.Connection) views.DatabaseForm {
 	return views.DatabaseForm{
 		Name: saved.Name, Way: views.WayURL, Environment: string(saved.Environment),
 		Shared: saved.Shared, Protected: saved.Protected, Unprotected: leftOpen(saved),

@@ -6,8 +6,8 @@ import (
 	"net/url"
 	"testing"
 
+	"calco/cloner/jobs"
 	"calco/db/dbtest"
-	"calco/db/state"
 	"calco/web/webtest"
 )
 
@@ -20,7 +20,7 @@ func TestPagesDatabases(t *testing.T) {
 		t.Run(language, func(t *testing.T) {
 			t.Parallel()
 			a := newApp(t)
-			boss, member := a.add(ada, state.RoleAdmin), a.add(bob, state.RoleMember)
+			boss, member := a.add(ada, jobs.RoleAdmin), a.add(bob, jobs.RoleMember)
 			p := a.openAs(boss)
 			p.Language(language)
 			look := func(name, path string) {
@@ -36,11 +36,11 @@ func TestPagesDatabases(t *testing.T) {
 			}
 
 			look("none", "/databases")
-			production := a.save(state.Connection{OwnerID: boss.ID, Name: "Shop, production", Environment: state.Production, Shared: true, Protected: true}, there)
-			a.save(state.Connection{OwnerID: boss.ID, Name: "Laptop", Environment: state.Development}, "postgres://ada@localhost/shop_dev")
-			a.save(state.Connection{OwnerID: boss.ID, Name: "A database with a name as long as people make them", Environment: state.OtherUse},
+			production := a.save(jobs.Connection{OwnerID: boss.ID, Name: "Shop, production", Environment: jobs.Production, Shared: true, Protected: true}, there)
+			a.save(jobs.Connection{OwnerID: boss.ID, Name: "Laptop", Environment: jobs.Development}, "postgres://ada@localhost/shop_dev")
+			a.save(jobs.Connection{OwnerID: boss.ID, Name: "A database with a name as long as people make them", Environment: jobs.OtherUse},
 				"postgres://postgres.abcdefghijklmnopqrst@aws-0-eu-central-1.pooler.supabase.com:6543/postgres")
-			staging := a.save(state.Connection{OwnerID: member.ID, Name: "Shop, staging", Shared: true}, "postgres://app@127.0.0.1:1/shop")
+			staging := a.save(jobs.Connection{OwnerID: member.ID, Name: "Shop, staging", Shared: true}, "postgres://app@127.0.0.1:1/shop")
 			look("list", "/databases")
 
 			look("new", "/databases/new")
@@ -87,7 +87,7 @@ func TestPagesDatabases(t *testing.T) {
 func TestDatabasesByClicks(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	u := a.add(bob, state.RoleMember)
+	u := a.add(bob, jobs.RoleMember)
 	there := dbtest.Database(t)
 	p := a.openAs(u)
 
@@ -126,7 +126,7 @@ func TestDatabasesByClicks(t *testing.T) {
 	p.WaitText("Only an admin can unprotect it.")
 	p.Follow("button", "Save the changes")
 	p.WaitText("Protected")
-	if c := a.saved(a.savedAs("Shop", u), u.ID); !c.Protected || c.Environment != state.Production {
+	if c := a.saved(a.savedAs("Shop", u), u.ID); !c.Protected || c.Environment != jobs.Production {
 		t.Errorf("got %+v", c)
 	}
 
@@ -146,13 +146,13 @@ func TestDatabasesByClicks(t *testing.T) {
 func TestSlowTest(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	u := a.add(bob, state.RoleMember)
+	u := a.add(bob, jobs.RoleMember)
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer silent.Close() //nolint:errcheck // it may be closed
-	a.save(state.Connection{OwnerID: u.ID}, "postgres://app@"+silent.Addr().String()+"/shop")
+	a.save(jobs.Connection{OwnerID: u.ID}, "postgres://app@"+silent.Addr().String()+"/shop")
 	p := a.openAs(u)
 	p.Open("/databases")
 	p.Click("button", "Test the connection to Shop")
@@ -170,7 +170,7 @@ func TestSlowTest(t *testing.T) {
 func TestDatabasesWithoutScripts(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	u := a.add(bob, state.RoleMember)
+	u := a.add(bob, jobs.RoleMember)
 	there, err := url.Parse(dbtest.Database(t))
 	if err != nil {
 		t.Fatal(err)
@@ -208,10 +208,10 @@ func TestDatabasesWithoutScripts(t *testing.T) {
 func TestTestedCanBeRead(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	u := a.add(bob, state.RoleMember)
+	u := a.add(bob, jobs.RoleMember)
 	there := dbtest.Database(t)
 	dbtest.Exec(t, there, `CREATE SCHEMA app; CREATE TABLE app.orders (id int); CREATE TABLE public.notes (id int)`)
-	saved := a.save(state.Connection{OwnerID: u.ID, Name: "Shop"}, there)
+	saved := a.save(jobs.Connection{OwnerID: u.ID, Name: "Shop"}, there)
 	p := a.openAs(u)
 	for _, place := range []struct {
 		name, path, button string

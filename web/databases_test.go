@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 const (
@@ -18,13 +18,13 @@ const (
 )
 
 // save saves a database that need not be there.
-func (a *app) save(c state.Connection, leadsTo string) state.Connection {
+func (a *app) save(c jobs.Connection, leadsTo string) jobs.Connection {
 	a.t.Helper()
 	if c.Name == "" {
 		c.Name = "Shop"
 	}
 	if c.Environment == "" {
-		c.Environment = state.Staging
+		c.Environment = jobs.Staging
 	}
 	id, err := a.store.AddConnection(a.t.Context(), c, dsn.URL(leadsTo))
 	if err != nil {
@@ -34,9 +34,9 @@ func (a *app) save(c state.Connection, leadsTo string) state.Connection {
 }
 
 // saved is a database as its owner sees it now.
-func (a *app) saved(id, owner int64) state.Connection {
+func (a *app) saved(id, owner int64) jobs.Connection {
 	a.t.Helper()
-	c, err := a.store.Connection(a.t.Context(), state.User{ID: owner}, id)
+	c, err := a.store.Connection(a.t.Context(), jobs.User{ID: owner}, id)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func (a *app) saved(id, owner int64) state.Connection {
 }
 
 // at is a path of a saved database.
-func at(c state.Connection, more string) string { return fmt.Sprintf("/databases/%d%s", c.ID, more) }
+func at(c jobs.Connection, more string) string { return fmt.Sprintf("/databases/%d%s", c.ID, more) }
 
 // fragment asks like htmx.
 func (v *visitor) fragment(path string, form ...string) answer {
@@ -57,12 +57,12 @@ func (v *visitor) fragment(path string, form ...string) answer {
 func TestDatabaseList(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	bobs, eves := a.add(bob, state.RoleMember), a.add(eve, state.RoleMember)
+	bobs, eves := a.add(bob, jobs.RoleMember), a.add(eve, jobs.RoleMember)
 	v := a.as(bobs)
 	says(t, v.get("/databases"), "No databases yet")
-	a.save(state.Connection{OwnerID: bobs.ID, Name: "Mine", Environment: state.Production, Protected: true}, elsewhere)
-	a.save(state.Connection{OwnerID: eves.ID, Name: "Ours", Shared: true}, "postgres://postgres.abc@aws-0.pooler.supabase.com:6543/postgres")
-	a.save(state.Connection{OwnerID: eves.ID, Name: "Hers alone"}, elsewhere)
+	a.save(jobs.Connection{OwnerID: bobs.ID, Name: "Mine", Environment: jobs.Production, Protected: true}, elsewhere)
+	a.save(jobs.Connection{OwnerID: eves.ID, Name: "Ours", Shared: true}, "postgres://postgres.abc@aws-0.pooler.supabase.com:6543/postgres")
+	a.save(jobs.Connection{OwnerID: eves.ID, Name: "Hers alone"}, elsewhere)
 	page := v.get("/databases")
 	for _, text := range []string{
 		"Mine", "Production", "Protected", "db.example.org:5432", "shop", "as app", "Private: only you see it", "Add a database",
@@ -81,11 +81,11 @@ func TestDatabaseList(t *testing.T) {
 func TestDatabaseSecrets(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	admin, member := a.add(ada, state.RoleAdmin), a.add(bob, state.RoleMember)
-	v, other, boss := a.as(member), a.as(a.add(eve, state.RoleMember)), a.as(admin)
+	admin, member := a.add(ada, jobs.RoleAdmin), a.add(bob, jobs.RoleMember)
+	v, other, boss := a.as(member), a.as(a.add(eve, jobs.RoleMember)), a.as(admin)
 	refused := "postgres://app:" + secret + "@127.0.0.1:1/shop"
 	fields := []string{"way", "fields", "host", "127.0.0.1", "port", "1", "database", "shop", "user", "app", "password", secret}
-	c := a.save(state.Connection{OwnerID: member.ID, Shared: true}, refused)
+	c := a.save(jobs.Connection{OwnerID: member.ID, Shared: true}, refused)
 	var got []answer
 	for _, form := range [][]string{
 		{"name", "", "url", elsewhere},
@@ -119,7 +119,7 @@ func TestDatabaseSecrets(t *testing.T) {
 }
 
 // savedAs is the id of the database with a name that somebody sees.
-func (a *app) savedAs(name string, u state.User) int64 {
+func (a *app) savedAs(name string, u jobs.User) int64 {
 	a.t.Helper()
 	all, err := a.store.Connections(a.t.Context(), u)
 	if err != nil {
@@ -138,7 +138,7 @@ func (a *app) savedAs(name string, u state.User) int64 {
 func TestDatabaseFormKeeps(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	v := a.as(a.add(bob, state.RoleMember))
+	v := a.as(a.add(bob, jobs.RoleMember))
 
 	got := v.post("/databases", "name", "Typed name", "way", "fields", "host", "db.example.org", "port", "70000", "database", "typed_db",
 		"user", "typed_user", "password", secret, "tls", "require", "environment", "development", "shared", "yes", "protected", "yes")
@@ -175,9 +175,9 @@ func TestDatabaseFormKeeps(t *testing.T) {
 func TestChangeDatabase(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	u := a.add(bob, state.RoleMember)
+	u := a.add(bob, jobs.RoleMember)
 	v := a.as(u)
-	c := a.save(state.Connection{OwnerID: u.ID, Name: "Old"}, elsewhere)
+	c := a.save(jobs.Connection{OwnerID: u.ID, Name: "Old"}, elsewhere)
 	leadsTo := func() string {
 		t.Helper()
 		u, _, err := a.store.ConnectionURL(t.Context(), c.ID)
@@ -187,7 +187,7 @@ func TestChangeDatabase(t *testing.T) {
 		return string(u)
 	}
 	want(t, "name", v.post(at(c, ""), "name", "New", "environment", "other", "shared", "yes"), "303 /databases")
-	if now := a.saved(c.ID, u.ID); now.Name != "New" || now.Environment != state.OtherUse || !now.Shared || now.Address != c.Address || leadsTo() != elsewhere {
+	if now := a.saved(c.ID, u.ID); now.Name != "New" || now.Environment != jobs.OtherUse || !now.Shared || now.Address != c.Address || leadsTo() != elsewhere {
 		t.Errorf("got %+v", now)
 	}
 	want(t, "fields", v.post(at(c, ""), "name", "New", "environment", "other", "way", "fields", "host", "::1", "database", "a b", "user", "u", "password", "p@"),
@@ -197,7 +197,7 @@ func TestChangeDatabase(t *testing.T) {
 	}
 	// Half of an address never meets the saved password.
 	want(t, "another host alone", v.post(at(c, ""), "name", "New", "environment", "other", "way", "fields", "host", "evil.example.org"), "422")
-	a.save(state.Connection{OwnerID: u.ID, Name: "Other"}, elsewhere)
+	a.save(jobs.Connection{OwnerID: u.ID, Name: "Other"}, elsewhere)
 	got := v.post(at(c, ""), "name", "Other", "environment", "other")
 	want(t, "taken", got, "422")
 	says(t, got, "Another database has this name.")
@@ -207,7 +207,7 @@ func TestChangeDatabase(t *testing.T) {
 func TestProtectedDatabases(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	admin, member := a.add(ada, state.RoleAdmin), a.add(bob, state.RoleMember)
+	admin, member := a.add(ada, jobs.RoleAdmin), a.add(bob, jobs.RoleMember)
 	boss, v := a.as(admin), a.as(member)
 
 	want(t, "member", v.post("/databases", "name", "P1", "environment", "production", "url", elsewhere, "shared", "yes"), "303 /databases")
@@ -243,15 +243,15 @@ func TestProtectedDatabases(t *testing.T) {
 func TestDatabaseInUse(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	u := a.add(bob, state.RoleMember)
+	u := a.add(bob, jobs.RoleMember)
 	v := a.as(u)
-	source := a.save(state.Connection{OwnerID: u.ID, Name: "Source"}, elsewhere)
-	target := a.save(state.Connection{OwnerID: u.ID, Name: "Target"}, "postgres://app@other.example.org/shop")
-	id, err := a.store.CreateTask(t.Context(), state.NewTask{User: u, SourceID: source.ID, TargetID: target.ID})
+	source := a.save(jobs.Connection{OwnerID: u.ID, Name: "Source"}, elsewhere)
+	target := a.save(jobs.Connection{OwnerID: u.ID, Name: "Target"}, "postgres://app@other.example.org/shop")
+	id, err := a.store.CreateTask(t.Context(), jobs.NewTask{User: u, SourceID: source.ID, TargetID: target.ID})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []state.Connection{source, target} {
+	for _, c := range []jobs.Connection{source, target} {
 		got := v.post(at(c, "/remove"))
 		want(t, "remove", got, "409")
 		says(t, got, "A clone that is queued or running uses this database.")
@@ -274,7 +274,7 @@ func TestDatabaseInUse(t *testing.T) {
 func TestSavingAsksWhatItIs(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	v := a.as(a.add(bob, state.RoleMember))
+	v := a.as(a.add(bob, jobs.RoleMember))
 	for name, known := range map[string]bool{dbtest.Database(t): true, "postgres://u:p@127.0.0.1:1/x": false, "postgres://u:p@db.example.org/x": false} {
 		want(t, name, v.post("/databases", "name", name[len(name)-10:], "environment", "staging", "url", name), "303 /databases")
 		got := a.query(`SELECT system_identifier IS NOT NULL, answered FROM connections ORDER BY id DESC LIMIT 1`)

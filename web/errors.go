@@ -9,7 +9,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 	"calco/views"
 )
 
@@ -28,10 +28,10 @@ var statuses = []struct {
 	{errSignedOut, http.StatusUnauthorized},
 	{errForbidden, http.StatusForbidden},
 	{errInvalid, http.StatusUnprocessableEntity},
-	{state.ErrNotFound, http.StatusNotFound},
-	{state.ErrConflict, http.StatusConflict},
-	{state.ErrTaken, http.StatusConflict},
-	{state.ErrUsedUp, http.StatusGone},
+	{jobs.ErrNotFound, http.StatusNotFound},
+	{jobs.ErrConflict, http.StatusConflict},
+	{jobs.ErrTaken, http.StatusConflict},
+	{jobs.ErrUsedUp, http.StatusGone},
 }
 
 func statusOf(err error) int {

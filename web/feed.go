@@ -11,7 +11,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 	"calco/views"
 )
 
@@ -34,7 +34,7 @@ func (s *Server) feedClone(c echo.Context) error {
 	v := s.onlooker(c, id)
 	language := views.Language(c.Request().Context())
 	variant := fmt.Sprint(language, " ", task.MayAct(v.user), " ", task.UserID == v.user.ID, " ", v.link)
-	return s.hub.Serve(c, id, variant, func(ctx context.Context, t state.Task) ([]byte, error) {
+	return s.hub.Serve(c, id, variant, func(ctx context.Context, t jobs.Task) ([]byte, error) {
 		var frame bytes.Buffer
 		err := views.JobFrame(viewTask(t, v)).Render(views.WithLanguage(ctx, language), &frame)
 		return frame.Bytes(), err
@@ -51,7 +51,7 @@ const (
 func (s *Server) endWithSession(c echo.Context) (stop func()) {
 	ctx, end := context.WithCancel(c.Request().Context())
 	c.SetRequest(c.Request().WithContext(ctx))
-	token := state.Token(cookieValue(c, sessionCookie))
+	token := jobs.Token(cookieValue(c, sessionCookie))
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		tick := time.NewTicker(sessionEvery)
@@ -62,7 +62,7 @@ func (s *Server) endWithSession(c echo.Context) (stop func()) {
 				return
 			case <-tick.C:
 			}
-			if err := s.accounts.CheckSession(ctx, token); errors.Is(err, state.ErrNotFound) {
+			if err := s.accounts.CheckSession(ctx, token); errors.Is(err, jobs.ErrNotFound) {
 				end()
 			}
 		}
@@ -101,10 +101,10 @@ func (s *streams) take(user int64) (leave func(), ok bool) {
 }
 
 // readTask is what the hub shows.
-func (s *Server) readTask(ctx context.Context, id string) (task state.Task, ended bool, err error) {
+func (s *Server) readTask(ctx context.Context, id string) (task jobs.Task, ended bool, err error) {
 	task, err = s.tasks.Task(ctx, id)
 	return task, over(task), err
 }
 
 // over tells whether a job will not change any more. One that can be resumed may go on before the eyes of who watches it.
-func over(t state.Task) bool { return t.Status.Ended() && !t.Resumable }
+func over(t jobs.Task) bool { return t.Status.Ended() && !t.Resumable }

@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 // What a removed user watches ends, and so does what is watched in a session that was ended. It went on for half an hour.
@@ -248,7 +248,7 @@ func TestFrameSize(t *testing.T) {
 		t.Run(status, func(t *testing.T) {
 			t.Parallel()
 			f := newCloneFixture(t)
-			id := f.start(func(n *state.NewTask) {
+			id := f.start(func(n *jobs.NewTask) {
 				for i := range 30 {
 					n.Schemas = append(n.Schemas, long(i)[:63])
 				}

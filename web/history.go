@@ -7,7 +7,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 	"calco/views"
 )
 
@@ -16,7 +16,7 @@ const jobsAPage = 50
 // showHistory is a page of all jobs, filtered.
 func (s *Server) showHistory(c echo.Context) error {
 	ctx := c.Request().Context()
-	filter := state.TaskFilter{Status: state.Status(c.QueryParam("state")), Before: c.QueryParam("before"), Limit: jobsAPage + 1}
+	filter := jobs.TaskFilter{Status: jobs.Status(c.QueryParam("state")), Before: c.QueryParam("before"), Limit: jobsAPage + 1}
 	filter.ConnectionID = parseID(c.QueryParam("database")) // what is no id filters nothing
 	if !slices.Contains(views.HistoryStates, string(filter.Status)) {
 		filter.Status = ""
@@ -56,9 +56,9 @@ func (s *Server) showHistory(c echo.Context) error {
 }
 
 // againPath leads to the form filled in like a job, or is empty where one of its databases is not to be had for this user.
-func againPath(t state.Task, connections []state.Connection) string {
+func againPath(t jobs.Task, connections []jobs.Connection) string {
 	for _, id := range []int64{t.Source.ConnectionID, t.Target.ConnectionID} {
-		if !slices.ContainsFunc(connections, func(d state.Connection) bool { return d.ID == id }) {
+		if !slices.ContainsFunc(connections, func(d jobs.Connection) bool { return d.ID == id }) {
 			return ""
 		}
 	}
@@ -66,4 +66,4 @@ func againPath(t state.Task, connections []state.Connection) string {
 }
 
 // formPath leads to the form filled in like a job.
-func formPath(t state.Task) string { return "/clones/new?" + formLike(t).Encode() }
+func formPath(t jobs.Task) string { return "/clones/new?" + formLike(t).Encode() }

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 // rowsOf are the jobs of the history on a page.
@@ -39,35 +39,35 @@ func TestHistory(t *testing.T) {
 	v := f.as(f.other)
 	says(t, v.get("/history"), "No clones yet")
 	source, target := f.pair(f.owner)
-	jobs := map[string]string{}
+	ended := map[string]string{}
 	var newestFirst []string
 	for _, status := range []string{"completed", "differences", "failed", "interrupted", "cancelled", "refused", "queued"} {
-		jobs[status] = f.startBetween(source, target)
+		ended[status] = f.startBetween(source, target)
 		if status != "queued" {
-			f.end(jobs[status], status)
+			f.end(ended[status], status)
 		}
-		newestFirst = slices.Insert(newestFirst, 0, jobs[status])
+		newestFirst = slices.Insert(newestFirst, 0, ended[status])
 	}
 	theirSource, theirTarget := f.pair(f.other)
-	theirs := f.startBetween(theirSource, theirTarget, func(n *state.NewTask) { n.Schemas = []string{"app", "a&b"} })
+	theirs := f.startBetween(theirSource, theirTarget, func(n *jobs.NewTask) { n.Schemas = []string{"app", "a&b"} })
 	all := append([]string{theirs}, newestFirst...)
 	for query, ids := range map[string][]string{
-		"":                             all,
-		"?state=completed":             {jobs["completed"]},
-		"?state=differences":           {jobs["differences"]},
-		"?state=failed":                {jobs["interrupted"], jobs["failed"]},
-		"?state=cancelled":             {jobs["cancelled"]},
-		"?state=refused":               {jobs["refused"]},
-		"?state=queued":                {theirs, jobs["queued"]},
-		"?state=running":               nil,
-		"?state=interrupted":           all, // no state that is stored: no filter
-		"?state=nonsense":              all,
-		"?database=nonsense":           all,
-		"?database=999999":             nil,
-		"?database=" + idOf(target):    newestFirst,
-		"?database=" + idOf(source):    newestFirst,
-		"?before=nonsense":             nil,
-		"?before=" + jobs["cancelled"]: newestFirst[3:],
+		"":                              all,
+		"?state=completed":              {ended["completed"]},
+		"?state=differences":            {ended["differences"]},
+		"?state=failed":                 {ended["interrupted"], ended["failed"]},
+		"?state=cancelled":              {ended["cancelled"]},
+		"?state=refused":                {ended["refused"]},
+		"?state=queued":                 {theirs, ended["queued"]},
+		"?state=running":                nil,
+		"?state=interrupted":            all, // no state that is stored: no filter
+		"?state=nonsense":               all,
+		"?database=nonsense":            all,
+		"?database=999999":              nil,
+		"?database=" + idOf(target):     newestFirst,
+		"?database=" + idOf(source):     newestFirst,
+		"?before=nonsense":              nil,
+		"?before=" + ended["cancelled"]: newestFirst[3:],
 		"?state=queued&database=" + idOf(theirTarget):    {theirs},
 		"?state=completed&database=" + idOf(theirTarget): nil,
 	} {
@@ -93,7 +93,7 @@ func TestHistory(t *testing.T) {
 
 	// Clone again is filled in, where the databases are to be had.
 	again := link(page, `aria-label="Clone again like `+theirs)
-	if got := link(page, `aria-label="Clone again like `+jobs["completed"]); got != "" {
+	if got := link(page, `aria-label="Clone again like `+ended["completed"]); got != "" {
 		t.Errorf("with databases that she does not see: %s", got)
 	}
 	form := v.get(again)

@@ -23,7 +23,7 @@ import (
 	"github.com/alexedwards/argon2id"
 	"github.com/labstack/echo/v4"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 )
 
 // hostile are values that nobody's browser sends by itself.
@@ -50,18 +50,18 @@ type probe struct {
 // alwaysIn are accounts in which one is signed in as whoever the cookie names.
 type alwaysIn struct {
 	Accounts
-	users map[state.Token]state.User
+	users map[jobs.Token]jobs.User
 }
 
-func (a alwaysIn) Session(_ context.Context, t state.Token) (state.Session, error) {
+func (a alwaysIn) Session(_ context.Context, t jobs.Token) (jobs.Session, error) {
 	u, ok := a.users[t]
 	if !ok {
-		return state.Session{}, state.ErrNotFound
+		return jobs.Session{}, jobs.ErrNotFound
 	}
-	return state.Session{ID: 1, User: u, CreatedAt: time.Now(), LastSeenAt: time.Now()}, nil
+	return jobs.Session{ID: 1, User: u, CreatedAt: time.Now(), LastSeenAt: time.Now()}, nil
 }
 
-func (a alwaysIn) CheckSession(ctx context.Context, t state.Token) error {
+func (a alwaysIn) CheckSession(ctx context.Context, t jobs.Token) error {
 	_, err := a.Session(ctx, t)
 	return err
 }
@@ -70,7 +70,7 @@ func newProbe(t testing.TB) *probe {
 	t.Helper()
 	f := newCloneFixture(t)
 	config := f.server.config
-	config.Accounts = alwaysIn{f.store, map[state.Token]state.User{"member": f.owner, "admin": f.admin}}
+	config.Accounts = alwaysIn{f.store, map[jobs.Token]jobs.User{"member": f.owner, "admin": f.admin}}
 	server, err := New(config)
 	if err != nil {
 		t.Fatal(err)
@@ -81,13 +81,13 @@ func newProbe(t testing.TB) *probe {
 	if server.passwords.nobody, err = argon2id.CreateHash("nobody", &cheap); err != nil {
 		t.Fatal(err)
 	}
-	for _, u := range []state.User{f.owner, f.admin} {
+	for _, u := range []jobs.User{f.owner, f.admin} {
 		for range testsAtATime {
 			server.testers.begin(u.ID)
 		}
 	}
 
-	gone := f.add("gone@example.org", state.RoleMember)
+	gone := f.add("gone@example.org", jobs.RoleMember)
 	source, target := f.pair(f.owner)
 	job := f.ended("failed")
 	return &probe{
@@ -96,7 +96,7 @@ func newProbe(t testing.TB) *probe {
 			"source": idOf(source), "target": idOf(target), "database": "shop", "clean": "yes", "confirm": target.Database, "scope": "chosen", "schema": "app",
 			"name": "Shop", "environment": "staging", "way": "url", "url": nowhere("x"), "host": "127.0.0.1", "port": "1", "user": "u", "tls": "require",
 			"email": "someone@example.org", "password": "a long password", "current": password, "state": "failed", "from": "50", "before": job, "table": "order",
-			"token": f.mustLink(state.LinkReset, gone), "return": "/", "language": "en", "theme": "dark", "fork": "yes",
+			"token": f.mustLink(jobs.LinkReset, gone), "return": "/", "language": "en", "theme": "dark", "fork": "yes",
 		},
 		paths: map[string]string{"/clones/": job, "/databases/": idOf(source), "/users/": id(gone.ID), "/account/": "1", "/invitations/": "1"},
 	}

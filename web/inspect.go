@@ -14,8 +14,8 @@ import (
 
 	"calco/cloner"
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/cloner/report"
-	"calco/db/state"
 	"calco/views"
 )
 
@@ -72,7 +72,7 @@ func (s *Server) testDatabase(c echo.Context) error {
 // isFragment tells whether htmx asks, for a part of its page.
 func isFragment(c echo.Context) bool { return c.Request().Header.Get("HX-Request") == "true" }
 
-func (s *Server) testSaved(c echo.Context, saved state.Connection) (views.DatabaseTest, int, error) {
+func (s *Server) testSaved(c echo.Context, saved jobs.Connection) (views.DatabaseTest, int, error) {
 	url, hosts, err := s.connections.ConnectionURL(c.Request().Context(), saved.ID)
 	if err != nil {
 		return views.DatabaseTest{}, 0, err
@@ -81,7 +81,7 @@ func (s *Server) testSaved(c echo.Context, saved state.Connection) (views.Databa
 }
 
 // testTypedFor tests what is typed for a saved database: it may lead where that may, whoever types it.
-func (s *Server) testTypedFor(c echo.Context, f databaseForm, saved state.Connection) (views.DatabaseTest, int, error) {
+func (s *Server) testTypedFor(c echo.Context, f databaseForm, saved jobs.Connection) (views.DatabaseTest, int, error) {
 	_, hosts, err := s.connections.ConnectionURL(c.Request().Context(), saved.ID)
 	if err != nil {
 		return views.DatabaseTest{}, 0, err

@@ -8,14 +8,14 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 func TestTestConnection(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	u := a.add(bob, state.RoleMember)
+	u := a.add(bob, jobs.RoleMember)
 	v := a.as(u)
 	there := dbtest.Database(t)
 	dbtest.Exec(t, there, `CREATE SCHEMA app; CREATE TABLE app.orders (id int); CREATE TABLE app.lines (id int); CREATE TABLE public.notes (id int)`)
@@ -30,7 +30,7 @@ func TestTestConnection(t *testing.T) {
 		return u.String()
 	}
 
-	saved := a.save(state.Connection{OwnerID: u.ID, Name: "There", Environment: state.Production, Protected: true}, there)
+	saved := a.save(jobs.Connection{OwnerID: u.ID, Name: "There", Environment: jobs.Production, Protected: true}, there)
 	for _, tt := range []struct {
 		name   string
 		path   string
@@ -93,8 +93,8 @@ func fieldsOf(t *testing.T, text string) []string {
 func TestTooManyTests(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	u := a.add(bob, state.RoleMember)
-	v, other := a.as(u), a.as(a.add(eve, state.RoleMember))
+	u := a.add(bob, jobs.RoleMember)
+	v, other := a.as(u), a.as(a.add(eve, jobs.RoleMember))
 	form := []string{"url", "postgres://app@127.0.0.1:1/shop"}
 	for range testsAtATime {
 		end, problem := a.server.testers.begin(u.ID)
@@ -146,12 +146,12 @@ func TestHostsOfMembers(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
 	a.store.Limit(dsn.HostPolicy{})
-	admin, member := a.add("ana@example.org", state.RoleAdmin), a.add(bob, state.RoleMember)
+	admin, member := a.add("ana@example.org", jobs.RoleAdmin), a.add(bob, jobs.RoleMember)
 	v := a.as(member)
 	const forbidden = "This host may not be connected to"
 	there := dbtest.Database(t)
-	own := a.save(state.Connection{OwnerID: member.ID, Name: "Own", Shared: true}, there)
-	theirs := a.save(state.Connection{OwnerID: admin.ID, Name: "Theirs", Shared: true}, there)
+	own := a.save(jobs.Connection{OwnerID: member.ID, Name: "Own", Shared: true}, there)
+	theirs := a.save(jobs.Connection{OwnerID: admin.ID, Name: "Theirs", Shared: true}, there)
 	var first string
 	for _, leadsTo := range []string{there, "postgres://app:" + secret + "@127.0.0.1:1/shop", "postgres://postgres@%2Fvar%2Frun%2Fpostgresql/postgres"} {
 		a.server.testers = testers{}

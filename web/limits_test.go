@@ -14,7 +14,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 	"calco/static"
 )
 
@@ -99,7 +99,7 @@ const signInHead = "POST /signin HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: ap
 func TestSlowRequests(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	v := a.as(a.add(bob, state.RoleMember))
+	v := a.as(a.add(bob, jobs.RoleMember))
 	address := listening(t, a, func(l *limits) { l.header, l.body, l.idle = brief, brief, brief })
 	const (
 		told    = signInHead + "Content-Length: 100\r\n\r\n" + "email=b"
@@ -242,7 +242,7 @@ func TestClosedConnectionTakesNoPlace(t *testing.T) {
 func TestLimitsSpareWhatLasts(t *testing.T) {
 	t.Parallel()
 	f := newCloneFixture(t)
-	f.server.hub = NewHub(Feed[state.Task]{Snapshot: f.server.readTask, Ping: 100 * time.Millisecond})
+	f.server.hub = NewHub(Feed[jobs.Task]{Snapshot: f.server.readTask, Ping: 100 * time.Millisecond})
 	f.server.OnStop(f.server.hub.Close)
 	letGo := make(chan bool)
 	f.server.echo.POST("/long", func(c echo.Context) error {

@@ -8,27 +8,27 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 	"calco/views"
 )
 
 // Links are the one-time links: a visit shows what one is good for, and its button uses it up.
 type Links interface {
-	Link(context.Context, state.Token) (state.Link, error)
-	UseLink(ctx context.Context, token state.Token, email, hash string) (state.User, error)
+	Link(context.Context, jobs.Token) (jobs.Link, error)
+	UseLink(ctx context.Context, token jobs.Token, email, hash string) (jobs.User, error)
 }
 
 // link returns a link that is good for one thing.
-func (s *Server) link(c echo.Context, token state.Token, kind state.LinkKind) (state.Link, error) {
+func (s *Server) link(c echo.Context, token jobs.Token, kind jobs.LinkKind) (jobs.Link, error) {
 	link, err := s.accounts.Link(c.Request().Context(), token)
 	if err == nil && link.Kind != kind {
-		err = state.ErrUsedUp
+		err = jobs.ErrUsedUp
 	}
 	return link, err
 }
 
-func (s *Server) showSignInLink(c echo.Context, token state.Token) error {
-	link, err := s.link(c, token, state.LinkSignIn)
+func (s *Server) showSignInLink(c echo.Context, token jobs.Token) error {
+	link, err := s.link(c, token, jobs.LinkSignIn)
 	if err != nil {
 		return err
 	}
@@ -36,8 +36,8 @@ func (s *Server) showSignInLink(c echo.Context, token state.Token) error {
 }
 
 func (s *Server) signInByLink(c echo.Context) error {
-	token := state.Token(c.FormValue("token"))
-	if _, err := s.link(c, token, state.LinkSignIn); err != nil {
+	token := jobs.Token(c.FormValue("token"))
+	if _, err := s.link(c, token, jobs.LinkSignIn); err != nil {
 		return err
 	}
 	user, err := s.accounts.UseLink(c.Request().Context(), token, "", "")
@@ -50,26 +50,26 @@ func (s *Server) signInByLink(c echo.Context) error {
 	return s.redirect(c, "/", "")
 }
 
-func (s *Server) showSetup(c echo.Context) error { return s.showNewPassword(c, state.LinkSetup) }
-func (s *Server) setup(c echo.Context) error     { return s.newPassword(c, state.LinkSetup) }
-func (s *Server) showJoin(c echo.Context) error  { return s.showNewPassword(c, state.LinkInvite) }
-func (s *Server) join(c echo.Context) error      { return s.newPassword(c, state.LinkInvite) }
-func (s *Server) showReset(c echo.Context) error { return s.showNewPassword(c, state.LinkReset) }
-func (s *Server) reset(c echo.Context) error     { return s.newPassword(c, state.LinkReset) }
+func (s *Server) showSetup(c echo.Context) error { return s.showNewPassword(c, jobs.LinkSetup) }
+func (s *Server) setup(c echo.Context) error     { return s.newPassword(c, jobs.LinkSetup) }
+func (s *Server) showJoin(c echo.Context) error  { return s.showNewPassword(c, jobs.LinkInvite) }
+func (s *Server) join(c echo.Context) error      { return s.newPassword(c, jobs.LinkInvite) }
+func (s *Server) showReset(c echo.Context) error { return s.showNewPassword(c, jobs.LinkReset) }
+func (s *Server) reset(c echo.Context) error     { return s.newPassword(c, jobs.LinkReset) }
 
 // linkPaths are where the links lead to.
-var linkPaths = map[state.LinkKind]string{
-	state.LinkSetup: "/setup", state.LinkInvite: "/join", state.LinkReset: "/reset", state.LinkSignIn: "/signin",
+var linkPaths = map[jobs.LinkKind]string{
+	jobs.LinkSetup: "/setup", jobs.LinkInvite: "/join", jobs.LinkReset: "/reset", jobs.LinkSignIn: "/signin",
 }
 
 // LinkPath returns the path, with the token, of a one-time link.
-func LinkPath(kind state.LinkKind, token state.Token) string {
+func LinkPath(kind jobs.LinkKind, token jobs.Token) string {
 	return linkPaths[kind] + "?token=" + string(token)
 }
 
 // showNewPassword is the page of a link with which somebody chooses a password.
-func (s *Server) showNewPassword(c echo.Context, kind state.LinkKind) error {
-	token := state.Token(c.QueryParam("token"))
+func (s *Server) showNewPassword(c echo.Context, kind jobs.LinkKind) error {
+	token := jobs.Token(c.QueryParam("token"))
 	link, err := s.link(c, token, kind)
 	if err != nil {
 		return err
@@ -78,8 +78,8 @@ func (s *Server) showNewPassword(c echo.Context, kind state.LinkKind) error {
 }
 
 // newPassword uses the link up and signs in.
-func (s *Server) newPassword(c echo.Context, kind state.LinkKind) error {
-	ctx, token, password := c.Request().Context(), state.Token(c.FormValue("token")), c.FormValue("password")
+func (s *Server) newPassword(c echo.Context, kind jobs.LinkKind) error {
+	ctx, token, password := c.Request().Context(), jobs.Token(c.FormValue("token")), c.FormValue("password")
 	link, err := s.link(c, token, kind)
 	if err != nil {
 		return err
@@ -100,8 +100,8 @@ func (s *Server) newPassword(c echo.Context, kind state.LinkKind) error {
 		return err
 	}
 	user, err := s.accounts.UseLink(ctx, token, form.Email, hash)
-	if errors.Is(err, state.ErrTaken) {
-		return state.ErrUsedUp // someone else has become this user meanwhile
+	if errors.Is(err, jobs.ErrTaken) {
+		return jobs.ErrUsedUp // someone else has become this user meanwhile
 	}
 	if err != nil {
 		return err
@@ -112,8 +112,8 @@ func (s *Server) newPassword(c echo.Context, kind state.LinkKind) error {
 	return s.redirect(c, "/", "")
 }
 
-func newPasswordForm(link state.Link, token state.Token) views.NewPasswordForm {
-	return views.NewPasswordForm{Action: linkPaths[link.Kind], Token: string(token), Email: link.Email, Typed: link.Kind == state.LinkSetup}
+func newPasswordForm(link jobs.Link, token jobs.Token) views.NewPasswordForm {
+	return views.NewPasswordForm{Action: linkPaths[link.Kind], Token: string(token), Email: link.Email, Typed: link.Kind == jobs.LinkSetup}
 }
 
 func (s *Server) drawNewPassword(c echo.Context, status int, form views.NewPasswordForm) error {

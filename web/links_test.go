@@ -5,11 +5,11 @@ import (
 	"sync"
 	"testing"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 )
 
 // mustLink makes a one-time link for a user, past the pages.
-func (a *app) mustLink(kind state.LinkKind, u state.User) string {
+func (a *app) mustLink(kind jobs.LinkKind, u jobs.User) string {
 	a.t.Helper()
 	token, err := a.store.NewUserLink(a.t.Context(), kind, u.ID)
 	if err != nil {
@@ -86,7 +86,7 @@ func TestSetupAtOnce(t *testing.T) {
 func TestInvite(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	admin := a.as(a.add(ada, state.RoleAdmin))
+	admin := a.as(a.add(ada, jobs.RoleAdmin))
 	want(t, "no address", admin.post("/users", "email", "bob"), "422")
 	want(t, "a user", admin.post("/users", "email", "ADA@example.org"), "422")
 	first := admin.post("/users", "email", bob)
@@ -113,7 +113,7 @@ func TestInvite(t *testing.T) {
 func TestUninvite(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	admin := a.as(a.add(ada, state.RoleAdmin))
+	admin := a.as(a.add(ada, jobs.RoleAdmin))
 	token := tokenIn(t, admin.post("/users", "email", bob).body)
 	id := a.query("SELECT id FROM links WHERE email = '" + bob + "'")[0][0]
 	want(t, "take back", admin.post("/invitations/"+id+"/remove"), "303 /users")
@@ -125,12 +125,12 @@ func TestUninvite(t *testing.T) {
 func TestReset(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	admin, member := a.as(a.add(ada, state.RoleAdmin)), a.add(bob, state.RoleMember)
+	admin, member := a.as(a.add(ada, jobs.RoleAdmin)), a.add(bob, jobs.RoleMember)
 	elsewhere := a.as(member)
 	made := admin.post("/users/" + id(member.ID) + "/reset")
 	token := tokenIn(t, made.body)
 	says(t, made, `value="/reset?token=`+token)
-	other := a.mustLink(state.LinkSignIn, member)
+	other := a.mustLink(jobs.LinkSignIn, member)
 
 	v := a.visitor()
 	says(t, v.get("/reset?token="+token), bob)
@@ -147,8 +147,8 @@ func TestReset(t *testing.T) {
 func TestSignInLink(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	member := a.add(bob, state.RoleMember)
-	token := a.mustLink(state.LinkSignIn, member)
+	member := a.add(bob, jobs.RoleMember)
+	token := a.mustLink(jobs.LinkSignIn, member)
 	v := a.visitor()
 	for range 3 { // programs that look into mails visit it too
 		says(t, v.get("/signin?token="+token), "Sign in as "+bob)
@@ -163,11 +163,11 @@ func TestSignInLink(t *testing.T) {
 func TestBadTokens(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	member := a.add(bob, state.RoleMember)
-	old := a.mustLink(state.LinkReset, member)
+	member := a.add(bob, jobs.RoleMember)
+	old := a.mustLink(jobs.LinkReset, member)
 	a.query("UPDATE links SET created_at = now() - interval '2 days', expires_at = now() - interval '1 second'; SELECT 1")
 	for name, token := range map[string]string{
-		"unknown": string(state.NewToken()), "empty": "", "expired": old, "long": strings.Repeat("x", 5000),
+		"unknown": string(jobs.NewToken()), "empty": "", "expired": old, "long": strings.Repeat("x", 5000),
 	} {
 		v := a.visitor()
 		want(t, name, v.post("/reset", "token", token, "password", password), "410")
@@ -175,7 +175,7 @@ func TestBadTokens(t *testing.T) {
 	}
 	want(t, "expired", a.visitor().get("/reset?token="+old), "410")
 	// The database holds no token that could be used.
-	fresh := a.mustLink(state.LinkReset, member)
+	fresh := a.mustLink(jobs.LinkReset, member)
 	if got := a.query("SELECT count(*) FROM links l WHERE l::text LIKE '%" + fresh + "%'"); got[0][0] != "0" {
 		t.Error("the token is in the database")
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 	"golang.org/x/time/rate"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 	"calco/views"
 )
 
@@ -38,7 +38,7 @@ func (s *Server) requestID(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		id := c.Request().Header.Get(echo.HeaderXRequestID)
 		if !requestIDs.MatchString(id) {
-			id = string(state.NewToken()[:16])
+			id = string(jobs.NewToken()[:16])
 		}
 		c.Set("request", id)
 		c.Response().Header().Set(echo.HeaderXRequestID, id)
@@ -179,8 +179,8 @@ func (s *Server) language(next echo.HandlerFunc) echo.HandlerFunc {
 
 // Sessions tell whose request it is.
 type Sessions interface {
-	Session(context.Context, state.Token) (state.Session, error)
-	CheckSession(context.Context, state.Token) error
+	Session(context.Context, jobs.Token) (jobs.Session, error)
+	CheckSession(context.Context, jobs.Token) error
 }
 
 // session finds out who it is, if anybody.
@@ -190,11 +190,11 @@ func (s *Server) session(next echo.HandlerFunc) echo.HandlerFunc {
 		if token == "" || unasked[c.Path()] {
 			return next(c)
 		}
-		session, err := s.accounts.Session(c.Request().Context(), state.Token(token))
+		session, err := s.accounts.Session(c.Request().Context(), jobs.Token(token))
 		switch {
 		case err == nil:
 			c.Set("session", &session)
-		case !errors.Is(err, state.ErrNotFound):
+		case !errors.Is(err, jobs.ErrNotFound):
 			return err
 		}
 		return next(c)
@@ -222,16 +222,16 @@ func (s *Server) adminOnly(next echo.HandlerFunc) echo.HandlerFunc {
 }
 
 // currentUser is who sent the request. Behind signedIn there is always one; elsewhere it may be the zero User.
-func currentUser(c echo.Context) state.User {
+func currentUser(c echo.Context) jobs.User {
 	if session := currentSession(c); session != nil {
 		return session.User
 	}
-	return state.User{}
+	return jobs.User{}
 }
 
 // currentSession is nil for someone who is not signed in.
-func currentSession(c echo.Context) *state.Session {
-	session, _ := c.Get("session").(*state.Session)
+func currentSession(c echo.Context) *jobs.Session {
+	session, _ := c.Get("session").(*jobs.Session)
 	return session
 }
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 	"calco/static"
 )
 
@@ -47,7 +47,7 @@ func TestBaseURL(t *testing.T) {
 	t.Parallel()
 	a := newApp(t, func(c *Config) { c.BaseURL = &url.URL{Scheme: "https", Host: "calco.example.org"} })
 	v := a.visitor()
-	v.setCookie(sessionCookie, a.as(a.add(ada, state.RoleAdmin)).cookie(sessionCookie))
+	v.setCookie(sessionCookie, a.as(a.add(ada, jobs.RoleAdmin)).cookie(sessionCookie))
 	says(t, v.post("/users", "email", bob), `value="https://calco.example.org/join?token=`)
 	for _, bad := range []string{"ftp://x", "https://", "https://x/path", "x", "//x"} {
 		u, err := url.Parse(bad)
@@ -64,7 +64,7 @@ func TestHeaders(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
 	a.server.echo.GET("/panic", func(echo.Context) error { panic("secret panic") })
-	signedIn := a.as(a.add(bob, state.RoleMember))
+	signedIn := a.as(a.add(bob, jobs.RoleMember))
 	foreign := a.visitor()
 	foreign.header.Set("Sec-Fetch-Site", "cross-site")
 	answers := map[string]answer{
@@ -117,7 +117,7 @@ func TestFaults(t *testing.T) {
 		}
 		return errors.New("secret late fault")
 	})
-	v := a.as(a.add(bob, state.RoleMember))
+	v := a.as(a.add(bob, jobs.RoleMember))
 	for _, what := range []string{"panic", "fault"} {
 		got := v.get("/" + what)
 		want(t, what, got, "500")
@@ -151,7 +151,7 @@ func TestFaults(t *testing.T) {
 func TestDatabaseGone(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	v := a.as(a.add(bob, state.RoleMember))
+	v := a.as(a.add(bob, jobs.RoleMember))
 	want(t, "ready", v.get("/readyz"), "200")
 	a.store.Close()
 	want(t, "alive", v.get("/healthz"), "200")
@@ -169,9 +169,9 @@ func TestDatabaseGone(t *testing.T) {
 func TestAccessLog(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	member := a.add(bob, state.RoleMember)
+	member := a.add(bob, jobs.RoleMember)
 	v := a.as(member)
-	token := a.mustLink(state.LinkReset, member)
+	token := a.mustLink(jobs.LinkReset, member)
 	v.header.Set("X-Request-Id", "from-the-proxy.1")
 	v.get("/reset?token=" + token)
 	v.post("/reset", "token", token, "password", "hunter2 hunter2")
@@ -216,7 +216,7 @@ func TestErrorsForMachines(t *testing.T) {
 func TestLanguage(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	a.add(bob, state.RoleMember)
+	a.add(bob, jobs.RoleMember)
 	const english, spanish = `<html lang="en"`, `<html lang="es"`
 	for accept, page := range map[string]string{
 		"": english, "es": spanish, "es-MX,es;q=0.9,en;q=0.8": spanish, "de": english, "en-GB": english, "gl": spanish, "fr, es;q=0.5": spanish, ";;q=x": english,
@@ -244,7 +244,7 @@ func TestLanguage(t *testing.T) {
 func TestTheme(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	a.add(bob, state.RoleMember)
+	a.add(bob, jobs.RoleMember)
 	v := a.visitor()
 	for theme, html := range map[string]string{"dark": `data-theme="calco-night"`, "light": `data-theme="calco"`} {
 		want(t, theme, v.post("/theme", "theme", theme, "return", "/signin"), "303 /signin")
@@ -261,7 +261,7 @@ func TestTheme(t *testing.T) {
 func TestFlash(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	a.add(bob, state.RoleMember)
+	a.add(bob, jobs.RoleMember)
 	v := a.visitor()
 	for _, planted := range []string{"signin.title", "done.nothing", "<b>"} {
 		v.setCookie(flashCookie, planted)

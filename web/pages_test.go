@@ -6,7 +6,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 	"calco/web/webtest"
 )
 
@@ -29,14 +29,14 @@ func TestPagesShell(t *testing.T) {
 			look("nousers", "/signin")
 			setup := a.mustSetup()
 			look("setup", "/setup?token="+setup)
-			admin, member := a.add(ada, state.RoleAdmin), a.add("a.very.long.address.of.somebody.with.four.names@department.example.org", state.RoleMember)
+			admin, member := a.add(ada, jobs.RoleAdmin), a.add("a.very.long.address.of.somebody.with.four.names@department.example.org", jobs.RoleMember)
 			look("signin", "/signin?return=%2Faccount")
 			p.Type("#email", bob)
 			p.Type("#password", "wrong")
 			p.Follow("main button")
 			p.Look("shell/" + language + "-signin-wrong")
-			look("signin-link", "/signin?token="+a.mustLink(state.LinkSignIn, member))
-			look("reset", "/reset?token="+a.mustLink(state.LinkReset, member))
+			look("signin-link", "/signin?token="+a.mustLink(jobs.LinkSignIn, member))
+			look("reset", "/reset?token="+a.mustLink(jobs.LinkReset, member))
 			look("410", "/setup?token="+setup)
 			look("404-signed-out", "/nowhere")
 
@@ -125,7 +125,7 @@ func TestShellByClicks(t *testing.T) {
 func TestLanguageSwitch(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	a.add(ada, state.RoleAdmin)
+	a.add(ada, jobs.RoleAdmin)
 	p := a.open()
 	p.Open("/signin?return=%2Faccount")
 	p.Follow("button[name=language]", "ES")
@@ -145,7 +145,7 @@ func TestLanguageSwitch(t *testing.T) {
 func TestThemeSwitch(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	p := a.openAs(a.add(ada, state.RoleAdmin))
+	p := a.openAs(a.add(ada, jobs.RoleAdmin))
 	const ground = `getComputedStyle(document.querySelector(".sheet")).backgroundColor`
 	p.Open("/account")
 	light := webtest.Eval[string](p, ground)
@@ -166,7 +166,7 @@ func TestThemeSwitch(t *testing.T) {
 func TestKeyboard(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	a.add(ada, state.RoleAdmin)
+	a.add(ada, jobs.RoleAdmin)
 	p := a.open()
 	p.Open("/signin")
 	p.Wait(`document.activeElement.id === "email"`)
@@ -197,7 +197,7 @@ func TestKeyboard(t *testing.T) {
 func TestWithoutScripts(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	a.add(ada, state.RoleAdmin)
+	a.add(ada, jobs.RoleAdmin)
 	p := a.open()
 	p.Scripts(false)
 	p.Open("/users")
@@ -226,7 +226,7 @@ func TestPressedTwice(t *testing.T) {
 		arrived.Add(1)
 		return a.server.redirect(c, "/account", "")
 	})
-	p := a.openAs(a.add(ada, state.RoleAdmin))
+	p := a.openAs(a.add(ada, jobs.RoleAdmin))
 	p.Open("/users")
 	p.Type("#email", bob)
 	p.Leads(func() {

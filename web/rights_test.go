@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 )
 
 // rights is what each route answers about a thing that is there, when it is sent what its form sends: a status, where it
@@ -52,18 +52,18 @@ POST /users/:id/reset                  | 303 /signin | 403      | 403           
 // asker is who asks for a thing, and whose it is.
 type asker struct {
 	name        string
-	role        state.Role // none: nobody is signed in
+	role        jobs.Role // none: nobody is signed in
 	own, shared bool
 }
 
 var askers = []asker{
 	{"signed out", "", false, true},
-	{"stranger", state.RoleMember, false, false},
-	{"viewer", state.RoleMember, false, true},
-	{"owner", state.RoleMember, true, false},
-	{"admin, private", state.RoleAdmin, false, false},
-	{"admin, shared", state.RoleAdmin, false, true},
-	{"admin, own", state.RoleAdmin, true, false},
+	{"stranger", jobs.RoleMember, false, false},
+	{"viewer", jobs.RoleMember, false, true},
+	{"owner", jobs.RoleMember, true, false},
+	{"admin, private", jobs.RoleAdmin, false, false},
+	{"admin, shared", jobs.RoleAdmin, false, true},
+	{"admin, own", jobs.RoleAdmin, true, false},
 }
 
 // TestRights asks every route about things that are there; TestAccess, about those that are not.
@@ -102,7 +102,7 @@ func TestRights(t *testing.T) {
 func (f *cloneFixture) ask(route, kind string, turn int, who asker) string {
 	t, n := f.t, strconv.Itoa(turn)
 	t.Helper()
-	owner := f.add("owner"+n+"@example.org", state.RoleMember)
+	owner := f.add("owner"+n+"@example.org", jobs.RoleMember)
 	v := f.visitor()
 	if who.role != "" {
 		asking := f.add("asking"+n+"@example.org", who.role)
@@ -110,8 +110,8 @@ func (f *cloneFixture) ask(route, kind string, turn int, who asker) string {
 			owner = asking
 		}
 	}
-	end := func(name string) state.Connection {
-		return f.save(state.Connection{OwnerID: owner.ID, Name: name + n, Shared: who.shared}, nowhere(name+n))
+	end := func(name string) jobs.Connection {
+		return f.save(jobs.Connection{OwnerID: owner.ID, Name: name + n, Shared: who.shared}, nowhere(name+n))
 	}
 	source, target := end("private-source"), end("private-target")
 
@@ -138,7 +138,7 @@ func (f *cloneFixture) ask(route, kind string, turn int, who asker) string {
 	case strings.HasPrefix(path, "/users/"):
 		thing = id(owner.ID)
 	case strings.HasPrefix(path, "/invitations/"):
-		if _, err := f.store.Invite(t.Context(), "invited"+n+"@example.org", state.RoleMember); err != nil {
+		if _, err := f.store.Invite(t.Context(), "invited"+n+"@example.org", jobs.RoleMember); err != nil {
 			t.Fatal(err)
 		}
 		thing = f.query(`SELECT max(id) FROM links`)[0][0]

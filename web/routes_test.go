@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 	"calco/static"
 )
 
@@ -81,7 +81,7 @@ var access = []struct {
 func TestAccess(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	admin, member := a.add(ada, state.RoleAdmin), a.add(bob, state.RoleMember)
+	admin, member := a.add(ada, jobs.RoleAdmin), a.add(bob, jobs.RoleMember)
 	seen := map[string]bool{}
 	for _, c := range access {
 		seen[c.route] = true
@@ -108,7 +108,7 @@ func TestAccess(t *testing.T) {
 func TestHead(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	v := a.as(a.add(bob, state.RoleMember))
+	v := a.as(a.add(bob, jobs.RoleMember))
 	for _, path := range []string{"/healthz", "/account", "/nowhere", static.URL("app.css"), "/"} {
 		get, head := v.get(path), v.do("HEAD", path, nil, nil)
 		if head.String() != get.String() || head.body != "" {

@@ -10,25 +10,25 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 	"calco/views"
 )
 
 // SignIns let people in and out.
 type SignIns interface {
 	HasUsers(context.Context) (bool, error)
-	Credentials(ctx context.Context, email string) (u state.User, hash string, err error)
+	Credentials(ctx context.Context, email string) (u jobs.User, hash string, err error)
 	AttemptSignIn(ctx context.Context, email, from string) (wait time.Duration, err error)
 	ForgiveSignIn(ctx context.Context, email, from string) error
 	KnowBrowser(email string) (token string)
 	IsKnown(email, token string) bool
-	StartSession(ctx context.Context, userID int64, from state.Client) (state.Token, time.Time, error)
+	StartSession(ctx context.Context, userID int64, from jobs.Client) (jobs.Token, time.Time, error)
 	EndSession(ctx context.Context, userID, sessionID int64) error
 }
 
 func (s *Server) showSignIn(c echo.Context) error {
 	if token := c.QueryParam("token"); token != "" {
-		return s.showSignInLink(c, state.Token(token))
+		return s.showSignInLink(c, jobs.Token(token))
 	}
 	form := views.SignInForm{Return: localPath(c.QueryParam("return"))}
 	if currentSession(c) != nil {
@@ -74,7 +74,7 @@ var errWrongPassword = errors.New("wrong password")
 
 // checkSignIn tells whose password it is; from is what AttemptSignIn has. A wait means that nothing was tried. Who is not there
 // takes as long as a wrong password, and is counted like one.
-func (s *Server) checkSignIn(ctx context.Context, email, from, password string) (u state.User, wait time.Duration, err error) {
+func (s *Server) checkSignIn(ctx context.Context, email, from, password string) (u jobs.User, wait time.Duration, err error) {
 	if len(password) > maxPassword || len(email) > 254 {
 		return u, 0, errWrongPassword
 	}
@@ -82,7 +82,7 @@ func (s *Server) checkSignIn(ctx context.Context, email, from, password string) 
 		return u, wait, err
 	}
 	u, hash, err := s.accounts.Credentials(ctx, email)
-	if err != nil && !errors.Is(err, state.ErrNotFound) {
+	if err != nil && !errors.Is(err, jobs.ErrNotFound) {
 		return u, 0, err
 	}
 	right, err := s.passwords.check(ctx, password, hash)
@@ -97,7 +97,7 @@ func (s *Server) checkSignIn(ctx context.Context, email, from, password string) 
 
 func (s *Server) signOut(c echo.Context) error {
 	session := currentSession(c)
-	if err := s.accounts.EndSession(c.Request().Context(), session.User.ID, session.ID); err != nil && !errors.Is(err, state.ErrNotFound) {
+	if err := s.accounts.EndSession(c.Request().Context(), session.User.ID, session.ID); err != nil && !errors.Is(err, jobs.ErrNotFound) {
 		return err
 	}
 	s.setCookie(c, sessionCookie, "", time.Time{})

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 )
 
 func id(n int64) string { return strconv.FormatInt(n, 10) }
@@ -19,7 +19,7 @@ func id(n int64) string { return strconv.FormatInt(n, 10) }
 func TestSignIn(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	a.add(bob, state.RoleMember)
+	a.add(bob, jobs.RoleMember)
 	v := a.visitor()
 	wrong := v.post("/signin", "email", bob, "password", "wrong", "return", "/account?x=1")
 	want(t, "wrong", wrong, "422")
@@ -43,7 +43,7 @@ func TestSignIn(t *testing.T) {
 func TestReturn(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	a.add(bob, state.RoleMember)
+	a.add(bob, jobs.RoleMember)
 	for path, leads := range map[string]string{
 		"/account":               "/account",
 		"/clones/7?a=b&c=%2F":    "/clones/7?a=b&c=%2F",
@@ -73,7 +73,7 @@ func TestReturn(t *testing.T) {
 func TestSignInWaits(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	a.add(bob, state.RoleMember)
+	a.add(bob, jobs.RoleMember)
 	for _, email := range []string{bob, "nobody@example.org"} {
 		for i := range 5 {
 			want(t, fmt.Sprintf("attempt %d", i+1), a.visitor().post("/signin", "email", email, "password", "wrong"), "422")
@@ -103,8 +103,8 @@ func TestSignInWaits(t *testing.T) {
 func TestStrangersLockNobodyOut(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	a.add(bob, state.RoleMember)
-	a.add("eve@example.org", state.RoleMember)
+	a.add(bob, jobs.RoleMember)
+	a.add("eve@example.org", jobs.RoleMember)
 	owner, eve := a.visitor(), a.visitor()
 	want(t, "the owner", owner.post("/signin", "email", bob, "password", password), "303 /")
 	want(t, "out", owner.post("/signout"), "303 /signin")
@@ -126,7 +126,7 @@ func TestStrangersLockNobodyOut(t *testing.T) {
 func TestAttemptsAtOnce(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	a.add(bob, state.RoleMember)
+	a.add(bob, jobs.RoleMember)
 	const n = 30
 	answers := make([]string, n)
 	var all sync.WaitGroup

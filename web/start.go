@@ -13,8 +13,8 @@ import (
 
 	"calco/cloner"
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/cloner/report"
-	"calco/db/state"
 	"calco/views"
 )
 
@@ -33,7 +33,7 @@ func (s *Server) home(c echo.Context) error {
 			panel.Notice = "clone.reconnected"
 		}
 		props.Current = &panel
-	case errors.Is(err, state.ErrNotFound):
+	case errors.Is(err, jobs.ErrNotFound):
 		form := parseCloneForm(c.QueryParams())
 		props.Form = &form
 	default:
@@ -64,7 +64,7 @@ func (s *Server) startClone(c echo.Context) error {
 		return err
 	}
 	if len(form.Errors) == 0 {
-		id, err := s.tasks.CreateTask(ctx, state.NewTask{
+		id, err := s.tasks.CreateTask(ctx, jobs.NewTask{
 			User: currentUser(c), SourceID: form.Source, TargetID: form.Target, Schemas: chosenSchemas(form), Verify: chosenVerify(form), Clean: confirmed, EndBlockers: form.Preview.End, Fork: form.Fork,
 		})
 		if err == nil {
@@ -75,7 +75,7 @@ func (s *Server) startClone(c echo.Context) error {
 			return err
 		}
 		form.Errors[field] = text
-		form.AskFork = form.AskFork || errors.Is(err, state.ErrFork)
+		form.AskFork = form.AskFork || errors.Is(err, jobs.ErrFork)
 	}
 	return s.drawStart(c, http.StatusUnprocessableEntity, views.StartPageProps{Form: &form})
 }
@@ -97,7 +97,7 @@ func parseCloneForm(values url.Values) views.CloneForm {
 }
 
 // formLike are the values of the form filled in like a job, without clean: whoever wants that says so each time.
-func formLike(t state.Task) url.Values {
+func formLike(t jobs.Task) url.Values {
 	values := url.Values{
 		"source": {strconv.FormatInt(t.Source.ConnectionID, 10)}, "target": {strconv.FormatInt(t.Target.ConnectionID, 10)},
 	}
@@ -140,13 +140,13 @@ func chosenNames(schemas []views.SchemaOption) []string {
 // it once it was confirmed.
 func (s *Server) checkCloneForm(c echo.Context, form *views.CloneForm) (*report.Confirmation, error) {
 	ctx, u := c.Request().Context(), currentUser(c)
-	chosen := func(field string, id int64) (c state.Connection, err error) {
+	chosen := func(field string, id int64) (c jobs.Connection, err error) {
 		if id == 0 {
 			form.Errors[field] = "form.error." + field
 			return c, nil
 		}
 		c, err = s.connections.Connection(ctx, u, id)
-		if errors.Is(err, state.ErrNotFound) {
+		if errors.Is(err, jobs.ErrNotFound) {
 			form.Errors[field] = "form.error.gone"
 			return c, nil
 		}
@@ -192,14 +192,14 @@ var createErrors = []struct {
 	err         error
 	field, text string
 }{
-	{state.ErrSameConnection, "target", "form.error.same"},
-	{state.ErrProtected, "target", "form.error.protected"},
-	{state.ErrFork, "target", "form.error.fork"},
-	{state.ErrTargetBusy, "target", "form.error.busy"},
-	{state.ErrIsSource, "target", "form.error.reading"},
-	{state.ErrIsTarget, "source", "form.error.writing"},
-	{state.ErrMoved, "", "form.error.moved"},
-	{state.ErrNotFound, "", "form.error.gone"},
+	{jobs.ErrSameConnection, "target", "form.error.same"},
+	{jobs.ErrProtected, "target", "form.error.protected"},
+	{jobs.ErrFork, "target", "form.error.fork"},
+	{jobs.ErrTargetBusy, "target", "form.error.busy"},
+	{jobs.ErrIsSource, "target", "form.error.reading"},
+	{jobs.ErrIsTarget, "source", "form.error.writing"},
+	{jobs.ErrMoved, "", "form.error.moved"},
+	{jobs.ErrNotFound, "", "form.error.gone"},
 }
 
 // createError tells a person why a job was not made. A fault has no text.
@@ -253,7 +253,7 @@ func (s *Server) fillCloneForm(c echo.Context, form *views.CloneForm) error {
 		}
 		form.Schemas.Error = form.Errors["schemas"]
 	}
-	i := slices.IndexFunc(connections, func(d state.Connection) bool { return d.ID == form.Target })
+	i := slices.IndexFunc(connections, func(d jobs.Connection) bool { return d.ID == form.Target })
 	if form.Clean && i >= 0 && !form.Preview.Ready && len(form.Preview.Reasons) == 0 {
 		if _, err = s.previewClean(c, connections[i].Place(), chosenSchemas(*form), &form.Preview); err != nil {
 			return err
@@ -275,7 +275,7 @@ func (s *Server) showSchemas(c echo.Context) error {
 // schemaChoice reads the schemas of a source. Those that were chosen before stay so.
 func (s *Server) schemaChoice(c echo.Context, from int64, choice views.SchemaChoiceProps) (views.SchemaChoiceProps, error) {
 	source, err := s.connections.Connection(c.Request().Context(), currentUser(c), from)
-	if errors.Is(err, state.ErrNotFound) {
+	if errors.Is(err, jobs.ErrNotFound) {
 		return choice, nil // nothing chosen yet
 	}
 	if err != nil {
@@ -303,7 +303,7 @@ func (s *Server) showClean(c echo.Context) error {
 	var preview views.CleanPreviewProps
 	target, err := s.connections.Connection(c.Request().Context(), currentUser(c), form.Target)
 	switch {
-	case errors.Is(err, state.ErrNotFound), err == nil && !form.Clean:
+	case errors.Is(err, jobs.ErrNotFound), err == nil && !form.Clean:
 	case err != nil:
 		return err
 	default:
@@ -317,7 +317,7 @@ func (s *Server) showClean(c echo.Context) error {
 
 // previewClean looks at what clean would drop from a target. Without reasons against it, it returns what its user can
 // confirm.
-func (s *Server) previewClean(c echo.Context, target state.Place, schemas []string, props *views.CleanPreviewProps) (*report.Confirmation, error) {
+func (s *Server) previewClean(c echo.Context, target jobs.Place, schemas []string, props *views.CleanPreviewProps) (*report.Confirmation, error) {
 	props.Place, props.Database, props.Schemas = viewPlace(target), target.Database, schemas
 	var p report.CleanPreview
 	var err error
@@ -345,7 +345,7 @@ func (s *Server) look(c echo.Context, id int64, fault string, ask func(context.C
 	}
 	defer end()
 	u, hosts, err := s.connections.ConnectionURL(request, id)
-	if errors.Is(err, state.ErrNotFound) {
+	if errors.Is(err, jobs.ErrNotFound) {
 		return reason("form.error.gone"), nil
 	}
 	if err != nil {

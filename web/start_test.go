@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 // drawn are the states of the jobs that a page draws: of the one in full, and of those in the list below.
@@ -84,7 +84,7 @@ func TestHomeOfSeveral(t *testing.T) {
 	f := newCloneFixture(t)
 	v := f.as(f.owner)
 	failed := f.ended("failed")
-	again, err := f.store.CreateTask(t.Context(), state.NewTask{User: f.owner, SourceID: f.task(failed).Source.ConnectionID, TargetID: f.task(failed).Target.ConnectionID, RetryOf: failed})
+	again, err := f.store.CreateTask(t.Context(), jobs.NewTask{User: f.owner, SourceID: f.task(failed).Source.ConnectionID, TargetID: f.task(failed).Target.ConnectionID, RetryOf: failed})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func (f *cloneFixture) change(id, set string) {
 	dbtest.Exec(f.t, f.database, `UPDATE background_tasks SET `+set+` WHERE id = '`+id+`'`)
 }
 
-func (f *cloneFixture) task(id string) state.Task {
+func (f *cloneFixture) task(id string) jobs.Task {
 	f.t.Helper()
 	task, err := f.store.Task(f.t.Context(), id)
 	if err != nil {
@@ -125,7 +125,7 @@ func (f *cloneFixture) task(id string) state.Task {
 	return task
 }
 
-func idOf(c state.Connection) string { return strconv.FormatInt(c.ID, 10) }
+func idOf(c jobs.Connection) string { return strconv.FormatInt(c.ID, 10) }
 
 // chosen is the value of a select of the form.
 func chosen(page answer, name string) string {
@@ -147,9 +147,9 @@ func TestStartRefused(t *testing.T) {
 	f.claim(running)
 	queuedSource, queuedTarget := f.pair(f.owner)
 	f.startBetween(queuedSource, queuedTarget)
-	guarded := f.save(state.Connection{OwnerID: f.owner.ID, Name: "Guarded", Protected: true}, nowhere("guarded"))
-	private := f.save(state.Connection{OwnerID: f.other.ID, Name: "Eve's own"}, nowhere("eves"))
-	gone := f.save(state.Connection{OwnerID: f.owner.ID, Name: "Gone"}, nowhere("gone"))
+	guarded := f.save(jobs.Connection{OwnerID: f.owner.ID, Name: "Guarded", Protected: true}, nowhere("guarded"))
+	private := f.save(jobs.Connection{OwnerID: f.other.ID, Name: "Eve's own"}, nowhere("eves"))
+	gone := f.save(jobs.Connection{OwnerID: f.owner.ID, Name: "Gone"}, nowhere("gone"))
 	if err := f.store.RemoveConnection(t.Context(), gone.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -246,11 +246,11 @@ const shop = `
 	INSERT INTO app.orders SELECT generate_series(1, 1234); ANALYZE app.orders; CREATE SCHEMA "odd <one>"; CREATE TABLE "odd <one>".t (id int);`
 
 // real saves a database of the owner that is there.
-func (f *cloneFixture) real(name, sql string) (c state.Connection, leadsTo string) {
+func (f *cloneFixture) real(name, sql string) (c jobs.Connection, leadsTo string) {
 	f.t.Helper()
 	leadsTo = dbtest.Database(f.t)
 	dbtest.Exec(f.t, leadsTo, sql)
-	return f.save(state.Connection{OwnerID: f.owner.ID, Name: name}, leadsTo), leadsTo
+	return f.save(jobs.Connection{OwnerID: f.owner.ID, Name: name}, leadsTo), leadsTo
 }
 
 func TestSchemas(t *testing.T) {
@@ -290,7 +290,7 @@ func TestSchemas(t *testing.T) {
 	says(t, got, `name="schema" value="app"`)
 	lacks(t, got, secret)
 
-	private := f.save(state.Connection{OwnerID: f.other.ID, Name: "Hers"}, nowhere("hers"))
+	private := f.save(jobs.Connection{OwnerID: f.other.ID, Name: "Hers"}, nowhere("hers"))
 	for _, from := range []string{"", "shop", idOf(private), "999999"} {
 		got := v.get("/clones/schemas?scope=chosen&source=" + url.QueryEscape(from))
 		want(t, "source "+from, got, "200")
@@ -347,7 +347,7 @@ func TestCleanPreview(t *testing.T) {
 	lacks(t, got, secret)
 	lacks(t, got, `name="confirm"`)
 
-	private := f.save(state.Connection{OwnerID: f.other.ID, Name: "Hers"}, leadsTo)
+	private := f.save(jobs.Connection{OwnerID: f.other.ID, Name: "Hers"}, leadsTo)
 	for _, without := range []string{"clean=yes&target=", "clean=yes&target=shop", "clean=yes&target=" + idOf(private), "target=" + idOf(target)} {
 		got := v.get("/clones/clean?" + without)
 		want(t, without, got, "200")
@@ -364,7 +364,7 @@ func TestForkIsConfirmed(t *testing.T) {
 	target, _ := f.real("Branch", shop)
 	first := f.startBetween(source, target)
 	f.end(first, "failed")
-	guarded := f.save(state.Connection{OwnerID: f.other.ID, Name: "Eve's own", Protected: true}, nowhere("guarded"))
+	guarded := f.save(jobs.Connection{OwnerID: f.other.ID, Name: "Eve's own", Protected: true}, nowhere("guarded"))
 	f.query(fmt.Sprintf(`UPDATE connections SET system_identifier = '7', database_oid = 7 WHERE id IN (%d, %d) RETURNING id`, target.ID, guarded.ID))
 	v := f.as(f.owner)
 	retry := "/clones/" + first + "/retry"

@@ -8,17 +8,17 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 	"calco/views"
 )
 
 // Users are who can sign in, and who is invited to.
 type Users interface {
-	Users(context.Context) ([]state.User, error)
-	Invitations(context.Context) ([]state.Link, error)
-	Invite(ctx context.Context, email string, role state.Role) (state.Token, error)
+	Users(context.Context) ([]jobs.User, error)
+	Invitations(context.Context) ([]jobs.Link, error)
+	Invite(ctx context.Context, email string, role jobs.Role) (jobs.Token, error)
 	Uninvite(ctx context.Context, linkID int64) error
-	NewUserLink(ctx context.Context, kind state.LinkKind, userID int64) (state.Token, error)
+	NewUserLink(ctx context.Context, kind jobs.LinkKind, userID int64) (jobs.Token, error)
 	RemoveUser(ctx context.Context, id int64) error
 }
 
@@ -32,13 +32,13 @@ func (s *Server) invite(c echo.Context) error {
 	if len(form.Errors) > 0 {
 		return s.drawUsers(c, http.StatusUnprocessableEntity, views.UsersPageProps{Form: form})
 	}
-	role := state.RoleMember
+	role := jobs.RoleMember
 	if form.Admin {
-		role = state.RoleAdmin
+		role = jobs.RoleAdmin
 	}
 
 	token, err := s.accounts.Invite(c.Request().Context(), form.Email, role)
-	if errors.Is(err, state.ErrTaken) {
+	if errors.Is(err, jobs.ErrTaken) {
 		form.Errors["email"] = "field.email.taken"
 		return s.drawUsers(c, http.StatusUnprocessableEntity, views.UsersPageProps{Form: form})
 	}
@@ -54,7 +54,7 @@ func (s *Server) resetUser(c echo.Context) error {
 		return err
 	}
 	ctx := c.Request().Context()
-	token, err := s.accounts.NewUserLink(ctx, state.LinkReset, id)
+	token, err := s.accounts.NewUserLink(ctx, jobs.LinkReset, id)
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (s *Server) removeUser(c echo.Context) error {
 		return err
 	}
 	if id == currentUser(c).ID {
-		return state.ErrConflict // somebody has to stay who can let others in
+		return jobs.ErrConflict // somebody has to stay who can let others in
 	}
 	if err := s.accounts.RemoveUser(c.Request().Context(), id); err != nil {
 		return err
@@ -87,13 +87,13 @@ func (s *Server) uninvite(c echo.Context) error {
 }
 
 // drawLink shows a new link, which nobody sees again.
-func (s *Server) drawLink(c echo.Context, token state.Token) error {
+func (s *Server) drawLink(c echo.Context, token jobs.Token) error {
 	link, err := s.accounts.Link(c.Request().Context(), token)
 	if err != nil {
 		return err
 	}
 	return s.drawUsers(c, http.StatusOK, views.UsersPageProps{New: &views.NewLink{
-		Email: link.Email, URL: s.address(LinkPath(link.Kind, token)), Reset: link.Kind == state.LinkReset, Expires: link.ExpiresAt,
+		Email: link.Email, URL: s.address(LinkPath(link.Kind, token)), Reset: link.Kind == jobs.LinkReset, Expires: link.ExpiresAt,
 	}})
 }
 
@@ -112,7 +112,7 @@ func (s *Server) drawUsers(c echo.Context, status int, props views.UsersPageProp
 		props.Users = append(props.Users, views.UserRow{ID: u.ID, Email: u.Email, Admin: u.Admin(), LastSeen: u.LastSeenAt, You: u.ID == currentUser(c).ID})
 	}
 	for _, l := range invitations {
-		props.Invitations = append(props.Invitations, views.InvitationRow{ID: l.ID, Email: l.Email, Admin: l.Role == state.RoleAdmin, Expires: l.ExpiresAt})
+		props.Invitations = append(props.Invitations, views.InvitationRow{ID: l.ID, Email: l.Email, Admin: l.Role == jobs.RoleAdmin, Expires: l.ExpiresAt})
 	}
 	return s.render(c, status, views.UsersPage(s.page(c, "users.title"), props))
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"golang.org/x/sync/errgroup"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 )
 
 const (
@@ -46,7 +46,7 @@ type Server struct {
 	accounts    Accounts
 	connections Connections
 	tasks       Tasks
-	hub         *Hub[state.Task] // shows jobs, by their ids
+	hub         *Hub[jobs.Task] // shows jobs, by their ids
 	log         *slog.Logger
 	passwords   *passwords
 	streams     streams
@@ -74,7 +74,7 @@ func New(config Config) (*Server, error) {
 		log: config.Log, foreign: http.NewCrossOriginProtection(), limits: usualLimits(),
 	}
 	s.waiting = newWaiting(s.limits.waiting)
-	s.hub = NewHub(Feed[state.Task]{Snapshot: s.readTask, Log: config.Log})
+	s.hub = NewHub(Feed[jobs.Task]{Snapshot: s.readTask, Log: config.Log})
 	s.OnStop(s.hub.Close)
 	var err error
 	if s.passwords, err = newPasswords(); err != nil {

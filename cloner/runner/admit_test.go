@@ -5,10 +5,10 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/cloner/runner"
 	"calco/db"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 // blind is a store whose early look finds nothing, as when a target is away just then.
@@ -23,10 +23,10 @@ func TestStateDatabaseIsHeldBack(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, `CREATE SCHEMA app; CREATE TABLE app.book (id int)`)
 	f.target = f.save("state", dbtest.Tap(t, f.url, func(string) dbtest.Cut { return dbtest.Pass }))
-	id := f.create(func(n *state.NewTask) { n.Schemas = []string{"app"} })
+	id := f.create(func(n *jobs.NewTask) { n.Schemas = []string{"app"} })
 	f.work(blind{f.store}, runner.Options{})
 	got := f.awaitEnd(id)
-	if got.Status != state.Refused || got.Report.Reasons[0].Code != runner.ReasonStateDatabase {
+	if got.Status != jobs.Refused || got.Report.Reasons[0].Code != runner.ReasonStateDatabase {
 		t.Errorf("%s: %+v", got.Status, got.Report)
 	}
 	if left := dbtest.Query(t, f.url, `SELECT nspname FROM pg_namespace WHERE nspname IN ('app', '_calco')`); len(left) > 0 {

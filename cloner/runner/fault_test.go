@@ -6,11 +6,11 @@ import (
 	"testing"
 
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 // faulty is a store in which something goes wrong.
@@ -41,7 +41,7 @@ func TestPanicFailsTheJob(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, library)
 	f.work(faulty{Store: f.store, owns: func() { panic("on purpose") }}, runner.Options{Jobs: 1})
-	if task := f.awaitEnd(f.create()); task.Status != state.Failed || !strings.Contains(task.Error, "a fault in Calco") {
+	if task := f.awaitEnd(f.create()); task.Status != jobs.Failed || !strings.Contains(task.Error, "a fault in Calco") {
 		t.Errorf("%s: %s", task.Status, task.Error)
 	}
 }
@@ -58,7 +58,7 @@ func TestOutcomeThatCannotBeWritten(t *testing.T) {
 		b.Tables = []report.TableState{{Relation: "a", Status: "no such status"}}
 		return f.store.Finish(t.Context(), b, r)
 	}}, runner.Options{Jobs: 1})
-	if task := f.awaitEnd(f.create()); task.Status != state.Failed || task.Error != runner.ErrUnwritable.Error() {
+	if task := f.awaitEnd(f.create()); task.Status != jobs.Failed || task.Error != runner.ErrUnwritable.Error() {
 		t.Errorf("%s: %s", task.Status, task.Error)
 	}
 }
@@ -71,8 +71,8 @@ func TestZeroBytes(t *testing.T) {
 	dbtest.Exec(t, f.targetURL, "CREATE TABLE zzzz (id int)")
 	lying := f.save("lying", dbtest.Distort(t, f.targetURL, dbtest.Replace("zzzz", "zz\x00z")))
 	f.work(f.store, runner.Options{Jobs: 1})
-	task := f.awaitEnd(f.create(func(n *state.NewTask) { n.TargetID = lying }))
-	if task.Status != state.Refused || !strings.Contains(task.Report.Reasons[0].Text, "table public.zz�z") {
+	task := f.awaitEnd(f.create(func(n *jobs.NewTask) { n.TargetID = lying }))
+	if task.Status != jobs.Refused || !strings.Contains(task.Report.Reasons[0].Text, "table public.zz�z") {
 		t.Errorf("%s: %s %+v", task.Status, task.Error, task.Report)
 	}
 }

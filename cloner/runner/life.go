@@ -12,12 +12,12 @@ import (
 	"calco/cloner"
 	"calco/cloner/dsn"
 	"calco/cloner/report"
-	"calco/db/state"
 )
 
 const (
 	beatEvery     = time.Second
 	writePatience = 5 * time.Second // for one write to the state database
+	maxSpeeds     = 90              // a minute and a half of them, for the curve of a page
 )
 
 // The reasons of refusals that only the keeper of the jobs knows.
@@ -324,10 +324,10 @@ func (l *life) sample(bytes int64) {
 		return
 	}
 	speed := int64(float64(max(bytes-l.bytes, 0)) / passed.Seconds())
-	for range min(seconds, state.MaxSpeeds) {
+	for range min(seconds, maxSpeeds) {
 		l.speeds = append(l.speeds, speed)
 	}
-	l.speeds = l.speeds[max(len(l.speeds)-state.MaxSpeeds, 0):]
+	l.speeds = l.speeds[max(len(l.speeds)-maxSpeeds, 0):]
 	l.sampled, l.bytes = time.Now(), bytes
 }
 

@@ -11,10 +11,10 @@ import (
 
 	"calco/cloner"
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 // again waits until a job has begun a second life, at most as long as the product promises.
@@ -47,7 +47,7 @@ func TestKill(t *testing.T) {
 	}
 	_ = child.Wait() // killed
 	before, err := f.store.Task(t.Context(), id)
-	if err != nil || before.Status != state.Running || before.Term != 1 {
+	if err != nil || before.Status != jobs.Running || before.Term != 1 {
 		t.Errorf("after the kill: %s, %v", before.Status, err)
 	}
 	counted := &counter{Store: f.store, claims: map[runner.Run]int{}}
@@ -58,7 +58,7 @@ func TestKill(t *testing.T) {
 	if err != nil || got.Term != 2 || !got.Touched || !got.StartedAt.Equal(before.StartedAt) {
 		t.Errorf("the second life: %+v, %v", got, err)
 	}
-	if got := f.awaitEnd(id); got.Status != state.Completed || got.Term != 2 {
+	if got := f.awaitEnd(id); got.Status != jobs.Completed || got.Term != 2 {
 		t.Errorf("%s with term %d, %s, %+v", got.Status, got.Term, got.Error, got.Report)
 	}
 	f.agrees()
@@ -76,7 +76,7 @@ func TestKillBeforeBegin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := f.create(func(n *state.NewTask) { n.Clean = &p.Confirmation })
+	id := f.create(func(n *jobs.NewTask) { n.Clean = &p.Confirmation })
 	f.awaitWaiting()
 	if err := child.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func TestKillBeforeBegin(t *testing.T) {
 	_ = child.Wait() // killed
 	letGo()
 	f.work(f.store, runner.Options{})
-	if got := f.awaitEnd(id); got.Status != state.Completed || got.Term != 2 {
+	if got := f.awaitEnd(id); got.Status != jobs.Completed || got.Term != 2 {
 		t.Errorf("%s with term %d: %s", got.Status, got.Term, got.Error)
 	}
 	f.agrees()
@@ -102,7 +102,7 @@ func TestStop(t *testing.T) {
 	queued := f.create()
 	stop()
 	for id, term := range map[string]int64{running: 2, queued: 1} {
-		if got, err := f.store.Task(t.Context(), id); err != nil || got.Status != state.Queued || got.Term != term {
+		if got, err := f.store.Task(t.Context(), id); err != nil || got.Status != jobs.Queued || got.Term != term {
 			t.Errorf("%s with term %d, want it queued with %d: %v", got.Status, got.Term, term, err)
 		}
 	}
@@ -110,7 +110,7 @@ func TestStop(t *testing.T) {
 	letGo()
 	f.work(f.store, runner.Options{})
 	for _, id := range []string{running, queued} {
-		if got := f.awaitEnd(id); got.Status != state.Completed {
+		if got := f.awaitEnd(id); got.Status != jobs.Completed {
 			t.Errorf("in the next process: %s, %s", got.Status, got.Error)
 		}
 	}
@@ -143,14 +143,14 @@ func TestTerminate(t *testing.T) {
 	if err := child.Wait(); err != nil {
 		t.Errorf("it ended with %v", err)
 	}
-	if got, err := f.store.Task(t.Context(), id); err != nil || got.Status != state.Queued || got.Term != 2 || !got.Touched {
+	if got, err := f.store.Task(t.Context(), id); err != nil || got.Status != jobs.Queued || got.Term != 2 || !got.Touched {
 		t.Errorf("the job: %+v, %v", got, err)
 	}
 	f.awaitQuiet()
 	counted := &counter{Store: f.store, claims: map[runner.Run]int{}}
 	f.work(counted, runner.Options{})
 	f.again(id, counted)
-	if got := f.awaitEnd(id); got.Status != state.Completed {
+	if got := f.awaitEnd(id); got.Status != jobs.Completed {
 		t.Errorf("%s, %s, %+v", got.Status, got.Error, got.Report)
 	}
 	f.agrees()
@@ -171,7 +171,7 @@ func TestStopCancelled(t *testing.T) {
 	}
 	deaf.opens.Store(true) // with the first call that is no beat
 	stop()
-	if got, err := f.store.Task(t.Context(), id); err != nil || got.Status != state.Cancelled || got.Term != 1 || got.Report == nil {
+	if got, err := f.store.Task(t.Context(), id); err != nil || got.Status != jobs.Cancelled || got.Term != 1 || got.Report == nil {
 		t.Errorf("the job: %+v, %v", got, err)
 	}
 }
@@ -188,7 +188,7 @@ func TestCancelElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := f.awaitEnd(id)
-	if got.Status != state.Cancelled {
+	if got.Status != jobs.Cancelled {
 		t.Errorf("the job: %+v", got)
 	}
 	f.awaitQuiet()
@@ -249,7 +249,7 @@ func TestTermTaken(t *testing.T) {
 	f.work(cut, runner.Options{Jobs: 1, Log: slog.New(slog.DiscardHandler)}) // so that it has no room for the next life
 	id := f.create()
 	f.awaitWaiting()
-	f.awaitTask(id, "a beat", func(t state.Task) bool { return len(t.Progress.Phases) > 0 })
+	f.awaitTask(id, "a beat", func(t jobs.Task) bool { return len(t.Progress.Phases) > 0 })
 	cut.shut.Store(true)
 	sessions := func() string {
 		return dbtest.Query(t, f.sourceURL, fmt.Sprintf(`SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name LIKE 'calco/%s/1%%'`, id))[0][0]
@@ -295,10 +295,10 @@ func TestIdle(t *testing.T) {
 	}
 	dbtest.Exec(t, f.url, `UPDATE background_tasks SET updated_at = now() - interval '21 s'`)
 	stop := f.work(f.store, runner.Options{Idle: true})
-	f.awaitTask(id, "the job is queued again", func(t state.Task) bool { return t.Status == state.Queued && t.Term == 2 })
+	f.awaitTask(id, "the job is queued again", func(t jobs.Task) bool { return t.Status == jobs.Queued && t.Term == 2 })
 	stop()
 	f.work(f.store, runner.Options{})
-	if got := f.awaitEnd(id); got.Status != state.Completed {
+	if got := f.awaitEnd(id); got.Status != jobs.Completed {
 		t.Errorf("%s: %s", got.Status, got.Error)
 	}
 }

@@ -16,10 +16,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/cloner/runner"
 	"calco/db"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 func TestMain(m *testing.M) {
@@ -74,7 +74,7 @@ type fixture struct {
 	url, sourceURL, targetURL string
 	key                       db.Key
 	store                     *db.Store
-	user                      state.User
+	user                      jobs.User
 	source, target            int64
 }
 
@@ -90,7 +90,7 @@ func newFixtureAt(t *testing.T, url, sql string) *fixture {
 	dbtest.Exec(t, f.sourceURL, sql)
 	f.store = f.open()
 	var err error
-	if f.user, err = f.store.AddUser(t.Context(), "ana@example.org", state.RoleAdmin, ""); err != nil {
+	if f.user, err = f.store.AddUser(t.Context(), "ana@example.org", jobs.RoleAdmin, ""); err != nil {
 		t.Fatal(err)
 	}
 	f.source, f.target = f.save("source", f.sourceURL), f.save("target", f.targetURL)
@@ -109,16 +109,16 @@ func (f *fixture) open() *db.Store {
 
 func (f *fixture) save(name, url string) int64 {
 	f.Helper()
-	id, err := f.store.AddConnection(f.Context(), state.Connection{OwnerID: f.user.ID, Name: name, Environment: state.OtherUse}, dsn.URL(url))
+	id, err := f.store.AddConnection(f.Context(), jobs.Connection{OwnerID: f.user.ID, Name: name, Environment: jobs.OtherUse}, dsn.URL(url))
 	if err != nil {
 		f.Fatal(err)
 	}
 	return id
 }
 
-func (f *fixture) create(change ...func(*state.NewTask)) string {
+func (f *fixture) create(change ...func(*jobs.NewTask)) string {
 	f.Helper()
-	n := state.NewTask{User: f.user, SourceID: f.source, TargetID: f.target}
+	n := jobs.NewTask{User: f.user, SourceID: f.source, TargetID: f.target}
 	for _, c := range change {
 		c(&n)
 	}
@@ -164,7 +164,7 @@ func (f *fixture) child() *exec.Cmd {
 }
 
 // awaitTask waits until a job is as a test wants it.
-func (f *fixture) awaitTask(id, what string, holds func(state.Task) bool) (task state.Task) {
+func (f *fixture) awaitTask(id, what string, holds func(jobs.Task) bool) (task jobs.Task) {
 	f.Helper()
 	f.eventually(what, func() bool {
 		got, err := f.store.Task(f.Context(), id)
@@ -176,9 +176,9 @@ func (f *fixture) awaitTask(id, what string, holds func(state.Task) bool) (task 
 	return task
 }
 
-func (f *fixture) awaitEnd(id string) state.Task {
+func (f *fixture) awaitEnd(id string) jobs.Task {
 	f.Helper()
-	return f.awaitTask(id, "the job ends", func(t state.Task) bool { return t.Status.Ended() })
+	return f.awaitTask(id, "the job ends", func(t jobs.Task) bool { return t.Status.Ended() })
 }
 
 func (f *fixture) eventually(what string, holds func() bool) {

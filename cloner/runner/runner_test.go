@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 func TestOutcomes(t *testing.T) {
@@ -24,55 +24,55 @@ func TestOutcomes(t *testing.T) {
 		source string
 		before func(*fixture) // of the start of the job
 		after  func(*fixture) // while it is queued
-		want   state.Status
+		want   jobs.Status
 		reason report.ReasonCode
 	}{
-		{name: "completed", source: library, want: state.Completed},
-		{name: "differences", source: library + broken, want: state.Differences},
+		{name: "completed", source: library, want: jobs.Completed},
+		{name: "differences", source: library + broken, want: jobs.Differences},
 		{
-			name: "the target is the source", source: library, want: state.Refused, reason: report.ReasonSameDatabase,
+			name: "the target is the source", source: library, want: jobs.Refused, reason: report.ReasonSameDatabase,
 			before: func(f *fixture) {
 				f.target = f.save("alias", strings.Replace(f.sourceURL, "127.0.0.1", "localhost", 1))
 			},
 		},
 		{
-			name: "the target is the state database", source: library, want: state.Refused, reason: runner.ReasonStateDatabase,
+			name: "the target is the state database", source: library, want: jobs.Refused, reason: runner.ReasonStateDatabase,
 			before: func(f *fixture) { f.target = f.save("state", strings.Replace(f.url, "127.0.0.1", "localhost", 1)) },
 		},
 		{
-			name: "the target is protected meanwhile", source: library, want: state.Refused, reason: runner.ReasonProtected,
+			name: "the target is protected meanwhile", source: library, want: jobs.Refused, reason: runner.ReasonProtected,
 			after: func(f *fixture) {
-				err := f.store.ChangeConnection(f.Context(), state.Connection{ID: f.target, Name: "t", Environment: state.Production, Protected: true}, "")
+				err := f.store.ChangeConnection(f.Context(), jobs.Connection{ID: f.target, Name: "t", Environment: jobs.Production, Protected: true}, "")
 				if err != nil {
 					f.Fatal(err)
 				}
 			},
 		},
 		{
-			name: "the source is gone meanwhile", source: library, want: state.Refused, reason: runner.ReasonGone,
+			name: "the source is gone meanwhile", source: library, want: jobs.Refused, reason: runner.ReasonGone,
 			after: func(f *fixture) {
 				dbtest.Exec(f, f.url, fmt.Sprintf(`DELETE FROM connections WHERE id = %d`, f.source))
 			},
 		},
 		{
-			name: "the source is withdrawn meanwhile", source: library, want: state.Refused, reason: runner.ReasonWithdrawn,
+			name: "the source is withdrawn meanwhile", source: library, want: jobs.Refused, reason: runner.ReasonWithdrawn,
 			after: func(f *fixture) {
-				f.user, _ = f.store.AddUser(f.Context(), "bob@example.org", state.RoleAdmin, "")
+				f.user, _ = f.store.AddUser(f.Context(), "bob@example.org", jobs.RoleAdmin, "")
 				dbtest.Exec(f, f.url, fmt.Sprintf(`UPDATE connections SET owner_id = %d WHERE id = %d`, f.user.ID, f.source))
 			},
 		},
 		{
-			name: "the target leads elsewhere meanwhile", source: library, want: state.Refused, reason: runner.ReasonMoved,
+			name: "the target leads elsewhere meanwhile", source: library, want: jobs.Refused, reason: runner.ReasonMoved,
 			after: func(f *fixture) {
 				dbtest.Exec(f, f.url, fmt.Sprintf(`UPDATE connections SET database = 'precious' WHERE id = %d`, f.target))
 			},
 		},
 		{
 			name:   "the target is protected under an address that nobody knows to be the same",
-			source: library, want: state.Refused, reason: runner.ReasonProtected,
+			source: library, want: jobs.Refused, reason: runner.ReasonProtected,
 			before: func(f *fixture) {
 				guarded := f.targetURL
-				c := state.Connection{OwnerID: f.user.ID, Name: "prod", Environment: state.Production, Protected: true}
+				c := jobs.Connection{OwnerID: f.user.ID, Name: "prod", Environment: jobs.Production, Protected: true}
 				if _, err := f.store.AddConnection(f.Context(), c, dsn.URL(guarded)); err != nil {
 					f.Fatal(err)
 				}
@@ -80,19 +80,19 @@ func TestOutcomes(t *testing.T) {
 			},
 		},
 		{
-			name: "the target's owner is no admin any more, and it is on this machine", source: library, want: state.Refused, reason: report.ReasonHostForbidden,
+			name: "the target's owner is no admin any more, and it is on this machine", source: library, want: jobs.Refused, reason: report.ReasonHostForbidden,
 			after: func(f *fixture) {
 				dbtest.Exec(f, f.url, `UPDATE users SET role = 'member'`)
 			},
 		},
 		{
-			name: "the target was saved with a file", source: library, want: state.Refused, reason: report.ReasonURL,
+			name: "the target was saved with a file", source: library, want: jobs.Refused, reason: report.ReasonURL,
 			before: func(f *fixture) {
 				f.target = f.save("file", "postgres://u:pw@127.0.0.1:1/d?sslrootcert=/dev/zero")
 			},
 		},
 		{
-			name: "nobody answers", source: library, want: state.Refused, reason: report.ReasonHost,
+			name: "nobody answers", source: library, want: jobs.Refused, reason: report.ReasonHost,
 			before: func(f *fixture) { f.target = f.save("nowhere", "postgres://u:pw@127.0.0.1:1/d") },
 		},
 	}
@@ -115,16 +115,16 @@ func TestOutcomes(t *testing.T) {
 			if c.reason != "" && got.Report.Reasons[0].Code != c.reason {
 				t.Errorf("reason %+v, want %s", got.Report.Reasons, c.reason)
 			}
-			if left := dbtest.Query(t, f.targetURL, `SELECT count(*) FROM pg_class WHERE relnamespace >= 16384`); c.want == state.Refused && left[0][0] != "0" {
+			if left := dbtest.Query(t, f.targetURL, `SELECT count(*) FROM pg_class WHERE relnamespace >= 16384`); c.want == jobs.Refused && left[0][0] != "0" {
 				t.Errorf("%s relations are on the target of a job that was refused", left[0][0])
 			}
-			if c.want == state.Refused {
+			if c.want == jobs.Refused {
 				return
 			}
 			if got.Report.Rows < 1000 || got.Progress.Rows != got.Report.Rows || got.StartedAt.IsZero() || got.FinishedAt.Before(got.StartedAt) {
 				t.Errorf("the job: %+v\n%+v", got, got.Report)
 			}
-			if c.want == state.Differences && len(got.Report.Ledger) == 0 {
+			if c.want == jobs.Differences && len(got.Report.Ledger) == 0 {
 				t.Error("the ledger does not say what could not be made")
 			}
 			f.agrees()
@@ -146,7 +146,7 @@ func TestCancelRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := f.awaitEnd(id)
-	if got.Status != state.Cancelled || got.Error == "" {
+	if got.Status != jobs.Cancelled || got.Error == "" {
 		t.Errorf("the job: %+v", got)
 	}
 	f.awaitQuiet()
@@ -165,7 +165,7 @@ func TestEachJobRunsOnce(t *testing.T) {
 	f.work(counted, runner.Options{Jobs: 1})
 	f.work(counted, runner.Options{Jobs: 2})
 	for _, id := range ids {
-		if got := f.awaitEnd(id); got.Status != state.Completed {
+		if got := f.awaitEnd(id); got.Status != jobs.Completed {
 			t.Errorf("%s: %s", got.Status, got.Error)
 		}
 		if n := counted.of(id, 1); n != 1 {
@@ -206,23 +206,23 @@ func TestStateDatabaseRestarts(t *testing.T) {
 	f.work(f.store, runner.Options{Log: slog.New(slog.DiscardHandler)})
 	id := f.create()
 	f.awaitWaiting()
-	revision := f.awaitTask(id, "a beat", func(t state.Task) bool { return len(t.Progress.Phases) > 0 }).Revision
+	revision := f.awaitTask(id, "a beat", func(t jobs.Task) bool { return len(t.Progress.Phases) > 0 }).Revision
 	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	f.awaitTask(id, "a beat after the restart", func(t state.Task) bool { return t.Revision > revision })
+	f.awaitTask(id, "a beat after the restart", func(t jobs.Task) bool { return t.Revision > revision })
 	letGo()
 	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	got := f.awaitEnd(id)
-	if got.Status != state.Completed {
+	if got.Status != jobs.Completed {
 		t.Errorf("%s: %s", got.Status, got.Error)
 	}
 	f.agrees()
 	// Jobs that come later are heard of too.
 	f.target = f.save("other", dbtest.Database(t))
-	if got := f.awaitEnd(f.create()); got.Status != state.Completed {
+	if got := f.awaitEnd(f.create()); got.Status != jobs.Completed {
 		t.Errorf("the next one: %s: %s", got.Status, got.Error)
 	}
 }
@@ -233,7 +233,7 @@ func TestSpeeds(t *testing.T) {
 	letGo := f.hold("book")
 	f.work(f.store, runner.Options{})
 	id := f.create()
-	got := f.awaitTask(id, "some seconds", func(t state.Task) bool { return len(t.Speeds) >= 3 })
+	got := f.awaitTask(id, "some seconds", func(t jobs.Task) bool { return len(t.Speeds) >= 3 })
 	if slices.Max(got.Speeds) != 0 || got.Progress.Elapsed < 2*time.Second || got.Silence > 10*time.Second {
 		t.Errorf("while nothing moves: %+v", got)
 	}

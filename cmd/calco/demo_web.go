@@ -15,10 +15,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/cloner/runner"
 	"calco/db"
 	"calco/db/embedded"
-	"calco/db/state"
 	"calco/web"
 )
 
@@ -113,8 +113,8 @@ func fillDemo(ctx context.Context, url string, percent int, tty terminal) error 
 // to sign in.
 func furnish(ctx context.Context, store *db.Store, server *embedded.Server) (link string, err error) {
 	user, err := store.UserByEmail(ctx, demoUser)
-	if errors.Is(err, state.ErrNotFound) {
-		user, err = store.AddUser(ctx, demoUser, state.RoleAdmin, "")
+	if errors.Is(err, jobs.ErrNotFound) {
+		user, err = store.AddUser(ctx, demoUser, jobs.RoleAdmin, "")
 	}
 	if err != nil {
 		return "", err
@@ -123,13 +123,13 @@ func furnish(ctx context.Context, store *db.Store, server *embedded.Server) (lin
 	if err != nil {
 		return "", err
 	}
-	for _, c := range []state.Connection{
-		{Name: "Demo source", Environment: state.Production, Protected: true, Database: demoSource},
-		{Name: "Demo target", Environment: state.Development, Database: demoTarget},
+	for _, c := range []jobs.Connection{
+		{Name: "Demo source", Environment: jobs.Production, Protected: true, Database: demoSource},
+		{Name: "Demo target", Environment: jobs.Development, Database: demoTarget},
 	} {
 		c.OwnerID, c.Shared = user.ID, true
 		url := dsn.URL(server.URL(c.Database))
-		i := slices.IndexFunc(saved, func(s state.Connection) bool { return s.OwnerID == user.ID && s.Name == c.Name })
+		i := slices.IndexFunc(saved, func(s jobs.Connection) bool { return s.OwnerID == user.ID && s.Name == c.Name })
 		switch {
 		case i < 0:
 			_, err = store.AddConnection(ctx, c, url)
@@ -140,6 +140,6 @@ func furnish(ctx context.Context, store *db.Store, server *embedded.Server) (lin
 			return "", err
 		}
 	}
-	token, err := store.NewUserLink(ctx, state.LinkSignIn, user.ID)
-	return web.LinkPath(state.LinkSignIn, token), err
+	token, err := store.NewUserLink(ctx, jobs.LinkSignIn, user.ID)
+	return web.LinkPath(jobs.LinkSignIn, token), err
 }

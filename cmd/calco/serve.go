@@ -14,9 +14,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"calco/cloner/jobs"
 	"calco/cloner/runner"
 	"calco/db"
-	"calco/db/state"
 	"calco/web"
 )
 
@@ -109,7 +109,7 @@ func announce(ctx context.Context, store *db.Store, base string, tty terminal) e
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(tty.out, "Set up: %s%s\n", base, web.LinkPath(state.LinkSetup, token))
+	_, err = fmt.Fprintf(tty.out, "Set up: %s%s\n", base, web.LinkPath(jobs.LinkSetup, token))
 	return err
 }
 

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net/url"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 	"calco/web"
 )
 
@@ -32,13 +32,13 @@ func (c *userAddCommand) Run(ctx context.Context, tty terminal) error {
 	if !web.IsEmail(c.Email) {
 		return usageError{fmt.Errorf("%q is no e-mail address", c.Email)}
 	}
-	role := state.RoleMember
+	role := jobs.RoleMember
 	if c.Admin {
-		role = state.RoleAdmin
+		role = jobs.RoleAdmin
 	}
-	return c.print(ctx, tty, state.LinkInvite, func(ctx context.Context, store linkStore) (state.Token, error) {
+	return c.print(ctx, tty, jobs.LinkInvite, func(ctx context.Context, store linkStore) (jobs.Token, error) {
 		token, err := store.Invite(ctx, c.Email, role)
-		if errors.Is(err, state.ErrTaken) {
+		if errors.Is(err, jobs.ErrTaken) {
 			err = fmt.Errorf("%s is a user already: see calco user reset", c.Email)
 		}
 		return token, err
@@ -52,27 +52,27 @@ type userResetCommand struct {
 
 // Run prints a link for somebody who has lost the password.
 func (c *userResetCommand) Run(ctx context.Context, tty terminal) error {
-	return c.print(ctx, tty, state.LinkReset, func(ctx context.Context, store linkStore) (state.Token, error) {
+	return c.print(ctx, tty, jobs.LinkReset, func(ctx context.Context, store linkStore) (jobs.Token, error) {
 		user, err := store.UserByEmail(ctx, c.Email)
-		if errors.Is(err, state.ErrNotFound) {
+		if errors.Is(err, jobs.ErrNotFound) {
 			err = fmt.Errorf("%s is no user: see calco user add", c.Email)
 		}
 		if err != nil {
 			return "", err
 		}
-		return store.NewUserLink(ctx, state.LinkReset, user.ID)
+		return store.NewUserLink(ctx, jobs.LinkReset, user.ID)
 	})
 }
 
 // linkStore is what makes links.
 type linkStore interface {
-	UserByEmail(ctx context.Context, email string) (state.User, error)
-	Invite(ctx context.Context, email string, role state.Role) (state.Token, error)
-	NewUserLink(ctx context.Context, kind state.LinkKind, userID int64) (state.Token, error)
+	UserByEmail(ctx context.Context, email string) (jobs.User, error)
+	Invite(ctx context.Context, email string, role jobs.Role) (jobs.Token, error)
+	NewUserLink(ctx context.Context, kind jobs.LinkKind, userID int64) (jobs.Token, error)
 }
 
 // print makes a link and prints it.
-func (f linkFlags) print(ctx context.Context, tty terminal, kind state.LinkKind, newLink func(context.Context, linkStore) (state.Token, error)) (err error) {
+func (f linkFlags) print(ctx context.Context, tty terminal, kind jobs.LinkKind, newLink func(context.Context, linkStore) (jobs.Token, error)) (err error) {
 	store, done, err := f.join(ctx)
 	if err != nil {
 		return err

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 )
 
 // lease is how long the worker of a job may be silent before another one has the job.
@@ -42,7 +42,7 @@ func (w *world) measure(kill bool) time.Duration {
 	w.renew(false)
 	begun := time.Now()
 	id := w.create(false)
-	var task state.Task
+	var task jobs.Task
 	eventually(w, patience, "the clone ends", func() bool {
 		var err error
 		if task, err = w.store.Task(w.Context(), id); err != nil {
@@ -58,7 +58,7 @@ func (w *world) measure(kill bool) time.Duration {
 		return task.Status.Ended()
 	})
 	took := time.Since(begun)
-	if task.Status != state.Completed || kill {
+	if task.Status != jobs.Completed || kill {
 		w.Fatalf("the clone is %s, killed: %v", task.Status, !kill)
 	}
 	for _, found := range examine(w, w.source.at(sourceDatabase), w.target.at(targetDatabase), true, "") {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 )
 
 // promised is how soon the page tells the truth, whatever dies. A look and the answer to it come on top.
@@ -86,7 +86,7 @@ func (w *world) phasesNow(job string) ([]string, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case task.Status == state.Queued:
+	case task.Status == jobs.Queued:
 		return []string{"queued"}, nil
 	case task.Status.Ended():
 		return nil, nil

@@ -15,8 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"calco/cloner"
+	"calco/cloner/jobs"
 	"calco/cloner/report"
-	"calco/db/state"
 )
 
 // patience is how long a round may take after its last fault.
@@ -149,7 +149,7 @@ func (w *world) run(p plan, tally *tally) {
 func (w *world) create(clean bool) (id string) {
 	w.Helper()
 	eventually(w, promised, "the clone is started", func() bool {
-		n := state.NewTask{User: w.user, SourceID: w.sourceID, TargetID: w.targetID, Verify: report.VerifyContents}
+		n := jobs.NewTask{User: w.user, SourceID: w.sourceID, TargetID: w.targetID, Verify: report.VerifyContents}
 		if clean {
 			p, err := cloner.PreviewClean(w.Context(), cloner.Spec{Target: w.targetURL, Clean: true})
 			if err != nil {

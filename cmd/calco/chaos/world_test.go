@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"calco/cloner/dsn"
+	"calco/cloner/jobs"
 	"calco/db"
 	"calco/db/dbtest"
-	"calco/db/state"
 )
 
 // The databases of a round. The source is made anew from the seed for each.
@@ -34,7 +34,7 @@ type world struct {
 	disk                  *disk // nil where there is none to fill
 	key                   db.Key
 	store                 *db.Store // beside the wire
-	user                  state.User
+	user                  jobs.User
 	sourceID, targetID    int64
 	targetURL             dsn.URL // by way of the wire
 	browser               *browser
@@ -75,11 +75,11 @@ func (w *world) install() {
 		w.Fatal(err)
 	}
 	w.Cleanup(w.store.Close)
-	if w.user, err = w.store.AddUser(ctx, "ana@example.org", state.RoleAdmin, ""); err != nil {
+	if w.user, err = w.store.AddUser(ctx, "ana@example.org", jobs.RoleAdmin, ""); err != nil {
 		w.Fatal(err)
 	}
 	save := func(s *server, url dsn.URL) int64 {
-		id, err := w.store.AddConnection(ctx, state.Connection{OwnerID: w.user.ID, Name: s.name, Environment: state.OtherUse}, url)
+		id, err := w.store.AddConnection(ctx, jobs.Connection{OwnerID: w.user.ID, Name: s.name, Environment: jobs.OtherUse}, url)
 		if err != nil {
 			w.Fatal(err)
 		}
@@ -87,7 +87,7 @@ func (w *world) install() {
 	}
 	w.targetURL = dsn.URL(w.target.wire.through(w.target.at(targetDatabase)))
 	w.sourceID, w.targetID = save(w.source, dsn.URL(w.source.wire.through(w.source.at(sourceDatabase)))), save(w.target, w.targetURL)
-	token, _, err := w.store.StartSession(ctx, w.user.ID, state.Client{Agent: "chaos"})
+	token, _, err := w.store.StartSession(ctx, w.user.ID, jobs.Client{Agent: "chaos"})
 	if err != nil {
 		w.Fatal(err)
 	}

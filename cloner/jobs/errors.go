@@ -1,6 +1,6 @@
-// Package state has the values that the state database keeps and the web app shows, and the errors that pages are made
-// of. It knows nothing of SQL, of HTTP and of HTML.
-package state
+// Package jobs is what people can do with Calco: its values, and the errors that mean something to a person. It knows
+// nothing of SQL, of HTTP and of HTML.
+package jobs
 
 import "errors"
 

@@ -1,9 +1,9 @@
-package state_test
+package jobs_test
 
 import (
 	"testing"
 
-	"calco/db/state"
+	"calco/cloner/jobs"
 )
 
 func TestPlaces(t *testing.T) {
@@ -27,7 +27,7 @@ func TestPlaces(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			p, q := state.Place{Address: c.one, Database: "d"}, state.Place{Address: c.other, Database: "d"}
+			p, q := jobs.Place{Address: c.one, Database: "d"}, jobs.Place{Address: c.other, Database: "d"}
 			if p.Same(q) != c.same || q.Same(p) != c.same || p.Meets(q) != c.meets || q.Meets(p) != c.meets {
 				t.Errorf("same %t, meets %t; want %t, %t", p.Same(q), p.Meets(q), c.same, c.meets)
 			}

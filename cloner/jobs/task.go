@@ -1,4 +1,4 @@
-package state
+package jobs
 
 import (
 	"cmp"
@@ -103,7 +103,7 @@ type Task struct {
 	Silence    time.Duration // since the last heartbeat, when this was read: the database's clock counts
 
 	Progress    report.Progress
-	Speeds      []int64        // bytes a second, one for each of the last seconds, at most MaxSpeeds; the newest last
+	Speeds      []int64        // bytes a second, one for each of the last seconds, at most a minute and a half; the newest last
 	Report      *report.Report // when it ended and there is one
 	Error       string         // of a job that ended without a report
 	Interrupted bool           // the server stopped, or died, while it ran, and the job could not go on
@@ -113,9 +113,6 @@ type Task struct {
 	Term        int64          // the number of its worker: a takeover raises it
 	Revision    int64          // grows with every change that can be seen
 }
-
-// MaxSpeeds bounds Task.Speeds.
-const MaxSpeeds = 90
 
 // Stalled tells whether a running job has not been heard of for too long.
 func (t Task) Stalled() bool { return t.Status == Running && t.Silence > StalledAfter }
