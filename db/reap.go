@@ -159,7 +159,7 @@ func (s *Store) queueAgain(ctx context.Context, tx pgx.Tx, id string, fruitless 
 	err := tx.QueryRow(ctx, `
 		UPDATE background_tasks
 		SET    status = 'queued', term = term + 1, worker = NULL, cancel_requested_at = NULL, finished_at = NULL,
-		       report = NULL, error = '', interrupted = false, fruitless = $2, updated_at = now(), revision = revision + 1
+		       report = NULL, error = '', fruitless = $2, updated_at = now(), revision = revision + 1
 		WHERE  id = $1
 		RETURNING term`, id, fruitless).Scan(&args.Term)
 	if err != nil {

@@ -274,7 +274,7 @@ const taskColumns = `
 			SELECT b.id, n + 1 FROM background_tasks b JOIN later l ON b.retry_of = l.id
 		)
 		SELECT id FROM later ORDER BY n DESC LIMIT 1), ''),
-	t.created_at, t.started_at, now() - t.updated_at, t.finished_at, t.metadata -> 'clone', t.error, t.interrupted,
+	t.created_at, t.started_at, now() - t.updated_at, t.finished_at, t.metadata -> 'clone', t.error,
 	t.cancel_requested_at IS NOT NULL, t.touched, t.term, t.revision, `
 
 // cloneMetadata is what metadata.clone has.
@@ -289,7 +289,7 @@ func scanTask(row pgx.CollectableRow) (t jobs.Task, err error) {
 	var clone cloneMetadata
 	err = row.Scan(&t.ID, &t.UserID, &t.Owner, &t.Status, &t.Source, &t.Source.ConnectionID, &t.Target, &t.Target.ConnectionID,
 		&t.Schemas, &t.Clean, &t.Verify, &t.RetryOf, &t.Newest,
-		&t.CreatedAt, &started, &t.Silence, &finished, &clone, &t.Error, &t.Interrupted,
+		&t.CreatedAt, &started, &t.Silence, &finished, &clone, &t.Error,
 		&t.Cancelling, &t.Touched, &t.Term, &t.Revision, &result, &t.Resumable)
 	if err != nil {
 		return t, err

@@ -33,7 +33,7 @@ func TestResume(t *testing.T) {
 	t.Parallel()
 	f := newCloneFixture(t)
 	v := f.as(f.owner)
-	for _, status := range []string{"failed", "cancelled", "interrupted"} {
+	for _, status := range []string{"failed", "cancelled"} {
 		id := f.ended(status)
 		page := v.get(clonePath(id))
 		lacks(t, page, clonePath(id)+"/resume")

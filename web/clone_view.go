@@ -14,11 +14,8 @@ import (
 
 // shownStatus is the state of a job with those that are derived.
 func shownStatus(t jobs.Task) string {
-	switch {
-	case t.Stalled():
+	if t.Stalled() {
 		return "stalled"
-	case t.Interrupted:
-		return "interrupted"
 	}
 	return string(t.Status)
 }

@@ -119,9 +119,6 @@ func (f *cloneFixture) end(id, status string) {
 		result.Error = "the disk of the target is full"
 	case "resumable":
 		result.Status, result.Error, result.Resumable = report.StatusFailed, "the disk of the target is full", true
-	case "interrupted":
-		result.Status, result.Error = report.StatusFailed, runner.Interrupted
-		defer f.change(id, `interrupted = true`)
 	case "refused":
 		result.Reasons = []report.Reason{{Code: report.ReasonNotEmpty, Side: report.Target, Text: "The target is not empty.", Hint: "Choose clean."}}
 	}

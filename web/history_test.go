@@ -41,7 +41,7 @@ func TestHistory(t *testing.T) {
 	source, target := f.pair(f.owner)
 	ended := map[string]string{}
 	var newestFirst []string
-	for _, status := range []string{"completed", "differences", "failed", "interrupted", "cancelled", "refused", "queued"} {
+	for _, status := range []string{"completed", "differences", "failed", "cancelled", "refused", "queued"} {
 		ended[status] = f.startBetween(source, target)
 		if status != "queued" {
 			f.end(ended[status], status)
@@ -55,12 +55,12 @@ func TestHistory(t *testing.T) {
 		"":                              all,
 		"?state=completed":              {ended["completed"]},
 		"?state=differences":            {ended["differences"]},
-		"?state=failed":                 {ended["interrupted"], ended["failed"]},
+		"?state=failed":                 {ended["failed"]},
 		"?state=cancelled":              {ended["cancelled"]},
 		"?state=refused":                {ended["refused"]},
 		"?state=queued":                 {theirs, ended["queued"]},
 		"?state=running":                nil,
-		"?state=interrupted":            all, // no state that is stored: no filter
+		"?state=stalled":                all, // no state that is stored: no filter
 		"?state=nonsense":               all,
 		"?database=nonsense":            all,
 		"?database=999999":              nil,
@@ -85,7 +85,7 @@ func TestHistory(t *testing.T) {
 		says(t, page, text)
 	}
 	page = v.get("/history")
-	for _, text := range []string{bob, eve, `data-status="interrupted"`, `data-status="refused"`} {
+	for _, text := range []string{bob, eve, `data-status="failed"`, `data-status="refused"`} {
 		says(t, page, text)
 	}
 	lacks(t, page, secret)

@@ -15,7 +15,7 @@ import (
 // Status is where a job stands.
 type Status string
 
-// The states of a job. Interrupted is Failed with that reason; stalled is derived: see Task.Stalled.
+// The states of a job. Stalled is derived: see Task.Stalled.
 const (
 	Queued      Status = "queued"
 	Running     Status = "running"
@@ -102,16 +102,15 @@ type Task struct {
 	FinishedAt time.Time     // zero before
 	Silence    time.Duration // since the last heartbeat, when this was read: the database's clock counts
 
-	Progress    report.Progress
-	Speeds      []int64        // bytes a second, one for each of the last seconds, at most a minute and a half; the newest last
-	Report      *report.Report // when it ended and there is one
-	Error       string         // of a job that ended without a report
-	Interrupted bool           // the server stopped, or died, while it ran, and the job could not go on
-	Cancelling  bool           // somebody has asked for it
-	Touched     bool           // it has begun to change its target, or may have: now, or before it was queued again
-	Resumable   bool           // it ended early and can go on; lists do not tell
-	Term        int64          // the number of its worker: a takeover raises it
-	Revision    int64          // grows with every change that can be seen
+	Progress   report.Progress
+	Speeds     []int64        // bytes a second, one for each of the last seconds, at most a minute and a half; the newest last
+	Report     *report.Report // when it ended and there is one
+	Error      string         // of a job that ended without a report
+	Cancelling bool           // somebody has asked for it
+	Touched    bool           // it has begun to change its target, or may have: now, or before it was queued again
+	Resumable  bool           // it ended early and can go on; lists do not tell
+	Term       int64          // the number of its worker: a takeover raises it
+	Revision   int64          // grows with every change that can be seen
 }
 
 // Stalled tells whether a running job has not been heard of for too long.

@@ -27,8 +27,8 @@ const (
 	lastWrites   = 5 * time.Second  // of that: how long their last words are tried to be written
 )
 
-// errInterrupted is the cause to end a job with because the process stops.
-var errInterrupted = errors.New(Interrupted)
+// errInterrupted is the cause to end a job with because the process stops. It goes on in the next one.
+var errInterrupted = errors.New("interrupted when the server stopped")
 
 // Options are what a Runner may be told. The zero value is ready.
 type Options struct {

@@ -12,9 +12,6 @@ import (
 	"calco/cloner/report"
 )
 
-// Interrupted is the cause that a clone ends with because its process stops. The job goes on in the next one.
-const Interrupted = "interrupted when the server stopped"
-
 // ErrLost is the error for a run whose job has ended, or has another worker by now. Such a run writes nothing more.
 var ErrLost = errors.New("the job has ended or belongs to another worker")
 

@@ -277,8 +277,8 @@ func TestServeStops(t *testing.T) {
 	if code := s.stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d\n%s", code, s.said)
 	}
-	got := fmt.Sprint(dbtest.Query(t, state, `SELECT status, term, worker, interrupted FROM background_tasks`))
-	if got != "[[queued 2 NULL f]]" {
+	got := fmt.Sprint(dbtest.Query(t, state, `SELECT status, term, worker FROM background_tasks`))
+	if got != "[[queued 2 NULL]]" {
 		t.Errorf("the job: %s", got)
 	}
 	for _, url := range []string{source, target} {

@@ -29,7 +29,7 @@ type sight struct {
 type truth func(before, now sight) bool
 
 // over are the states in which a job is left to people.
-var over = []string{"completed", "differences", "failed", "cancelled", "interrupted", "refused"}
+var over = []string{"completed", "differences", "failed", "cancelled", "refused"}
 
 // goesOn: either the job gets on, or the page says that it does not.
 func goesOn(before, now sight) bool {

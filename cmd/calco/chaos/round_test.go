@@ -72,7 +72,6 @@ type round struct {
 	id          string         // of the job
 	due         map[string]int // ends that faults explain
 	sourceLost  time.Time      // when the source crashed last
-	interrupted bool           // a worker was told to stop
 	workersLost int            // since the job last gave up for that
 }
 
@@ -96,9 +95,6 @@ const fruitlessLives = 3
 func (r *round) explained(status, text string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if status == "interrupted" && r.interrupted {
-		return true
-	}
 	if status == "failed" && r.workersLost >= fruitlessLives && strings.Contains(text, "workers in a row have died with this clone") {
 		r.workersLost = 0
 		return true
@@ -209,10 +205,6 @@ func (r *round) strike(s strike) {
 		r.expect("cancelled", 1)
 	case fillDisk:
 		r.expect("failed", 1)
-	case stopWorker:
-		r.mu.Lock()
-		r.interrupted = true
-		r.mu.Unlock()
 	}
 	if holds {
 		r.held.Add(1)
@@ -312,7 +304,7 @@ func (r *round) shepherd() (status string) {
 			report, _ := r.browser.report(r.job())
 			r.Errorf("the job %s is %s: %.2000s\n%+v\n%+v", r.job(), now.status, now.text, report.Differences, report.Ledger)
 			return now.status
-		case "failed", "cancelled", "interrupted":
+		case "failed", "cancelled":
 			if !r.explained(now.status, now.text) {
 				r.Errorf("the job %s is %s, which nothing explains: %.1500s", r.job(), now.status, now.text)
 			}
