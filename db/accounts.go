@@ -91,13 +91,13 @@ func (s *Store) RemoveUser(ctx context.Context, id int64) error {
 
 // removePrivate removes the saved databases that only their owner sees.
 func removePrivate(ctx context.Context, tx pgx.Tx, ownerID int64) error {
-	rows, _ := tx.Query(ctx, `SELECT id FROM connections WHERE owner_id = $1 AND NOT shared ORDER BY id`, ownerID)
+	rows, _ := tx.Query(ctx, `SELECT id FROM connections WHERE owner_id = $1 AND NOT shared ORDER BY id FOR UPDATE`, ownerID)
 	private, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {
 		return err
 	}
 	for _, id := range private {
-		if err := lockUnused(ctx, tx, id); err != nil {
+		if err := checkUnused(ctx, tx, id); err != nil {
 			return err
 		}
 	}

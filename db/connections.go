@@ -20,29 +20,37 @@ func scanConnection(row pgx.CollectableRow) (c jobs.Connection, err error) {
 	return c, err
 }
 
-// Connections returns the saved databases that a user sees, by name.
-func (s *Store) Connections(ctx context.Context, u jobs.User) ([]jobs.Connection, error) {
+// Connections returns all saved databases, by name.
+func (s *Store) Connections(ctx context.Context) ([]jobs.Connection, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT   `+connectionColumns+`
 		FROM     connections c
 		LEFT     JOIN users u ON u.id = c.owner_id
-		WHERE    c.shared OR c.owner_id = $1
-		ORDER BY lower(c.name), c.id`, u.ID)
+		ORDER BY lower(c.name), c.id`)
 	connections, err := pgx.CollectRows(rows, scanConnection)
 	return connections, explain("list the saved databases", err)
 }
 
-// Connection returns a saved database. The error for one that the user does not see is jobs.ErrNotFound, as if it were
-// not there.
-func (s *Store) Connection(ctx context.Context, u jobs.User, id int64) (jobs.Connection, error) {
+// Connection implements jobs.Store.
+func (s *Store) Connection(ctx context.Context, id int64) (jobs.Connection, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT `+connectionColumns+`
 		FROM   connections c
 		LEFT   JOIN users u ON u.id = c.owner_id
-		WHERE  c.id = $1
-		AND    (c.shared OR c.owner_id = $2)`, id, u.ID)
+		WHERE  c.id = $1`, id)
 	c, err := pgx.CollectExactlyOneRow(rows, scanConnection)
 	return c, explain("find the saved database", err)
+}
+
+// lockConnection returns a saved database, and keeps it for the transaction.
+func lockConnection(ctx context.Context, tx pgx.Tx, id int64) (jobs.Connection, error) {
+	rows, _ := tx.Query(ctx, `
+		SELECT `+connectionColumns+`
+		FROM   connections c
+		LEFT   JOIN users u ON u.id = c.owner_id
+		WHERE  c.id = $1
+		FOR    UPDATE OF c`, id)
+	return pgx.CollectExactlyOneRow(rows, scanConnection)
 }
 
 // AddConnection saves a database. Of c, the owner, the name, the environment, and whether it is shared and protected
@@ -69,34 +77,37 @@ func (s *Store) AddConnection(ctx context.Context, c jobs.Connection, url dsn.UR
 	return id, explain("save a database", err)
 }
 
-// ChangeConnection changes a saved database: its name, environment, whether it is shared and protected, and its URL
-// unless that is empty. The errors are jobs.ErrTaken for the name, jobs.ErrNotFound, and jobs.ErrConflict for another
-// URL while a job uses the database.
-func (s *Store) ChangeConnection(ctx context.Context, c jobs.Connection, url dsn.URL) error {
-	err := s.inTx(ctx, func(tx pgx.Tx) error {
+// ChangeConnection implements jobs.Store: it saves the name, the environment, and whether it is shared and protected.
+func (s *Store) ChangeConnection(ctx context.Context, id int64, url dsn.URL, change func(jobs.Connection) (jobs.Connection, error)) error {
+	return explain("change the saved database", s.inTx(ctx, func(tx pgx.Tx) error {
+		saved, err := lockConnection(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		c, err := change(saved)
+		if err != nil {
+			return err
+		}
 		if url != "" {
-			if err := s.changeURL(ctx, tx, c.ID, url); err != nil {
+			if err := s.changeURL(ctx, tx, id, url); err != nil {
 				return err
 			}
 		}
-		tag, err := tx.Exec(ctx, `
+		_, err = tx.Exec(ctx, `
 			UPDATE connections
 			SET    name = $2, environment = $3, shared = $4, protected = $5, updated_at = now()
-			WHERE  id = $1`, c.ID, c.Name, c.Environment, c.Shared, c.Protected)
-		if err == nil && tag.RowsAffected() == 0 {
-			err = jobs.ErrNotFound
-		}
+			WHERE  id = $1`, id, c.Name, c.Environment, c.Shared, c.Protected)
 		return err
-	})
-	return explain("change the saved database", err)
+	}))
 }
 
-// changeURL refuses while a job is on its way: it was confirmed for the database that the URL led to then.
+// changeURL refuses while a job is on its way: it was confirmed for the database that the URL led to then. The transaction has
+// the row.
 func (s *Store) changeURL(ctx context.Context, tx pgx.Tx, id int64, url dsn.URL) error {
 	if err := url.Check(); err != nil {
 		return fmt.Errorf("the URL cannot be used: %w", err)
 	}
-	if err := lockUnused(ctx, tx, id); err != nil {
+	if err := checkUnused(ctx, tx, id); err != nil {
 		return err
 	}
 	sealed, err := s.key.seal(placeOfURL(id), string(url))
@@ -113,14 +124,20 @@ func (s *Store) changeURL(ctx context.Context, tx pgx.Tx, id int64, url dsn.URL)
 	return err
 }
 
-// RemoveConnection forgets a saved database. Its jobs stay in the history. The error while a job uses it is
-// jobs.ErrConflict.
-func (s *Store) RemoveConnection(ctx context.Context, id int64) error {
+// RemoveConnection implements jobs.Store.
+func (s *Store) RemoveConnection(ctx context.Context, id int64, may func(jobs.Connection) error) error {
 	return explain("remove the saved database", s.inTx(ctx, func(tx pgx.Tx) error {
-		if err := lockUnused(ctx, tx, id); err != nil {
+		saved, err := lockConnection(ctx, tx, id)
+		if err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM connections WHERE id = $1`, id)
+		if err := may(saved); err != nil {
+			return err
+		}
+		if err := checkUnused(ctx, tx, id); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `DELETE FROM connections WHERE id = $1`, id)
 		return err
 	}))
 }

@@ -1,5 +1,6 @@
 // Package db keeps Calco's state in PostgreSQL: users, sessions and one-time links, saved databases and jobs. All of its
-// SQL is here, each statement beside its method. It knows nothing of HTTP and of pages, and does none of the jobs.
+// SQL is here, each statement beside its method. It knows nothing of HTTP and of pages, does none of the jobs, and decides
+// nothing that a person may or may not: it asks a rule of cloner/jobs in the transaction that changes something.
 package db
 
 import (

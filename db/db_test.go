@@ -50,6 +50,18 @@ func openKey(t *testing.T, url string, key db.Key) *db.Store {
 	return store
 }
 
+// people does what people ask for, and says no where they may not: the store leaves that to it.
+func people(store *db.Store) *jobs.Service { return jobs.New(store, jobs.Options{}) }
+
+// anybody may do it.
+func anybody(jobs.Connection) error { return nil }
+
+// change saves a database as it is now.
+func change(t *testing.T, store *db.Store, c jobs.Connection, url dsn.URL) error {
+	t.Helper()
+	return store.ChangeConnection(t.Context(), c.ID, url, func(jobs.Connection) (jobs.Connection, error) { return c, nil })
+}
+
 var users atomic.Int64
 
 func addUser(t *testing.T, store *db.Store, role jobs.Role) jobs.User {
@@ -77,7 +89,7 @@ func saveURL(t *testing.T, store *db.Store, owner jobs.User, name string, url ds
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err = store.Connection(t.Context(), owner, id)
+	c, err = store.Connection(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}

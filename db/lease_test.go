@@ -26,11 +26,11 @@ func deeds(u jobs.User, now row) []deed {
 	all := []deed{
 		{
 			"cancel", func(r row, _ bool) (row, answer) { return r.cancelling() },
-			func(s *db.Store, id string) (bool, error) { return false, s.CancelTask(bg, id) },
+			func(s *db.Store, id string) (bool, error) { return false, people(s).Cancel(bg, jobs.Operator(), id) },
 		},
 		{
 			"resume", func(r row, _ bool) (row, answer) { return r.resumed() },
-			func(s *db.Store, id string) (bool, error) { return false, s.ResumeTask(bg, u, id) },
+			func(s *db.Store, id string) (bool, error) { return false, people(s).Resume(bg, u, id) },
 		},
 		{
 			"reap", func(r row, carried bool) (row, answer) { return r.reaped(carried), done },
@@ -38,7 +38,7 @@ func deeds(u jobs.User, now row) []deed {
 		},
 		{
 			"reconnect", func(r row, _ bool) (row, answer) { return r.reconnected(), done },
-			func(s *db.Store, id string) (bool, error) { return false, s.ReconnectTask(bg, id) },
+			func(s *db.Store, id string) (bool, error) { return false, people(s).Reconnect(bg, jobs.Operator(), id) },
 		},
 	}
 	for term := max(now.term-1, 1); term <= now.term; term++ {

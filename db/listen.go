@@ -31,7 +31,7 @@ func (s *Store) Listen(ctx context.Context, changed func(taskID string)) error {
 	return s.listen(ctx, changedChannel, changed)
 }
 
-// ListenCancel is what runner.Store has.
+// ListenCancel implements runner.Store.
 func (s *Store) ListenCancel(ctx context.Context, wake func(task string)) error {
 	return s.listen(ctx, cancelChannel, wake)
 }

@@ -37,9 +37,9 @@ func counts(connection string) string {
 	return `(` + connection + `.shared OR ` + connection + `.answered OR ` + savedByAdmin(connection) + `)`
 }
 
-// checkProtected refuses a target that is protected: itself, or under whatever name, by whomever, the database is saved
-// too. Where identities alone are equal it may be a fork: whoever says so may start the job, and Admit looks whether it is.
-func checkProtected(ctx context.Context, tx pgx.Tx, target jobs.Connection, fork bool) error {
+// isProtected tells whether a target is protected: itself, or under whatever name, by whomever, the database is saved too.
+// Where identities alone are equal it is kin, and Admit looks whether it is a fork.
+func isProtected(ctx context.Context, tx pgx.Tx, target jobs.Connection) (protected, kin bool, err error) {
 	rows, _ := tx.Query(ctx, `
 		SELECT p.address, p.database, p.id = t.id OR `+counts("p")+`,
 		       coalesce((p.system_identifier, p.database_oid) = (t.system_identifier, t.database_oid), false)
@@ -47,21 +47,13 @@ func checkProtected(ctx context.Context, tx pgx.Tx, target jobs.Connection, fork
 		WHERE  p.protected
 		AND    t.id = $1`, target.ID)
 	var place jobs.Place
-	var known, equal, guarded, akin bool
-	_, err := pgx.ForEachRow(rows, []any{&place.Address, &place.Database, &known, &equal}, func() error {
-		guarded = guarded || known && place.Meets(target.Place())
-		akin = akin || equal
+	var known, equal bool
+	_, err = pgx.ForEachRow(rows, []any{&place.Address, &place.Database, &known, &equal}, func() error {
+		protected = protected || known && place.Meets(target.Place())
+		kin = kin || equal
 		return nil
 	})
-	switch {
-	case err != nil:
-		return err
-	case guarded:
-		return jobs.ErrProtected
-	case akin && !fork:
-		return jobs.ErrFork
-	}
-	return nil
+	return protected, kin, err
 }
 
 // KeepIdentity keeps what a saved database has been found to be, and that it has answered, unless it leads elsewhere by now.
@@ -76,7 +68,7 @@ func (s *Store) KeepIdentity(ctx context.Context, id int64, is report.Identity) 
 	return explain("keep what the saved database is", err)
 }
 
-// Admit is what runner.Store has.
+// Admit implements runner.Store.
 func (s *Store) Admit(ctx context.Context, r runner.Run, source, target report.Identity) (runner.Admission, error) {
 	refused, err := s.admit(ctx, r, source, target)
 	return refused, explain("look whether the target is protected", err)

@@ -36,7 +36,7 @@ func TestProtectedUnderAnotherName(t *testing.T) {
 	}
 	for i, c := range cases {
 		target := saveURL(t, store, bob, "target "+strconv.Itoa(i), dsn.URL(c.url))
-		_, err := store.CreateTask(t.Context(), jobs.NewTask{User: bob, SourceID: source.ID, TargetID: target.ID})
+		_, err := people(store).Start(t.Context(), bob, jobs.NewTask{SourceID: source.ID, TargetID: target.ID})
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
@@ -46,28 +46,28 @@ func TestProtectedUnderAnotherName(t *testing.T) {
 	for _, c := range []jobs.Connection{prod, other, loop} {
 		keep(t, store, c, "7", int64(len(c.Database)))
 	}
-	again := jobs.NewTask{User: bob, SourceID: source.ID, TargetID: other.ID}
-	if _, err := store.CreateTask(t.Context(), again); !errors.Is(err, jobs.ErrFork) {
+	again := jobs.NewTask{SourceID: source.ID, TargetID: other.ID}
+	if _, err := people(store).Start(t.Context(), bob, again); !errors.Is(err, jobs.ErrFork) {
 		t.Errorf("it has the identity of the protected database: %v", err)
 	}
 	forked := again
 	forked.Fork = true
-	id, err := store.CreateTask(t.Context(), forked)
+	id, err := people(store).Start(t.Context(), bob, forked)
 	if err != nil {
 		t.Fatalf("confirmed to be a fork: %v", err)
 	}
 	resumableAs(t, store, id, report.StatusFailed)
-	if err := store.ResumeTask(t.Context(), bob, id); err != nil {
+	if err := people(store).Resume(t.Context(), bob, id); err != nil {
 		t.Errorf("a resume forgets what was confirmed: %v", err)
 	}
-	if err := store.CancelTask(t.Context(), id); err != nil {
+	if err := people(store).Cancel(t.Context(), jobs.Operator(), id); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.ChangeConnection(t.Context(), other, "postgres://u:pw@192.0.2.2/prod"); err != nil {
+	if err := change(t, store, other, "postgres://u:pw@192.0.2.2/prod"); err != nil {
 		t.Fatal(err)
 	}
 	keep(t, store, other, "7", 4) // found before it led elsewhere
-	if _, err := store.CreateTask(t.Context(), again); err != nil {
+	if _, err := people(store).Start(t.Context(), bob, again); err != nil {
 		t.Errorf("it leads elsewhere by now: %v", err)
 	}
 }
@@ -200,7 +200,7 @@ func TestProtectionByAddressAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		id, err := store.CreateTask(t.Context(), jobs.NewTask{User: bob, SourceID: source.ID, TargetID: target.ID})
+		id, err := people(store).Start(t.Context(), bob, jobs.NewTask{SourceID: source.ID, TargetID: target.ID})
 		if !errors.Is(err, c.refuse) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.refuse)
 		}

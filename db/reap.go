@@ -15,7 +15,7 @@ import (
 	"calco/cloner/runner"
 )
 
-// Reap is what runner.Store has.
+// Reap implements runner.Store.
 func (s *Store) Reap(ctx context.Context, mine []runner.Run) error {
 	return explain("look for jobs of dead workers", s.inTx(ctx, func(tx pgx.Tx) error {
 		if err := s.reapRunning(ctx, tx, mine); err != nil {
@@ -66,10 +66,16 @@ func (s *Store) reapRunning(ctx context.Context, tx pgx.Tx, mine []runner.Run) e
 	return s.takeOver(ctx, tx, stuck, cancelPatience)
 }
 
-// ReconnectTask takes a job from a worker that has been silent for so long that the job is shown as stalled, even if this
-// process itself has it. Any other job it leaves as it is.
-func (s *Store) ReconnectTask(ctx context.Context, id string) error {
+// ReconnectTask implements jobs.Store. It takes the job even if this process itself has it.
+func (s *Store) ReconnectTask(ctx context.Context, id string, may func(jobs.Task) error) error {
 	return explain("look for the worker of the job", s.inTx(ctx, func(tx pgx.Tx) error {
+		task, err := lockTask(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		if err := may(task); err != nil {
+			return err
+		}
 		return s.takeOver(ctx, tx, dead+`AND id = $3 FOR UPDATE`, jobs.StalledAfter, graceAfterStart, id)
 	}))
 }

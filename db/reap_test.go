@@ -44,7 +44,7 @@ func TestReap(t *testing.T) {
 	for _, name := range []string{"dead", "dead and cancelled", "alive", "mine", "mine no more"} {
 		claim(t, store, ids[name])
 	}
-	if err := store.CancelTask(t.Context(), ids["dead and cancelled"]); err != nil {
+	if err := people(store).Cancel(t.Context(), jobs.Operator(), ids["dead and cancelled"]); err != nil {
 		t.Fatal(err)
 	}
 	silence(t, url, "21", ids["dead"], ids["dead and cancelled"], ids["mine"], ids["mine no more"])
@@ -92,7 +92,7 @@ func TestReapRace(t *testing.T) {
 			if i%2 == 0 {
 				errs[i] = store.Reap(t.Context(), nil)
 			} else {
-				errs[i] = store.ReconnectTask(t.Context(), id)
+				errs[i] = people(store).Reconnect(t.Context(), jobs.Operator(), id)
 			}
 		})
 	}
@@ -117,7 +117,7 @@ func TestReconnectTask(t *testing.T) {
 	claim(t, store, id)
 	for _, c := range []struct{ silence, want string }{{"0", "running 1"}, {"21", "running 1"}, {"31", "queued 2"}} {
 		silence(t, url, c.silence, id)
-		if err := store.ReconnectTask(t.Context(), id); err != nil {
+		if err := people(store).Reconnect(t.Context(), jobs.Operator(), id); err != nil {
 			t.Fatal(err)
 		}
 		got := task(t, store, id)
@@ -190,7 +190,7 @@ func TestRequeueCancelled(t *testing.T) {
 	ana := addUser(t, store, jobs.RoleMember)
 	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
 	claim(t, store, id)
-	if err := store.CancelTask(t.Context(), id); err != nil {
+	if err := people(store).Cancel(t.Context(), jobs.Operator(), id); err != nil {
 		t.Fatal(err)
 	}
 	if cancel, err := store.Requeue(t.Context(), runner.Beat{Run: runner.Run{Task: id, Term: 1}}); !cancel || err != nil {
@@ -214,7 +214,7 @@ func resumableAs(t *testing.T, store *db.Store, id string, status report.Status)
 func TestResumeTask(t *testing.T) {
 	t.Parallel()
 	store, url := openAt(t)
-	ana, bea, admin := addUser(t, store, jobs.RoleMember), addUser(t, store, jobs.RoleMember), addUser(t, store, jobs.RoleAdmin)
+	ana, admin := addUser(t, store, jobs.RoleMember), addUser(t, store, jobs.RoleAdmin)
 	for i, c := range []struct {
 		status report.Status
 		user   jobs.User
@@ -225,10 +225,7 @@ func TestResumeTask(t *testing.T) {
 		if !before.Resumable {
 			t.Fatalf("%s, and not to be resumed: %+v", c.status, before)
 		}
-		if err := store.ResumeTask(t.Context(), bea, id); !errors.Is(err, jobs.ErrNotFound) {
-			t.Errorf("by somebody else: %v", err)
-		}
-		if err := store.ResumeTask(t.Context(), c.user, id); err != nil {
+		if err := people(store).Resume(t.Context(), c.user, id); err != nil {
 			t.Fatal(err)
 		}
 		got := task(t, store, id)
@@ -239,86 +236,12 @@ func TestResumeTask(t *testing.T) {
 		if n := carried(t, url, id, 2); n != "1" {
 			t.Errorf("River carries it %s times, want once", n)
 		}
-		if err := store.ResumeTask(t.Context(), c.user, id); !errors.Is(err, jobs.ErrConflict) {
+		if err := people(store).Resume(t.Context(), c.user, id); !errors.Is(err, jobs.ErrConflict) {
 			t.Errorf("twice: %v", err)
 		}
 		if _, err := store.Claim(t.Context(), runner.Run{Task: id, Term: 2}, "test"); err != nil {
 			t.Errorf("claim: %v", err)
 		}
-	}
-}
-
-func TestResumeTaskRefuses(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		name   string
-		before func(t *testing.T, store *db.Store, ana jobs.User, source, target jobs.Connection, id string)
-		want   error
-	}{
-		{"tried again", func(t *testing.T, store *db.Store, ana jobs.User, source, target jobs.Connection, id string) {
-			t.Helper()
-			end(t, store, create(t, store, ana, source, target, retryOf(id)), report.StatusRefused)
-		}, jobs.ErrConflict},
-		{"a busy target", func(t *testing.T, store *db.Store, ana jobs.User, source, target jobs.Connection, _ string) {
-			t.Helper()
-			create(t, store, ana, source, target)
-		}, jobs.ErrTargetBusy},
-		{"a busy target under another name", func(t *testing.T, store *db.Store, ana jobs.User, source, _ jobs.Connection, _ string) {
-			t.Helper()
-			create(t, store, ana, source, saveURL(t, store, ana, "alias", "postgres://other@db.example.org/target"))
-		}, jobs.ErrTargetBusy},
-		{"a target that is read", func(t *testing.T, store *db.Store, ana jobs.User, _, target jobs.Connection, _ string) {
-			t.Helper()
-			create(t, store, ana, target, save(t, store, ana, "other"))
-		}, jobs.ErrIsSource},
-		{"a source that is written", func(t *testing.T, store *db.Store, ana jobs.User, source, _ jobs.Connection, _ string) {
-			t.Helper()
-			create(t, store, ana, save(t, store, ana, "other"), source)
-		}, jobs.ErrIsTarget},
-		{"a target that another clone has filled", func(t *testing.T, store *db.Store, ana jobs.User, source, _ jobs.Connection, _ string) {
-			t.Helper()
-			later := create(t, store, ana, source, saveURL(t, store, ana, "alias", "postgres://other@db.example.org/target"))
-			claim(t, store, later)
-			err := store.Finish(t.Context(), runner.Beat{Run: runner.Run{Task: later, Term: 1}, Touched: true}, report.Report{Status: report.StatusCompleted})
-			if err != nil {
-				t.Fatal(err)
-			}
-		}, jobs.ErrConflict},
-		{"a protected target", func(t *testing.T, store *db.Store, _ jobs.User, _, target jobs.Connection, _ string) {
-			t.Helper()
-			target.Protected = true
-			if err := store.ChangeConnection(t.Context(), target, ""); err != nil {
-				t.Fatal(err)
-			}
-		}, jobs.ErrProtected},
-		{"a target that is elsewhere", func(t *testing.T, store *db.Store, _ jobs.User, _, target jobs.Connection, _ string) {
-			t.Helper()
-			if err := store.ChangeConnection(t.Context(), target, "postgres://u@elsewhere/target"); err != nil {
-				t.Fatal(err)
-			}
-		}, jobs.ErrMoved},
-		{"a target that is gone", func(t *testing.T, store *db.Store, _ jobs.User, _, target jobs.Connection, _ string) {
-			t.Helper()
-			if err := store.RemoveConnection(t.Context(), target.ID); err != nil {
-				t.Fatal(err)
-			}
-		}, jobs.ErrNotFound},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			store := open(t)
-			ana := addUser(t, store, jobs.RoleMember)
-			source, target := save(t, store, ana, "source"), save(t, store, ana, "target")
-			id := create(t, store, ana, source, target)
-			resumableAs(t, store, id, report.StatusFailed)
-			c.before(t, store, ana, source, target, id)
-			if err := store.ResumeTask(t.Context(), ana, id); !errors.Is(err, c.want) {
-				t.Errorf("error %v, want %v", err, c.want)
-			}
-			if got := task(t, store, id); got.Status != jobs.Failed || got.Term != 1 {
-				t.Errorf("the job is %s with term %d", got.Status, got.Term)
-			}
-		})
 	}
 }
 
@@ -393,7 +316,7 @@ func TestReapFruitless(t *testing.T) {
 		t.Errorf("River has %s running and %s discarded", left[0], left[1])
 	}
 	// Whoever has looked into it may go on.
-	if err := store.ResumeTask(t.Context(), ana, id); err != nil {
+	if err := people(store).Resume(t.Context(), ana, id); err != nil {
 		t.Fatal(err)
 	}
 	die(0)
@@ -409,7 +332,7 @@ func TestReapStuck(t *testing.T) {
 	ana := addUser(t, store, jobs.RoleMember)
 	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
 	claim(t, store, id)
-	if err := store.CancelTask(t.Context(), id); err != nil {
+	if err := people(store).Cancel(t.Context(), jobs.Operator(), id); err != nil {
 		t.Fatal(err)
 	}
 	mine := []runner.Run{{Task: id, Term: 1}}

@@ -19,7 +19,10 @@ import (
 	"calco/cloner/runner"
 )
 
-var _ runner.Store = (*Store)(nil)
+var (
+	_ jobs.Store   = (*Store)(nil)
+	_ runner.Store = (*Store)(nil)
+)
 
 const (
 	// lease is how old the heartbeat of a worker is that is taken for dead.
@@ -30,11 +33,12 @@ const (
 	handOver = 20 * time.Second
 )
 
-// Claim is what runner.Store has.
+// Claim implements runner.Store.
 func (s *Store) Claim(ctx context.Context, r runner.Run, worker string) (job runner.Job, err error) {
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		var sourceID, targetID int64
 		var sourceURL, targetURL []byte
+		var user jobs.User
 		var source, target jobEnd
 		var sourceByAdmin, targetByAdmin bool
 		var confirmed []byte
@@ -52,22 +56,22 @@ func (s *Store) Claim(ctx context.Context, r runner.Run, worker string) (job run
 			AND    b.id = t.id
 			RETURNING t.schemas, t.clean, t.end_blockers, t.verify, t.confirmation, coalesce(source.id, 0), source.url_sealed, coalesce(target.id, 0), target.url_sealed,
 			          coalesce(target.protected, false), t.touched,
-			          t.source, coalesce(source.address, ''), coalesce(source.database, ''),
-			          t.user_id IS NOT NULL AND coalesce(source.shared OR source.owner_id = t.user_id, false),
-			          t.target, coalesce(target.address, ''), coalesce(target.database, ''),
-			          t.user_id IS NOT NULL AND coalesce(target.shared OR target.owner_id = t.user_id, false),
+			          coalesce(t.user_id, 0),
+			          t.source, coalesce(source.address, ''), coalesce(source.database, ''), coalesce(source.shared, false), coalesce(source.owner_id, 0),
+			          t.target, coalesce(target.address, ''), coalesce(target.database, ''), coalesce(target.shared, false), coalesce(target.owner_id, 0),
 			          `+savedByAdmin("source")+`, `+savedByAdmin("target")+`,
 			          coalesce((SELECT max(number) FROM task_events WHERE task_id = t.id), 0)`, r.Task, r.Term, worker).
 			Scan(&job.Spec.Schemas, &job.Spec.Clean, &job.Spec.EndBlockers, &job.Spec.Verify, &confirmed, &sourceID, &sourceURL, &targetID, &targetURL, &job.Protected, &job.Touched,
-				&source.kept, &source.now.Address, &source.now.Database, &source.seen,
-				&target.kept, &target.now.Address, &target.now.Database, &target.seen,
+				&user.ID,
+				&source.kept, &source.now.Address, &source.now.Database, &source.now.Shared, &source.now.OwnerID,
+				&target.kept, &target.now.Address, &target.now.Database, &target.now.Shared, &target.now.OwnerID,
 				&sourceByAdmin, &targetByAdmin, &job.Events)
 		if err != nil {
 			return lostIfNone(err)
 		}
 		job.Spec.Confirmed = readConfirmation(confirmed)
 		job.Spec.SourceHosts, job.Spec.TargetHosts = s.hosts.Of(sourceByAdmin), s.hosts.Of(targetByAdmin)
-		job.SourceStands, job.TargetStands = source.stands(), target.stands()
+		job.SourceStands, job.TargetStands = source.stands(user), target.stands(user)
 		// Nothing is on its way any more; what the table still lacks, the new life will say.
 		if _, err := tx.Exec(ctx, `UPDATE task_tables SET status = 'waiting' WHERE task_id = $1 AND status = 'copying'`, r.Task); err != nil {
 			return err
@@ -87,20 +91,20 @@ func (s *Store) Claim(ctx context.Context, r runner.Run, worker string) (job run
 	return job, explain("claim the job", err)
 }
 
-// jobEnd is one end of a job: where it led when the job was made and where it leads now, and whether the job's user may see
-// the saved database now.
+// jobEnd is one end of a job: where it led when the job was made, and the saved database now.
 type jobEnd struct {
-	kept, now jobs.Place
-	seen      bool
+	kept jobs.Place
+	now  jobs.Connection
 }
 
-func (e jobEnd) stands() runner.Standing {
+// stands tells whether the job of a user may still use it.
+func (e jobEnd) stands(u jobs.User) runner.Standing {
 	switch {
 	case e.now.Address == "":
 		return runner.Gone
-	case !e.seen:
+	case !jobs.MaySee(u, e.now):
 		return runner.Withdrawn
-	case !e.kept.Same(e.now):
+	case !e.kept.Same(e.now.Place()):
 		return runner.Moved
 	}
 	return runner.Stands
@@ -142,7 +146,7 @@ func (s *Store) openURL(id int64, sealed []byte) (dsn.URL, error) {
 	return dsn.URL(url), err
 }
 
-// Beat is what runner.Store has.
+// Beat implements runner.Store.
 func (s *Store) Beat(ctx context.Context, b runner.Beat) (cancel bool, err error) {
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `
@@ -161,7 +165,7 @@ func (s *Store) Beat(ctx context.Context, b runner.Beat) (cancel bool, err error
 	return cancel, explain("write how far the job is", unwritable(err))
 }
 
-// Requeue is what runner.Store has.
+// Requeue implements runner.Store.
 func (s *Store) Requeue(ctx context.Context, b runner.Beat) (cancel bool, err error) {
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `
@@ -190,7 +194,7 @@ func (s *Store) Requeue(ctx context.Context, b runner.Beat) (cancel bool, err er
 	return cancel, explain("put the job back into the queue", err)
 }
 
-// Finish is what runner.Store has.
+// Finish implements runner.Store.
 func (s *Store) Finish(ctx context.Context, b runner.Beat, report report.Report) error {
 	progress := share(b.Progress)
 	if status := jobs.Status(report.Status); status == jobs.Completed || status == jobs.Differences {

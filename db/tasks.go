@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -23,23 +24,18 @@ const (
 	listed = 50
 )
 
-// CreateTask queues a job, in one transaction with the River job that carries it to a worker. The errors are
-// jobs.ErrNotFound for a database that the user does not see, jobs.ErrSameConnection, jobs.ErrProtected, jobs.ErrFork,
-// jobs.ErrTargetBusy, jobs.ErrIsSource, jobs.ErrIsTarget, jobs.ErrMoved, and jobs.ErrConflict: the job to try again has not
-// ended or was tried again already.
-func (s *Store) CreateTask(ctx context.Context, t jobs.NewTask) (id string, err error) {
+// CreateTask implements jobs.Store: it queues a job in one transaction with the River job that carries it to a worker.
+func (s *Store) CreateTask(ctx context.Context, userID int64, t jobs.NewTask, may func(jobs.Facts) error) (id string, err error) {
 	id = jobs.NewTaskID()
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, tasksLock); err != nil {
-			return err
-		}
-		source, target, err := choose(ctx, tx, t)
+		facts, err := readFacts(ctx, tx, t.RetryOf, t.SourceID, t.TargetID)
 		if err != nil {
 			return err
 		}
-		if err := checkFree(ctx, tx, source, target); err != nil {
+		if err := may(facts); err != nil {
 			return err
 		}
+		source, target := facts.Source, facts.Target
 		schemas := t.Schemas
 		if schemas == nil {
 			schemas = []string{}
@@ -48,7 +44,7 @@ func (s *Store) CreateTask(ctx context.Context, t jobs.NewTask) (id string, err 
 			INSERT INTO background_tasks (id, user_id, owner, source_id, target_id, source, target, schemas, clean, fork, retry_of,          confirmation, verify, end_blockers)
 			SELECT                        $1, id,      email, $3,        $4,        $5,     $6,     $7,      $8,    $9,   nullif($10, ''), $11,          $12,    $13
 			FROM   users
-			WHERE  id = $2`, id, t.User.ID, source.ID, target.ID, source.Place(), target.Place(), schemas, t.Clean != nil, t.Fork, t.RetryOf, t.Clean, cmp.Or(t.Verify, report.VerifySample), t.Clean != nil && t.EndBlockers)
+			WHERE  id = $2`, id, userID, source.ID, target.ID, source.Place(), target.Place(), schemas, t.Clean != nil, t.Fork, t.RetryOf, t.Clean, cmp.Or(t.Verify, report.VerifySample), t.Clean != nil && t.EndBlockers)
 		if err != nil {
 			return err
 		}
@@ -60,105 +56,76 @@ func (s *Store) CreateTask(ctx context.Context, t jobs.NewTask) (id string, err 
 	return id, explain("start a clone", err)
 }
 
-// choose returns the databases of a new job.
-func choose(ctx context.Context, tx pgx.Tx, t jobs.NewTask) (source, target jobs.Connection, err error) {
-	if t.SourceID == t.TargetID {
-		return source, target, jobs.ErrSameConnection
+// readFacts reads, and locks, what decides whether a job may begin between two saved databases, or whether an old one may go
+// on or be tried again. One at a time: it compares rows that others are about to insert.
+func readFacts(ctx context.Context, tx pgx.Tx, oldID string, sourceID, targetID int64) (f jobs.Facts, err error) {
+	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, tasksLock); err != nil {
+		return f, err
 	}
-	var old jobs.Task
-	if t.RetryOf != "" {
-		if old, err = retried(ctx, tx, t); err != nil {
-			return source, target, err
+	if oldID != "" {
+		if f.Old, err = readOld(ctx, tx, oldID); err != nil || f.Old == nil {
+			return f, err
 		}
 	}
-	if source, target, err = pair(ctx, tx, t.User, t.SourceID, t.TargetID, t.Fork); err != nil || t.RetryOf == "" {
-		return source, target, err
+	if sourceID == 0 && targetID == 0 && f.Old != nil {
+		sourceID, targetID = f.Old.Source.ConnectionID, f.Old.Target.ConnectionID
 	}
-	// What was shown and typed is where the old job went. A saved database may lead elsewhere by now.
-	if !old.Source.Same(source.Place()) || !old.Target.Same(target.Place()) {
-		err = jobs.ErrMoved
-	}
-	return source, target, err
-}
-
-// pair returns a source and a target that a user sees now, and keeps them as they are until the transaction ends.
-func pair(ctx context.Context, tx pgx.Tx, u jobs.User, sourceID, targetID int64, fork bool) (source, target jobs.Connection, err error) {
 	rows, _ := tx.Query(ctx, `
 		SELECT `+connectionColumns+`
 		FROM   connections c
 		LEFT   JOIN users u ON u.id = c.owner_id
 		WHERE  c.id IN ($1, $2)
-		AND    (c.shared OR c.owner_id = $3)
 		ORDER  BY c.id
-		FOR    SHARE OF c`, sourceID, targetID, u.ID)
-	both, err := pgx.CollectRows(rows, scanConnection)
+		FOR    SHARE OF c`, sourceID, targetID)
+	found, err := pgx.CollectRows(rows, scanConnection)
 	if err != nil {
-		return source, target, err
+		return f, err
 	}
-	if len(both) != 2 {
-		return source, target, jobs.ErrNotFound
+	for i := range found {
+		if found[i].ID == sourceID {
+			f.Source = &found[i]
+		}
+		if found[i].ID == targetID {
+			f.Target = &found[i]
+		}
 	}
-	source, target = both[0], both[1]
-	if source.ID != sourceID {
-		source, target = target, source
+	if f.Source == nil || f.Target == nil {
+		return f, nil
 	}
-	return source, target, checkProtected(ctx, tx, target, fork)
-}
-
-// retried returns what trying a job again has to know of it.
-func retried(ctx context.Context, tx pgx.Tx, t jobs.NewTask) (old jobs.Task, err error) {
+	if f.Protected, f.Kin, err = isProtected(ctx, tx, *f.Target); err != nil {
+		return f, err
+	}
+	// One database may be saved under two names, so where they are is compared too.
 	err = tx.QueryRow(ctx, `
-		SELECT coalesce(b.user_id, 0), b.status, b.source, coalesce(b.source_id, 0), b.target, coalesce(b.target_id, 0),
-		       coalesce((SELECT n.id FROM background_tasks n WHERE n.retry_of = b.id), '')
-		FROM   background_tasks b
-		WHERE  b.id = $1
-		FOR    UPDATE OF b`, t.RetryOf).
-		Scan(&old.UserID, &old.Status, &old.Source, &old.Source.ConnectionID, &old.Target, &old.Target.ConnectionID, &old.Newest)
-	switch {
-	case err != nil:
-		return old, err
-	case !old.MayAct(t.User):
-		return old, jobs.ErrNotFound
-	case !old.Status.Ended():
-		return old, fmt.Errorf("the job to try again has not ended: %w", jobs.ErrConflict)
-	case old.Newest != "":
-		return old, fmt.Errorf("the job was tried again already, as %s: %w", old.Newest, jobs.ErrConflict)
-	}
-	return old, nil
-}
-
-// checkFree refuses what other jobs are busy with. One database may be saved under two names, so where they are is
-// compared too.
-func checkFree(ctx context.Context, tx pgx.Tx, source, target jobs.Connection) error {
-	var busy, read, written bool
-	err := tx.QueryRow(ctx, `
 		SELECT coalesce(bool_or(target_id = $2 OR target ->> 'address' = $5 AND target ->> 'database' = $6), false),
 		       coalesce(bool_or(source_id = $2 OR source ->> 'address' = $5 AND source ->> 'database' = $6), false),
 		       coalesce(bool_or(target_id = $1 OR target ->> 'address' = $3 AND target ->> 'database' = $4), false)
 		FROM   background_tasks
 		WHERE  status IN ('queued', 'running')`,
-		source.ID, target.ID, source.Address, source.Database, target.Address, target.Database).Scan(&busy, &read, &written)
-	switch {
-	case err != nil:
-		return err
-	case busy:
-		return jobs.ErrTargetBusy
-	case read:
-		return jobs.ErrIsSource
-	case written:
-		return jobs.ErrIsTarget
-	}
-	return nil
+		sourceID, targetID, f.Source.Address, f.Source.Database, f.Target.Address, f.Target.Database).Scan(&f.Busy, &f.Read, &f.Written)
+	return f, err
 }
 
-// lockUnused keeps a saved database for the transaction, unless a job is queued or running from or into it: that is a
-// jobs.ErrConflict.
-func lockUnused(ctx context.Context, tx pgx.Tx, connectionID int64) error {
-	var id int64
-	if err := tx.QueryRow(ctx, `SELECT id FROM connections WHERE id = $1 FOR UPDATE`, connectionID).Scan(&id); err != nil {
-		return err
+// readOld returns a job that is to go on, or to be tried again, or nil.
+func readOld(ctx context.Context, tx pgx.Tx, id string) (*jobs.Task, error) {
+	var old jobs.Task
+	err := tx.QueryRow(ctx, `
+		SELECT coalesce(t.user_id, 0), t.status, t.source, coalesce(t.source_id, 0), t.target, coalesce(t.target_id, 0), t.fork,
+		       coalesce((SELECT n.id FROM background_tasks n WHERE n.retry_of = t.id), ''), `+resumable+`
+		FROM   background_tasks t
+		WHERE  t.id = $1
+		FOR    UPDATE OF t`, id).
+		Scan(&old.UserID, &old.Status, &old.Source, &old.Source.ConnectionID, &old.Target, &old.Target.ConnectionID, &old.Fork, &old.Newest, &old.Resumable)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil //nolint:nilnil // there is none
 	}
-	// A job that began while we waited is seen only by a statement that begins now.
+	old.ID = id
+	return &old, err
+}
+
+// checkUnused refuses while a job is queued or running from or into a saved database: that is a jobs.ErrConflict. The
+// transaction has its row, or a job could begin meanwhile.
+func checkUnused(ctx context.Context, tx pgx.Tx, connectionID int64) error {
 	var used bool
 	err := tx.QueryRow(ctx, `
 		SELECT EXISTS (SELECT FROM background_tasks WHERE status IN ('queued', 'running') AND $1 IN (source_id, target_id))`,
@@ -169,21 +136,26 @@ func lockUnused(ctx context.Context, tx pgx.Tx, connectionID int64) error {
 	return err
 }
 
-// CancelTask cancels a queued job at once, and a running one by its worker, soon. The error for one that has ended is
-// jobs.ErrConflict.
-func (s *Store) CancelTask(ctx context.Context, id string) error {
+// lockTask returns UserID and Status of a job, and keeps it for the transaction.
+func lockTask(ctx context.Context, tx pgx.Tx, id string) (t jobs.Task, err error) {
+	err = tx.QueryRow(ctx, `SELECT coalesce(user_id, 0), status FROM background_tasks WHERE id = $1 FOR UPDATE`, id).Scan(&t.UserID, &t.Status)
+	return t, err
+}
+
+// CancelTask implements jobs.Store.
+func (s *Store) CancelTask(ctx context.Context, id string, may func(jobs.Task) error) error {
 	return explain("cancel the job", s.inTx(ctx, func(tx pgx.Tx) error {
-		var status jobs.Status
-		if err := tx.QueryRow(ctx, `SELECT status FROM background_tasks WHERE id = $1 FOR UPDATE`, id).Scan(&status); err != nil {
+		task, err := lockTask(ctx, tx, id)
+		if err != nil {
 			return err
 		}
-		if status.Ended() {
-			return fmt.Errorf("the job is %s: %w", status, jobs.ErrConflict)
+		if err := may(task); err != nil {
+			return err
 		}
-		if status == jobs.Queued {
+		if task.Status == jobs.Queued {
 			return endWithout(ctx, tx, id, jobs.Cancelled, report.ErrCancelled.Error())
 		}
-		_, err := tx.Exec(ctx, `
+		_, err = tx.Exec(ctx, `
 			UPDATE background_tasks
 			SET    cancel_requested_at = coalesce(cancel_requested_at, now()), revision = revision + 1
 			WHERE  id = $1`, id)

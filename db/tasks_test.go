@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,18 +17,26 @@ import (
 // create starts a job that must begin.
 func create(t *testing.T, store *db.Store, u jobs.User, source, target jobs.Connection, change ...func(*jobs.NewTask)) string {
 	t.Helper()
-	n := jobs.NewTask{User: u, SourceID: source.ID, TargetID: target.ID}
+	n := jobs.NewTask{SourceID: source.ID, TargetID: target.ID}
 	for _, f := range change {
 		f(&n)
 	}
-	id, err := store.CreateTask(t.Context(), n)
+	id, err := people(store).Start(t.Context(), u, n)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return id
 }
 
-func retryOf(id string) func(*jobs.NewTask) { return func(n *jobs.NewTask) { n.RetryOf = id } }
+// retry tries a job again.
+func retry(t *testing.T, store *db.Store, u jobs.User, id string) string {
+	t.Helper()
+	id, err := people(store).Retry(t.Context(), u, id, jobs.Again{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
 
 func task(t *testing.T, store *db.Store, id string) jobs.Task {
 	t.Helper()
@@ -88,93 +95,6 @@ func TestCreateTask(t *testing.T) {
 	}
 }
 
-func TestCreateTaskRefuses(t *testing.T) {
-	t.Parallel()
-	store := open(t)
-	ana, bea, admin := addUser(t, store, jobs.RoleMember), addUser(t, store, jobs.RoleMember), addUser(t, store, jobs.RoleAdmin)
-	one, two, three := save(t, store, ana, "one"), save(t, store, ana, "two"), save(t, store, ana, "three")
-	twoAgain := saveURL(t, store, bea, "two as well", "postgres://other@db.example.org:5432/two", shared)
-	oneAgain := saveURL(t, store, bea, "one as well", "postgres://other@db.example.org:5432/one", shared)
-	prod := save(t, store, ana, "prod", protected)
-	running := create(t, store, ana, one, two)
-	claim(t, store, running)
-
-	cases := []struct {
-		name string
-		task jobs.NewTask
-		want error
-	}{
-		{"the same twice", jobs.NewTask{User: ana, SourceID: one.ID, TargetID: one.ID}, jobs.ErrSameConnection},
-		{"a source of somebody else", jobs.NewTask{User: bea, SourceID: one.ID, TargetID: oneAgain.ID}, jobs.ErrNotFound},
-		{"a target of somebody else", jobs.NewTask{User: admin, SourceID: oneAgain.ID, TargetID: three.ID}, jobs.ErrNotFound},
-		{"no such database", jobs.NewTask{User: ana, SourceID: one.ID, TargetID: 999}, jobs.ErrNotFound},
-		{"a protected target", jobs.NewTask{User: ana, SourceID: one.ID, TargetID: prod.ID}, jobs.ErrProtected},
-		{"a busy target", jobs.NewTask{User: ana, SourceID: three.ID, TargetID: two.ID}, jobs.ErrTargetBusy},
-		{"a busy target under another name", jobs.NewTask{User: ana, SourceID: three.ID, TargetID: twoAgain.ID}, jobs.ErrTargetBusy},
-		{"a target that is read", jobs.NewTask{User: ana, SourceID: three.ID, TargetID: one.ID}, jobs.ErrIsSource},
-		{"a target that is read under another name", jobs.NewTask{User: ana, SourceID: three.ID, TargetID: oneAgain.ID}, jobs.ErrIsSource},
-		{"a source that is written", jobs.NewTask{User: ana, SourceID: two.ID, TargetID: three.ID}, jobs.ErrIsTarget},
-		{"again, while it runs", jobs.NewTask{User: ana, SourceID: one.ID, TargetID: three.ID, RetryOf: running}, jobs.ErrConflict},
-		{"again, by somebody else", jobs.NewTask{User: bea, SourceID: one.ID, TargetID: two.ID, RetryOf: running}, jobs.ErrNotFound},
-		{"again, what never was", jobs.NewTask{User: ana, SourceID: one.ID, TargetID: two.ID, RetryOf: "aaaaaaaaaa"}, jobs.ErrNotFound},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			if _, err := store.CreateTask(t.Context(), c.task); !errors.Is(err, c.want) {
-				t.Errorf("error %v, want %v", err, c.want)
-			}
-		})
-	}
-	for name, err := range map[string]error{
-		"remove the source":        store.RemoveConnection(t.Context(), one.ID),
-		"remove the target":        store.RemoveConnection(t.Context(), two.ID),
-		"lead it elsewhere":        store.ChangeConnection(t.Context(), two, "postgres://u@elsewhere/d"),
-		"remove the user":          store.RemoveUser(t.Context(), ana.ID),
-		"remove what nobody needs": ignore(store.RemoveConnection(t.Context(), three.ID)),
-	} {
-		if !errors.Is(err, jobs.ErrConflict) {
-			t.Errorf("%s: %v, want a conflict", name, err)
-		}
-	}
-}
-
-// ignore turns success into the conflict that the others of a table want.
-func ignore(err error) error {
-	if err == nil {
-		return jobs.ErrConflict
-	}
-	return err
-}
-
-// Many people start at once, into one database that is saved under several names: one gets it.
-func TestCreateTaskRace(t *testing.T) {
-	t.Parallel()
-	store := open(t)
-	ana := addUser(t, store, jobs.RoleMember)
-	source := save(t, store, ana, "source")
-	var all sync.WaitGroup
-	errs := make([]error, 8)
-	for i := range errs {
-		target := saveURL(t, store, ana, fmt.Sprint("target ", i), "postgres://u@h/target")
-		all.Go(func() {
-			_, errs[i] = store.CreateTask(t.Context(), jobs.NewTask{User: ana, SourceID: source.ID, TargetID: target.ID})
-		})
-	}
-	all.Wait()
-	began := 0
-	for _, err := range errs {
-		switch {
-		case err == nil:
-			began++
-		case !errors.Is(err, jobs.ErrTargetBusy):
-			t.Error(err)
-		}
-	}
-	if began != 1 {
-		t.Errorf("%d began, want 1", began)
-	}
-}
-
 func TestAttempts(t *testing.T) {
 	t.Parallel()
 	store := open(t)
@@ -189,15 +109,15 @@ func TestAttempts(t *testing.T) {
 		t.Errorf("current after a failure: %+v, %v", got, err)
 	}
 	// An admin may try a job again that is somebody else's.
-	second := create(t, store, admin, source, target, retryOf(first))
+	second := retry(t, store, admin, first)
 	if _, err := store.CurrentTask(t.Context(), ana.ID); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("current after another attempt: %v", err)
 	}
-	if _, err := store.CreateTask(t.Context(), jobs.NewTask{User: ana, SourceID: source.ID, TargetID: target.ID, RetryOf: first}); !errors.Is(err, jobs.ErrConflict) {
+	if _, err := people(store).Retry(t.Context(), ana, first, jobs.Again{}); !errors.Is(err, jobs.ErrConflict) {
 		t.Errorf("tried again twice: %v", err)
 	}
 	end(t, store, second, report.StatusRefused)
-	third := create(t, store, admin, source, target, retryOf(second))
+	third := retry(t, store, admin, second)
 	if got, err := store.CurrentTask(t.Context(), admin.ID); err != nil || got.ID != third {
 		t.Errorf("current while one is queued: %+v, %v", got, err)
 	}
@@ -212,37 +132,6 @@ func TestAttempts(t *testing.T) {
 	}
 	if _, err := store.Attempts(t.Context(), "aaaaaaaaaa"); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("attempts of nothing: %v", err)
-	}
-}
-
-// Trying a job again, and going on with it, went on for ever on databases that had been withdrawn, and a retry went wherever
-// the saved database led by then, though the place of the old job had been shown and typed.
-func TestRightsNow(t *testing.T) {
-	t.Parallel()
-	store := open(t)
-	ana, bob := addUser(t, store, jobs.RoleMember), addUser(t, store, jobs.RoleMember)
-	source, target := save(t, store, bob, "source"), save(t, store, ana, "target", shared)
-	id := create(t, store, bob, source, target)
-	resumableAs(t, store, id, report.StatusFailed)
-	again := jobs.NewTask{User: bob, SourceID: source.ID, TargetID: target.ID, RetryOf: id}
-
-	target.Shared = false
-	if err := store.ChangeConnection(t.Context(), target, ""); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.CreateTask(t.Context(), again); !errors.Is(err, jobs.ErrNotFound) {
-		t.Errorf("tried again into a database that was withdrawn: %v", err)
-	}
-	if err := store.ResumeTask(t.Context(), bob, id); !errors.Is(err, jobs.ErrNotFound) {
-		t.Errorf("resumed into a database that was withdrawn: %v", err)
-	}
-
-	target.Shared = true
-	if err := store.ChangeConnection(t.Context(), target, "postgres://u:pw@db.example.org/precious"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.CreateTask(t.Context(), again); !errors.Is(err, jobs.ErrMoved) {
-		t.Errorf("tried again into another database: %v", err)
 	}
 }
 
@@ -335,16 +224,16 @@ func TestCancelQueued(t *testing.T) {
 	store := open(t)
 	ana := addUser(t, store, jobs.RoleMember)
 	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
-	if err := store.CancelTask(t.Context(), id); err != nil {
+	if err := people(store).Cancel(t.Context(), jobs.Operator(), id); err != nil {
 		t.Fatal(err)
 	}
 	if got := task(t, store, id); got.Status != jobs.Cancelled || got.Error == "" || got.FinishedAt.IsZero() || got.Cancelling {
 		t.Errorf("cancelled: %+v", got)
 	}
-	if err := store.CancelTask(t.Context(), id); !errors.Is(err, jobs.ErrConflict) {
+	if err := people(store).Cancel(t.Context(), jobs.Operator(), id); !errors.Is(err, jobs.ErrConflict) {
 		t.Errorf("cancelled twice: %v", err)
 	}
-	if err := store.CancelTask(t.Context(), "aaaaaaaaaa"); !errors.Is(err, jobs.ErrNotFound) {
+	if err := people(store).Cancel(t.Context(), jobs.Operator(), "aaaaaaaaaa"); !errors.Is(err, jobs.ErrNotFound) {
 		t.Errorf("cancelled what never was: %v", err)
 	}
 	if _, err := store.Claim(t.Context(), runner.Run{Task: id, Term: 1}, "test"); !errors.Is(err, runner.ErrLost) {
@@ -507,7 +396,7 @@ func TestListen(t *testing.T) {
 	want(id)
 	dbtest.Exec(t, url, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()`)
 	want("")
-	if err := store.CancelTask(t.Context(), id); err != nil {
+	if err := people(store).Cancel(t.Context(), jobs.Operator(), id); err != nil {
 		t.Fatal(err)
 	}
 	want(id)

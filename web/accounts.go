@@ -2,12 +2,11 @@ package web
 
 import (
 	"context"
-	"net/mail"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
+	"calco/cloner/jobs"
 	"calco/views"
 )
 
@@ -17,24 +16,15 @@ type Accounts interface {
 	SignIns
 	Links
 	Passwords
-	Users
 	// Sweep removes what is over. It is called now and then.
 	Sweep(context.Context) error
 }
 
 const maxPassword = 256 // bytes
 
-// IsEmail tells whether something is an e-mail address, without a name beside it. It has no space of any kind, and
-// nothing that cannot be seen: the state database takes none, and two addresses that look alike would be two people.
-func IsEmail(email string) bool {
-	unseen := func(r rune) bool { return r == ' ' || r == '"' || !unicode.IsPrint(r) }
-	a, err := mail.ParseAddress(email)
-	return err == nil && a.Address == email && !strings.ContainsFunc(email, unseen) && len(email) <= 254
-}
-
 // checkEmail adds an error to those of a form if the address is none.
 func checkEmail(errs views.Errors, email string) {
-	if !IsEmail(email) {
+	if !jobs.IsEmail(email) {
 		errs["email"] = "field.email.bad"
 	}
 }

@@ -66,7 +66,7 @@ func newApp(t testing.TB, configure ...func(*Config)) *app {
 	a.store = a.openStore()
 	var err error
 	config := Config{
-		Accounts: a.store, Connections: a.store, Tasks: a.store, Ready: a.store.Ping, Log: a.log.debug(),
+		Jobs: jobs.New(a.store, jobs.Options{Log: a.log.debug()}), Accounts: a.store, Ready: a.store.Ping, Log: a.log.debug(),
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	}
 	for _, c := range configure {
@@ -122,6 +122,21 @@ func (a *app) add(email string, role jobs.Role) jobs.User {
 	}
 	return u
 }
+
+// resave saves a database as it is now.
+func (a *app) resave(c jobs.Connection, url dsn.URL) error {
+	a.t.Helper()
+	return a.store.ChangeConnection(a.t.Context(), c.ID, url, func(jobs.Connection) (jobs.Connection, error) { return c, nil })
+}
+
+// forget removes a saved database.
+func (a *app) forget(c jobs.Connection) error {
+	a.t.Helper()
+	return a.store.RemoveConnection(a.t.Context(), c.ID, func(jobs.Connection) error { return nil })
+}
+
+// forgetTests lets everybody test databases as if nobody had.
+func (a *app) forgetTests() { a.server.jobs = jobs.New(a.store, jobs.Options{Log: a.log.debug()}) }
 
 // query asks the state database.
 func (a *app) query(sql string) [][]string {

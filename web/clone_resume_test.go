@@ -81,11 +81,11 @@ func TestResumeRefused(t *testing.T) {
 	refused("Another clone is writing to this target. Wait for it, or cancel it.")
 	want(t, "cancel the other one", v.post(clonePath(other)+"/cancel"), "303 "+clonePath(other))
 	target.Protected = true
-	if err := f.store.ChangeConnection(t.Context(), target, ""); err != nil {
+	if err := f.resave(target, ""); err != nil {
 		t.Fatal(err)
 	}
 	refused("This database is protected: it can never be a target.")
-	if err := f.store.RemoveConnection(t.Context(), target.ID); err != nil {
+	if err := f.forget(target); err != nil {
 		t.Fatal(err)
 	}
 	refused("This database is no longer there.")

@@ -17,15 +17,16 @@ func TestAttempts(t *testing.T) {
 	f := newCloneFixture(t)
 	v := f.as(f.other)
 	source, target := f.pair(f.owner)
-	var chain []string
-	for range 3 {
-		chain = append(chain, f.startBetween(source, target, func(n *jobs.NewTask) {
-			if len(chain) > 0 {
-				n.RetryOf = chain[len(chain)-1]
-			}
-		}))
+	chain := []string{f.startBetween(source, target)}
+	for range 2 {
 		f.end(chain[len(chain)-1], "failed")
+		again, err := f.server.jobs.Retry(t.Context(), f.owner, chain[len(chain)-1], jobs.Again{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		chain = append(chain, again)
 	}
+	f.end(chain[2], "failed")
 	newest := chain[2]
 	for _, old := range chain[:2] {
 		want(t, "the old URL", v.get("/clones/"+old), "303 /clones/"+newest)
@@ -53,7 +54,7 @@ func TestRetry(t *testing.T) {
 	target, _ := f.real("Staging", shop)
 	for _, d := range []jobs.Connection{source, target} {
 		d.Shared = true
-		if err := f.store.ChangeConnection(t.Context(), d, ""); err != nil {
+		if err := f.resave(d, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -108,7 +109,7 @@ func TestRetryShowsNothingElse(t *testing.T) {
 	change := func(shared bool, url dsn.URL) {
 		t.Helper()
 		target.Shared = shared
-		if err := f.store.ChangeConnection(t.Context(), target, url); err != nil {
+		if err := f.resave(target, url); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -143,7 +144,7 @@ func TestRetryRefused(t *testing.T) {
 	protect := func(protected bool) {
 		t.Helper()
 		target.Protected = protected
-		if err := f.store.ChangeConnection(t.Context(), target, ""); err != nil {
+		if err := f.resave(target, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -166,7 +167,7 @@ func TestRetryRefused(t *testing.T) {
 		t.Errorf("from %q into %q", chosen(got, "source"), chosen(got, "target"))
 	}
 
-	if err := f.store.RemoveConnection(t.Context(), target.ID); err != nil {
+	if err := f.forget(target); err != nil {
 		t.Fatal(err)
 	}
 	got = v.get("/clones/" + failed + "/retry")

@@ -34,7 +34,7 @@ func (s *Server) onlooker(c echo.Context, id string) onlooker {
 func viewTask(t jobs.Task, v onlooker) views.CloneProps {
 	p := t.Progress
 	props := views.CloneProps{
-		ID: t.ID, Status: shownStatus(t), Cancelling: t.Cancelling, Resumable: t.Resumable, MayAct: t.MayAct(v.user), Yours: t.UserID == v.user.ID, Owner: t.Owner,
+		ID: t.ID, Status: shownStatus(t), Cancelling: t.Cancelling, Resumable: t.Resumable, MayAct: jobs.MayAct(v.user, t), Yours: t.UserID == v.user.ID, Owner: t.Owner,
 		Link: v.link, Again: formPath(t), Newest: t.Newest, Source: viewPlace(t.Source), Target: viewPlace(t.Target), Schemas: t.Schemas, Clean: t.Clean,
 		Created: t.CreatedAt, Started: t.StartedAt, Heartbeat: time.Now().Add(-t.Silence), Finished: t.FinishedAt,
 		Done: p.Done, Left: p.Left, Elapsed: p.Elapsed, Speeds: t.Speeds, Speed: speedOf(t.Speeds),

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -17,34 +16,20 @@ import (
 	"calco/views"
 )
 
-// Tasks are the jobs.
-type Tasks interface {
-	CreateTask(context.Context, jobs.NewTask) (id string, err error)
-	Task(ctx context.Context, id string) (jobs.Task, error)
-	CurrentTask(ctx context.Context, userID int64) (jobs.Task, error)
-	RunningTasks(context.Context) ([]jobs.Task, error)
-	Tasks(context.Context, jobs.TaskFilter) ([]jobs.Task, error)
-	Attempts(ctx context.Context, id string) ([]jobs.Task, error)
-	TaskTables(ctx context.Context, id string, f jobs.TableFilter) (rows []report.TableState, total int, err error)
-	TaskEvents(ctx context.Context, id string, limit int) ([]report.Event, error)
-	CancelTask(ctx context.Context, id string) error
-	// ReconnectTask takes a job from a worker that has been silent for too long.
-	ReconnectTask(ctx context.Context, id string) error
-	// ResumeTask has a job go on that ended early; jobs.ErrConflict is that it cannot, or does already.
-	ResumeTask(ctx context.Context, u jobs.User, id string) error
-	// Listen blocks, and tells of each job that has changed; "" is any of them.
-	Listen(ctx context.Context, changed func(id string)) error
-}
-
 const (
 	tablesAPage = 50
 	logLines    = 200
 )
 
+// task is the job of the path.
+func (s *Server) task(c echo.Context) (jobs.Task, error) {
+	return s.jobs.Task(c.Request().Context(), currentUser(c), c.Param("id"))
+}
+
 // showClone leads from a job that was tried again to the newest attempt. With a query this one is meant: that of its list
 // of attempts, or of its tables.
 func (s *Server) showClone(c echo.Context) error {
-	task, err := s.tasks.Task(c.Request().Context(), c.Param("id"))
+	task, err := s.task(c)
 	if err != nil {
 		return err
 	}
@@ -77,10 +62,10 @@ func (s *Server) clonePanel(c echo.Context, task jobs.Task) (views.ClonePageProp
 	if panel.Tables, err = s.tableList(c, task.ID); err != nil {
 		return panel, err
 	}
-	if panel.Log, err = s.readLog(ctx, task.ID); err != nil {
+	if panel.Log, err = s.readLog(c, task.ID); err != nil {
 		return panel, err
 	}
-	attempts, err := s.tasks.Attempts(ctx, task.ID)
+	attempts, err := s.jobs.Attempts(ctx, currentUser(c), task.ID)
 	for _, a := range attempts {
 		panel.Attempts = append(panel.Attempts, views.CloneAttempt{ID: a.ID, Status: shownStatus(a), Created: a.CreatedAt, Here: a.ID == task.ID})
 	}
@@ -88,7 +73,7 @@ func (s *Server) clonePanel(c echo.Context, task jobs.Task) (views.ClonePageProp
 }
 
 func (s *Server) showTables(c echo.Context) error {
-	if _, err := s.tasks.Task(c.Request().Context(), c.Param("id")); err != nil {
+	if _, err := s.task(c); err != nil {
 		return err
 	}
 	list, err := s.tableList(c, c.Param("id"))
@@ -107,7 +92,7 @@ func (s *Server) tableList(c echo.Context, id string) (views.TableListProps, err
 	if from, err := strconv.Atoi(c.QueryParam("from")); err == nil {
 		list.Offset = max(from, 0)
 	}
-	tables, total, err := s.tasks.TaskTables(c.Request().Context(), id, jobs.TableFilter{
+	tables, total, err := s.jobs.Tables(c.Request().Context(), currentUser(c), id, jobs.TableFilter{
 		Name: list.Name, Status: report.TableStatus(list.Status), Offset: list.Offset, Limit: list.Limit,
 	})
 	list.Total = total
@@ -120,19 +105,19 @@ func (s *Server) tableList(c echo.Context, id string) (views.TableListProps, err
 }
 
 func (s *Server) showLog(c echo.Context) error {
-	if _, err := s.tasks.Task(c.Request().Context(), c.Param("id")); err != nil {
+	if _, err := s.task(c); err != nil {
 		return err
 	}
-	log, err := s.readLog(c.Request().Context(), c.Param("id"))
+	log, err := s.readLog(c, c.Param("id"))
 	if err != nil {
 		return err
 	}
 	return s.render(c, http.StatusOK, views.LogList(log))
 }
 
-func (s *Server) readLog(ctx context.Context, id string) (views.LogProps, error) {
+func (s *Server) readLog(c echo.Context, id string) (views.LogProps, error) {
 	log := views.LogProps{Path: clonePath(id)}
-	events, err := s.tasks.TaskEvents(ctx, id, logLines)
+	events, err := s.jobs.Events(c.Request().Context(), currentUser(c), id, logLines)
 	for _, e := range events {
 		log.Lines = append(log.Lines, views.LogLine{At: e.At, Kind: string(e.Kind), Phase: string(e.Phase), Object: e.Object, Text: e.Text})
 	}
@@ -141,7 +126,7 @@ func (s *Server) readLog(ctx context.Context, id string) (views.LogProps, error)
 
 // downloadReport sends the report as a file.
 func (s *Server) downloadReport(c echo.Context) error {
-	task, err := s.tasks.Task(c.Request().Context(), c.Param("id"))
+	task, err := s.task(c)
 	if err != nil {
 		return err
 	}
@@ -153,76 +138,57 @@ func (s *Server) downloadReport(c echo.Context) error {
 	return c.JSONPretty(http.StatusOK, task.Report, "  ")
 }
 
-// actOn returns the job of the path to somebody who may act on it.
-func (s *Server) actOn(c echo.Context) (jobs.Task, error) {
-	task, err := s.tasks.Task(c.Request().Context(), c.Param("id"))
-	if err == nil && !task.MayAct(currentUser(c)) {
-		err = errForbidden
-	}
-	return task, err
-}
-
 // cancelClone asks for it. A job may have ended meanwhile.
 func (s *Server) cancelClone(c echo.Context) error {
-	task, err := s.actOn(c)
-	if err != nil {
-		return err
-	}
-	err = s.tasks.CancelTask(c.Request().Context(), task.ID)
+	id := c.Param("id")
+	err := s.jobs.Cancel(c.Request().Context(), currentUser(c), id)
 	if errors.Is(err, jobs.ErrConflict) {
-		return s.redirect(c, clonePath(task.ID), "done.clone.ended")
+		return s.redirect(c, clonePath(id), "done.clone.ended")
 	}
 	if err != nil {
 		return err
 	}
-	return s.redirect(c, clonePath(task.ID), "")
+	return s.redirect(c, clonePath(id), "")
 }
 
 // reconnect draws the page anew, which opens the feed again, after looking for the worker of the job.
 func (s *Server) reconnect(c echo.Context) error {
-	task, err := s.actOn(c)
-	if err != nil {
+	id := c.Param("id")
+	if err := s.jobs.Reconnect(c.Request().Context(), currentUser(c), id); err != nil {
 		return err
 	}
-	if err := s.tasks.ReconnectTask(c.Request().Context(), task.ID); err != nil {
-		return err
-	}
-	return s.redirect(c, clonePath(task.ID), "")
+	return s.redirect(c, clonePath(id), "")
 }
 
-// resume has a job go on that ended early.
+// resume has a job go on that ended early, or says on its page why that cannot be.
 func (s *Server) resume(c echo.Context) error {
-	task, err := s.actOn(c)
-	if err != nil {
-		return err
-	}
-	return s.goOn(c, task)
-}
-
-// goOn queues a job again, or says on its page why that cannot be.
-func (s *Server) goOn(c echo.Context, task jobs.Task) error {
-	err := s.tasks.ResumeTask(c.Request().Context(), currentUser(c), task.ID)
+	id := c.Param("id")
+	err := s.jobs.Resume(c.Request().Context(), currentUser(c), id)
 	if errors.Is(err, jobs.ErrConflict) {
-		return s.redirect(c, clonePath(task.ID), "done.clone.unresumed")
+		return s.redirect(c, clonePath(id), "done.clone.unresumed")
 	}
 	if _, text := createError(err); text != "" {
+		task, err := s.task(c)
+		if err != nil {
+			return err
+		}
 		return s.drawClone(c, http.StatusUnprocessableEntity, task, text)
 	}
 	if err != nil {
 		return err
 	}
-	return s.redirect(c, clonePath(task.ID), "")
+	return s.redirect(c, clonePath(id), "")
 }
 
 // tryAgain makes a new job like one that was refused. One that cleans goes through the confirmation, for its target may
 // hold something else by now. One that was refused when it was to go on, goes on.
 func (s *Server) tryAgain(c echo.Context) error {
-	task, err := s.actOn(c)
+	task, err := s.jobs.TaskToRetry(c.Request().Context(), currentUser(c), c.Param("id"))
 	switch {
 	case err != nil:
 		return err
 	case task.Resumable:
-		return s.goOn(c, task)
+		return s.resume(c)
 	case task.Clean:
 		return s.redirect(c, clonePath(task.ID)+"/retry", "")
 	}
@@ -239,7 +205,7 @@ func (s *Server) tryAgain(c echo.Context) error {
 
 // showRetry is clean's confirmation before a job is tried again.
 func (s *Server) showRetry(c echo.Context) error {
-	task, err := s.actOn(c)
+	task, err := s.jobs.TaskToRetry(c.Request().Context(), currentUser(c), c.Param("id"))
 	if err != nil {
 		return err
 	}
@@ -251,12 +217,12 @@ func (s *Server) showRetry(c echo.Context) error {
 
 // retry cancels a job that goes on, and tries one again that has ended, on a cleaned target.
 func (s *Server) retry(c echo.Context) error {
-	task, err := s.actOn(c)
+	task, err := s.jobs.TaskToRetry(c.Request().Context(), currentUser(c), c.Param("id"))
 	if err != nil {
 		return err
 	}
 	if !task.Status.Ended() {
-		if err := s.tasks.CancelTask(c.Request().Context(), task.ID); err != nil && !errors.Is(err, jobs.ErrConflict) {
+		if err := s.jobs.Cancel(c.Request().Context(), currentUser(c), task.ID); err != nil && !errors.Is(err, jobs.ErrConflict) {
 			return err
 		}
 		return s.redirect(c, clonePath(task.ID)+"/retry", "")
@@ -264,26 +230,25 @@ func (s *Server) retry(c echo.Context) error {
 	if task.Newest != "" {
 		return s.retriedAlready(c, task)
 	}
-	preview, confirmed, err := s.previewRetry(c, task)
+	preview, shown, err := s.previewRetry(c, task)
 	if err != nil {
 		return err
 	}
-	if !confirms(c, &preview) {
-		return s.drawRetry(c, http.StatusUnprocessableEntity, task, &preview, "")
+	confirmed := confirm(c, preview, &shown)
+	if confirmed == nil {
+		return s.drawRetry(c, http.StatusUnprocessableEntity, task, &shown, "")
 	}
 	err = s.createRetry(c, task, confirmed)
 	if _, text := createError(err); text != "" {
-		return s.drawRetry(c, http.StatusUnprocessableEntity, task, &preview, text)
+		return s.drawRetry(c, http.StatusUnprocessableEntity, task, &shown, text)
 	}
 	return err
 }
 
 // createRetry makes a new job like an old one, which cleans what was confirmed, or nothing for nil, and leads to it.
 func (s *Server) createRetry(c echo.Context, task jobs.Task, confirmed *report.Confirmation) error {
-	id, err := s.tasks.CreateTask(c.Request().Context(), jobs.NewTask{
-		User: currentUser(c), SourceID: task.Source.ConnectionID, TargetID: task.Target.ConnectionID,
-		Schemas: task.Schemas, Verify: task.Verify, Clean: confirmed, RetryOf: task.ID, Fork: c.FormValue("fork") == "yes",
-		EndBlockers: c.FormValue("end") == "yes",
+	id, err := s.jobs.Retry(c.Request().Context(), currentUser(c), task.ID, jobs.Again{
+		Clean: confirmed, Fork: c.FormValue("fork") == "yes", EndBlockers: c.FormValue("end") == "yes",
 	})
 	if errors.Is(err, jobs.ErrConflict) { // somebody was faster
 		return s.retriedAlready(c, task)
@@ -312,7 +277,7 @@ func (s *Server) drawRetry(c echo.Context, status int, task jobs.Task, preview *
 		props.Preview = *preview
 	case task.Status.Ended():
 		var err error
-		if props.Preview, _, err = s.previewRetry(c, task); err != nil {
+		if _, props.Preview, err = s.previewRetry(c, task); err != nil {
 			return err
 		}
 	case task.Cancelling:
@@ -323,20 +288,12 @@ func (s *Server) drawRetry(c echo.Context, status int, task jobs.Task, preview *
 	return s.render(c, status, views.RetryPage(s.page(c, "clone.retry"), props))
 }
 
-// previewRetry is previewClean, only where the job went and where its reader may go now: nothing is told of another database.
-func (s *Server) previewRetry(c echo.Context, task jobs.Task) (props views.CleanPreviewProps, confirmed *report.Confirmation, err error) {
-	target, err := s.connections.Connection(c.Request().Context(), currentUser(c), task.Target.ConnectionID)
-	if err == nil && !task.Target.Same(target.Place()) {
-		err = jobs.ErrMoved
-	}
-	if _, text := createError(err); text != "" {
-		props.Reasons = []views.CloneReason{{Text: views.T(c.Request().Context(), text)}}
-		return props, nil, nil
-	}
-	if err == nil {
-		confirmed, err = s.previewClean(c, task.Target, task.Schemas, &props)
-	}
-	return props, confirmed, err
+// previewRetry looks at what clean would drop before a job is tried again.
+func (s *Server) previewRetry(c echo.Context, task jobs.Task) (jobs.CleanPreview, views.CleanPreviewProps, error) {
+	p, err := s.jobs.PreviewRetry(c.Request().Context(), currentUser(c), task.ID)
+	var shown views.CleanPreviewProps
+	err = fillPreview(c, &shown, task.Target, task.Schemas, p, err)
+	return p, shown, err
 }
 
 func clonePath(id string) string { return "/clones/" + url.PathEscape(id) }

@@ -70,11 +70,11 @@ func (c *clones) background(run func(context.Context) error) (stop func()) {
 // create queues a job of the owner.
 func (c *clones) create(change ...func(*jobs.NewTask)) string {
 	c.t.Helper()
-	n := jobs.NewTask{User: c.owner, SourceID: c.source.ID, TargetID: c.target.ID}
+	n := jobs.NewTask{SourceID: c.source.ID, TargetID: c.target.ID}
 	for _, f := range change {
 		f(&n)
 	}
-	id, err := c.store.CreateTask(c.t.Context(), n)
+	id, err := c.server.jobs.Start(c.t.Context(), c.owner, n)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func (c *clones) serve() (stop func()) {
 func (c *clones) serveFrom(store *db.Store) (stop func()) {
 	c.t.Helper()
 	config := c.server.config
-	config.Accounts, config.Connections, config.Tasks, config.Ready = store, store, store, store.Ping
+	config.Jobs, config.Accounts, config.Ready = jobs.New(store, jobs.Options{Log: config.Log}), store, store.Ping
 	server, err := New(config)
 	if err != nil {
 		c.t.Fatal(err)

@@ -52,11 +52,11 @@ func (f *cloneFixture) start(change ...func(*jobs.NewTask)) (id string) {
 
 func (f *cloneFixture) startBetween(source, target jobs.Connection, change ...func(*jobs.NewTask)) (id string) {
 	f.t.Helper()
-	n := jobs.NewTask{User: jobs.User{ID: source.OwnerID}, SourceID: source.ID, TargetID: target.ID}
+	n := jobs.NewTask{SourceID: source.ID, TargetID: target.ID}
 	for _, c := range change {
 		c(&n)
 	}
-	id, err := f.store.CreateTask(f.t.Context(), n)
+	id, err := f.server.jobs.Start(f.t.Context(), jobs.User{ID: source.OwnerID}, n)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func (f *cloneFixture) beat(b runner.Beat) {
 func (f *cloneFixture) end(id, status string) {
 	f.t.Helper()
 	if status == "cancelled" {
-		if err := f.store.CancelTask(f.t.Context(), id); err != nil {
+		if err := f.server.jobs.Cancel(f.t.Context(), jobs.Operator(), id); err != nil {
 			f.t.Fatal(err)
 		}
 		return

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
 
@@ -18,11 +17,7 @@ import (
 	"calco/views"
 )
 
-// Bounds of what is typed.
-const (
-	maxName = 100  // characters
-	maxURL  = 4096 // bytes
-)
+const maxURL = 4096 // bytes
 
 // databaseForm is what was typed about a database. Its URL goes to the store and to the engine, and never back.
 type databaseForm struct {
@@ -42,7 +37,7 @@ func (s *Server) readDatabase(c echo.Context) (databaseForm, error) {
 	if err != nil {
 		return databaseForm{}, errInvalid
 	}
-	return parseDatabase(typed, s.connections.HostsOf(currentUser(c))), nil
+	return parseDatabase(typed, s.jobs.HostsOf(currentUser(c))), nil
 }
 
 // parseDatabase parses a form. What is wrong with the way to the database stands in the errors of what it returns, and
@@ -152,27 +147,10 @@ func isHost(s string) bool {
 	return hostName.MatchString(s)
 }
 
-// check adds errors for what is missing or too much before a database can be saved. A saved one keeps its URL where none
-// was typed.
-func (f databaseForm) check(saved jobs.Connection) {
-	switch {
-	case f.seen.Name == "":
-		f.seen.Errors["name"] = "databases.name.missing"
-	case utf8.RuneCountInString(f.seen.Name) > maxName:
-		f.seen.Errors["name"] = "databases.name.long"
-	}
-	if !slices.Contains(jobs.Environments(), jobs.Environment(f.seen.Environment)) {
-		f.seen.Errors["environment"] = "databases.environment.missing"
-	}
-	if f.empty && (saved.ID == 0 || f.certified()) {
+// needURL adds an error where a URL is missing: a database that is saved already keeps its own where nothing was typed.
+func (f databaseForm) needURL(saved bool) {
+	if f.empty && (!saved || f.certified()) {
 		f.seen.Errors[f.missing()] = "databases.missing"
-	}
-}
-
-// limit adds an error for a URL that shows where it leads, and may not lead there.
-func (f databaseForm) limit(hosts *dsn.Hosts) {
-	if f.url != "" && hosts.Check(f.url) != nil {
-		f.seen.Errors[f.missing()] = "databases.host.forbidden"
 	}
 }
 
@@ -187,36 +165,33 @@ func (f databaseForm) missing() string {
 // wrong tells whether the form has to be typed again.
 func (f databaseForm) wrong() bool { return len(f.seen.Errors) > 0 || f.seen.BadURL != "" }
 
-// taken adds the error for a name that another database has, and returns every other one.
-func (f databaseForm) taken(err error) error {
-	if errors.Is(err, jobs.ErrTaken) {
-		f.seen.Errors["name"] = "databases.name.taken"
+// request is what is to be saved.
+func (f databaseForm) request() jobs.DatabaseRequest {
+	return jobs.DatabaseRequest{
+		Name: f.seen.Name, Environment: jobs.Environment(f.seen.Environment), Shared: f.seen.Shared,
+		Protected: f.seen.Protected, Unprotected: f.seen.Unprotected, URL: f.url,
+	}
+}
+
+// refused adds the errors for what is wrong with the request, and returns every other one.
+func (f databaseForm) refused(err error) error {
+	known := false
+	for _, e := range []struct {
+		err         error
+		field, text string
+	}{
+		{jobs.ErrNoName, "name", "databases.name.missing"},
+		{jobs.ErrLongName, "name", "databases.name.long"},
+		{jobs.ErrTaken, "name", "databases.name.taken"},
+		{jobs.ErrNoEnvironment, "environment", "databases.environment.missing"},
+		{jobs.ErrHostForbidden, f.missing(), "databases.host.forbidden"},
+	} {
+		if errors.Is(err, e.err) {
+			f.seen.Errors[e.field], known = e.text, true
+		}
+	}
+	if known {
 		return nil
 	}
 	return err
-}
-
-// fill returns the database with what somebody typed of it.
-func (f databaseForm) fill(saved jobs.Connection, u jobs.User) (jobs.Connection, error) {
-	protected, err := f.protects(saved, u)
-	saved.Name, saved.Environment = f.seen.Name, jobs.Environment(f.seen.Environment)
-	saved.Shared, saved.Protected = f.seen.Shared, protected
-	return saved, err
-}
-
-// protects decides whether a database is protected from being a target. Production is, and whatever was, until an admin
-// decides otherwise.
-func (f databaseForm) protects(saved jobs.Connection, u jobs.User) (bool, error) {
-	if jobs.Environment(f.seen.Environment) != jobs.Production {
-		return f.seen.Protected || saved.Protected && !u.Admin(), nil
-	}
-	if f.seen.Unprotected && !leftOpen(saved) && !u.Admin() {
-		return true, errForbidden
-	}
-	return !f.seen.Unprotected, nil
-}
-
-// leftOpen tells whether a production database is not protected, because an admin said so.
-func leftOpen(saved jobs.Connection) bool {
-	return saved.Environment == jobs.Production && !saved.Protected
 }

@@ -1,14 +1,12 @@
 package web
 
 import (
-	"errors"
 	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
-	"calco/cloner/jobs"
 	"calco/views"
 )
 
@@ -148,46 +146,6 @@ func TestWay(t *testing.T) {
 	}
 }
 
-func TestProtects(t *testing.T) {
-	admin, member := jobs.User{Role: jobs.RoleAdmin}, jobs.User{Role: jobs.RoleMember}
-	saved := func(e jobs.Environment, protected bool) jobs.Connection {
-		return jobs.Connection{ID: 1, Environment: e, Protected: protected}
-	}
-	for _, tt := range []struct {
-		name      string
-		saved     jobs.Connection
-		user      jobs.User
-		typed     url.Values
-		want      bool
-		forbidden bool
-	}{
-		{"new production", jobs.Connection{}, member, url.Values{"environment": {"production"}}, true, false},
-		{"new production, by an admin", jobs.Connection{}, admin, url.Values{"environment": {"production"}}, true, false},
-		{"new production, left open by an admin", jobs.Connection{}, admin, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, false, false},
-		{"new production, left open by a member", jobs.Connection{}, member, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, true, true},
-		{"new staging", jobs.Connection{}, member, url.Values{"environment": {"staging"}}, false, false},
-		{"new staging, protected", jobs.Connection{}, member, url.Values{"environment": {"staging"}, "protected": {"yes"}}, true, false},
-		{"staging becomes production", saved(jobs.Staging, false), member, url.Values{"environment": {"production"}}, true, false},
-		{"staging becomes production, left open by a member", saved(jobs.Staging, false), member, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, true, true},
-		{"staging becomes production, with an admin's form", saved(jobs.Staging, false), admin, url.Values{"environment": {"production"}, "protected": {}}, true, false},
-		{"production becomes staging", saved(jobs.Production, true), member, url.Values{"environment": {"staging"}}, true, false},
-		{"production becomes staging, by an admin", saved(jobs.Production, true), admin, url.Values{"environment": {"staging"}, "protected": {"yes"}}, true, false},
-		{"production becomes open staging, by an admin", saved(jobs.Production, true), admin, url.Values{"environment": {"staging"}}, false, false},
-		{"protected staging stays so", saved(jobs.Staging, true), member, url.Values{"environment": {"staging"}}, true, false},
-		{"open production stays so", saved(jobs.Production, false), member, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, false, false},
-		{"open production is protected by its owner", saved(jobs.Production, false), member, url.Values{"environment": {"production"}}, true, false},
-		{"protected production, opened by its owner", saved(jobs.Production, true), member, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, true, true},
-		{"protected production, opened by an admin", saved(jobs.Production, true), admin, url.Values{"environment": {"production"}, "unprotected": {"yes"}}, false, false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			got, err := parseDatabase(tt.typed, nil).protects(tt.saved, tt.user)
-			if got != tt.want || errors.Is(err, errForbidden) != tt.forbidden {
-				t.Errorf("got %v, %v; want %v, forbidden %v", got, err, tt.want, tt.forbidden)
-			}
-		})
-	}
-}
-
 // A form names no file of the machine that Calco runs on.
 func TestFormReachesNothingOfTheMachine(t *testing.T) {
 	for _, typed := range []string{
@@ -209,7 +167,7 @@ func TestPastedPEM(t *testing.T) {
 		}
 	}
 	f := parseDatabase(url.Values{"key": {"-----BEGIN canary"}}, nil)
-	f.check(jobs.Connection{ID: 1})
+	f.needURL(true)
 	if f.seen.Errors["url"] == "" {
 		t.Error("a key without a URL is taken, and gets lost")
 	}

@@ -36,7 +36,7 @@ func (a *app) save(c jobs.Connection, leadsTo string) jobs.Connection {
 // saved is a database as its owner sees it now.
 func (a *app) saved(id, owner int64) jobs.Connection {
 	a.t.Helper()
-	c, err := a.store.Connection(a.t.Context(), jobs.User{ID: owner}, id)
+	c, err := a.server.jobs.Database(a.t.Context(), jobs.User{ID: owner}, id)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestDatabaseSecrets(t *testing.T) {
 // savedAs is the id of the database with a name that somebody sees.
 func (a *app) savedAs(name string, u jobs.User) int64 {
 	a.t.Helper()
-	all, err := a.store.Connections(a.t.Context(), u)
+	all, err := a.server.jobs.Databases(a.t.Context(), u)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestDatabaseInUse(t *testing.T) {
 	v := a.as(u)
 	source := a.save(jobs.Connection{OwnerID: u.ID, Name: "Source"}, elsewhere)
 	target := a.save(jobs.Connection{OwnerID: u.ID, Name: "Target"}, "postgres://app@other.example.org/shop")
-	id, err := a.store.CreateTask(t.Context(), jobs.NewTask{User: u, SourceID: source.ID, TargetID: target.ID})
+	id, err := a.server.jobs.Start(t.Context(), u, jobs.NewTask{SourceID: source.ID, TargetID: target.ID})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func TestDatabaseInUse(t *testing.T) {
 		says(t, got, "Kept as typed")
 	}
 	want(t, "another name", v.post(at(source, ""), "name", "Source 2", "environment", "staging"), "303 /databases")
-	if err := a.store.CancelTask(t.Context(), id); err != nil {
+	if err := a.server.jobs.Cancel(t.Context(), jobs.Operator(), id); err != nil {
 		t.Fatal(err)
 	}
 	got := v.post(at(source, "/remove"))

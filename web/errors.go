@@ -16,7 +16,6 @@ import (
 // What a handler returns for what it will not do.
 var (
 	errSignedOut = errors.New("nobody is signed in")
-	errForbidden = errors.New("not allowed")
 	errInvalid   = errors.New("this makes no sense")
 )
 
@@ -26,8 +25,8 @@ var statuses = []struct {
 	status int
 }{
 	{errSignedOut, http.StatusUnauthorized},
-	{errForbidden, http.StatusForbidden},
 	{errInvalid, http.StatusUnprocessableEntity},
+	{jobs.ErrForbidden, http.StatusForbidden},
 	{jobs.ErrNotFound, http.StatusNotFound},
 	{jobs.ErrConflict, http.StatusConflict},
 	{jobs.ErrTaken, http.StatusConflict},

@@ -21,7 +21,7 @@ const feedPath = "/clones/:id/events"
 // feedClone shows a job to whoever watches it, until it has ended.
 func (s *Server) feedClone(c echo.Context) error {
 	id := c.Param("id")
-	task, err := s.tasks.Task(c.Request().Context(), id)
+	task, err := s.jobs.Task(c.Request().Context(), currentUser(c), id)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (s *Server) feedClone(c echo.Context) error {
 	defer s.endWithSession(c)()
 	v := s.onlooker(c, id)
 	language := views.Language(c.Request().Context())
-	variant := fmt.Sprint(language, " ", task.MayAct(v.user), " ", task.UserID == v.user.ID, " ", v.link)
+	variant := fmt.Sprint(language, " ", jobs.MayAct(v.user, task), " ", task.UserID == v.user.ID, " ", v.link)
 	return s.hub.Serve(c, id, variant, func(ctx context.Context, t jobs.Task) ([]byte, error) {
 		var frame bytes.Buffer
 		err := views.JobFrame(viewTask(t, v)).Render(views.WithLanguage(ctx, language), &frame)
@@ -102,7 +102,7 @@ func (s *streams) take(user int64) (leave func(), ok bool) {
 
 // readTask is what the hub shows.
 func (s *Server) readTask(ctx context.Context, id string) (task jobs.Task, ended bool, err error) {
-	task, err = s.tasks.Task(ctx, id)
+	task, err = s.jobs.Reread(ctx, id)
 	return task, over(task), err
 }
 

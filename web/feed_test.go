@@ -192,7 +192,7 @@ func TestFeed(t *testing.T) {
 	for _, v := range viewers {
 		v.stream.until(`data-percent="42"`)
 	}
-	if err := f.store.CancelTask(t.Context(), id); err != nil {
+	if err := f.server.jobs.Cancel(t.Context(), jobs.Operator(), id); err != nil {
 		t.Fatal(err)
 	}
 	f.server.hub.Kick("")

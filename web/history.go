@@ -21,11 +21,11 @@ func (s *Server) showHistory(c echo.Context) error {
 	if !slices.Contains(views.HistoryStates, string(filter.Status)) {
 		filter.Status = ""
 	}
-	tasks, err := s.tasks.Tasks(ctx, filter)
+	tasks, err := s.jobs.Tasks(ctx, currentUser(c), filter)
 	if err != nil {
 		return err
 	}
-	connections, err := s.connections.Connections(ctx, currentUser(c))
+	connections, err := s.jobs.Databases(ctx, currentUser(c))
 	if err != nil {
 		return err
 	}

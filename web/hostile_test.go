@@ -81,11 +81,7 @@ func newProbe(t testing.TB) *probe {
 	if server.passwords.nobody, err = argon2id.CreateHash("nobody", &cheap); err != nil {
 		t.Fatal(err)
 	}
-	for _, u := range []jobs.User{f.owner, f.admin} {
-		for range testsAtATime {
-			server.testers.begin(u.ID)
-		}
-	}
+	server.jobs = jobs.New(f.store, jobs.Options{Tests: jobs.TestLimits{AtATime: -1}})
 
 	gone := f.add("gone@example.org", jobs.RoleMember)
 	source, target := f.pair(f.owner)

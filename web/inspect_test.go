@@ -2,10 +2,10 @@ package web
 
 import (
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"calco/cloner/dsn"
 	"calco/cloner/jobs"
@@ -69,7 +69,7 @@ func TestTestConnection(t *testing.T) {
 			says(t, fragment, text)
 		}
 		// This one person may test no more than some in a row.
-		a.server.testers = testers{}
+		a.forgetTests()
 	}
 	says(t, v.post(at(saved, "/test"), "name", "Being typed"), `value="Being typed"`)
 	kept := dbtest.Query(t, a.database, `
@@ -93,52 +93,18 @@ func fieldsOf(t *testing.T, text string) []string {
 func TestTooManyTests(t *testing.T) {
 	t.Parallel()
 	a := newApp(t)
-	u := a.add(bob, jobs.RoleMember)
-	v, other := a.as(u), a.as(a.add(eve, jobs.RoleMember))
+	v := a.as(a.add(bob, jobs.RoleMember))
+	a.server.jobs = jobs.New(a.store, jobs.Options{Tests: jobs.TestLimits{AtATime: -1}})
 	form := []string{"url", "postgres://app@127.0.0.1:1/shop"}
-	for range testsAtATime {
-		end, problem := a.server.testers.begin(u.ID)
-		if problem != "" {
-			t.Fatal(problem)
-		}
-		t.Cleanup(end)
-	}
 	got := v.fragment("/databases/test", form...)
-	want(t, "a third one", got, fmt.Sprint(http.StatusTooManyRequests))
+	want(t, "one too many", got, "429")
 	says(t, got, "Two of your tests are still running.")
-	want(t, "somebody else's", other.fragment("/databases/test", form...), "200")
-}
 
-func TestTesters(t *testing.T) {
-	var all testers
-	first, problem := all.begin(1)
-	if problem != "" {
-		t.Fatal(problem)
-	}
-	if _, problem = all.begin(1); problem != "" {
-		t.Fatal(problem)
-	}
-	if _, problem = all.begin(1); problem != "databases.test.busy" {
-		t.Errorf("the third at a time: got %q", problem)
-	}
-	if _, problem = all.begin(2); problem != "" {
-		t.Errorf("somebody else: got %q", problem)
-	}
-	first()
-	end, problem := all.begin(1)
-	if problem != "" {
-		t.Fatalf("after one has ended: got %q", problem)
-	}
-	end()
-	for range 2 * testsInARow {
-		if end, problem = all.begin(1); problem != "" {
-			break
-		}
-		end()
-	}
-	if problem != "databases.test.often" {
-		t.Errorf("after many in a row: got %q", problem)
-	}
+	a.server.jobs = jobs.New(a.store, jobs.Options{Tests: jobs.TestLimits{InARow: 1, Every: time.Hour}})
+	want(t, "the first", v.fragment("/databases/test", form...), "200")
+	got = v.fragment("/databases/test", form...)
+	want(t, "too soon", got, "429")
+	says(t, got, "These were many tests in a short time.")
 }
 
 // A member's databases led to Calco's own machine, where the answers told open ports from closed ones.
@@ -154,7 +120,7 @@ func TestHostsOfMembers(t *testing.T) {
 	theirs := a.save(jobs.Connection{OwnerID: admin.ID, Name: "Theirs", Shared: true}, there)
 	var first string
 	for _, leadsTo := range []string{there, "postgres://app:" + secret + "@127.0.0.1:1/shop", "postgres://postgres@%2Fvar%2Frun%2Fpostgresql/postgres"} {
-		a.server.testers = testers{}
+		a.forgetTests()
 		got := v.fragment("/databases/test", "url", leadsTo)
 		want(t, "a member's", got, "200")
 		says(t, got, forbidden)

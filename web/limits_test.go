@@ -208,7 +208,7 @@ func TestManyConnections(t *testing.T) {
 	if got := dial(t, address).say("GET /signin HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").status(); got != http.StatusOK {
 		t.Errorf("who comes next gets %d", got)
 	}
-	if err := f.store.CancelTask(t.Context(), f.newest()); err != nil {
+	if err := f.server.jobs.Cancel(t.Context(), jobs.Operator(), f.newest()); err != nil {
 		t.Fatal(err)
 	}
 	f.server.hub.Kick("")

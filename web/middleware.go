@@ -211,16 +211,6 @@ func (s *Server) signedIn(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// adminOnly comes after signedIn.
-func (s *Server) adminOnly(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		if !currentUser(c).Admin() {
-			return errForbidden
-		}
-		return next(c)
-	}
-}
-
 // currentUser is who sent the request. Behind signedIn there is always one; elsewhere it may be the zero User.
 func currentUser(c echo.Context) jobs.User {
 	if session := currentSession(c); session != nil {

@@ -54,7 +54,7 @@ func TestBaseURL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := New(Config{Accounts: a.store, Connections: a.store, Tasks: a.store, BaseURL: u}); err == nil {
+		if _, err := New(Config{Jobs: a.server.jobs, Accounts: a.store, BaseURL: u}); err == nil {
 			t.Errorf("base URL %s is taken", bad)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"calco/static"
 )
 
-// routes is the whole app on one screen: who may do what, and where.
+// routes is the whole app on one screen: what can be done, and where. Who may is for cloner/jobs to say.
 func (s *Server) routes() *echo.Echo {
 	e := echo.New()
 	e.HTTPErrorHandler = s.fail
@@ -68,14 +68,11 @@ func (s *Server) routes() *echo.Echo {
 	in.POST("/databases/:id", s.changeDatabase)
 	in.POST("/databases/:id/remove", s.removeDatabase)
 	in.POST("/databases/:id/test", s.testDatabase)
-
-	// For admins.
-	admin := group{s, e, []echo.MiddlewareFunc{s.signedIn, s.adminOnly}}
-	admin.GET("/users", s.showUsers)
-	admin.POST("/users", s.invite)
-	admin.POST("/users/:id/reset", s.resetUser)
-	admin.POST("/users/:id/remove", s.removeUser)
-	admin.POST("/invitations/:id/remove", s.uninvite)
+	in.GET("/users", s.showUsers)
+	in.POST("/users", s.invite)
+	in.POST("/users/:id/reset", s.resetUser)
+	in.POST("/users/:id/remove", s.removeUser)
+	in.POST("/invitations/:id/remove", s.uninvite)
 	return e
 }
 

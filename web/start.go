@@ -2,7 +2,6 @@ package web
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -11,8 +10,6 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"calco/cloner"
-	"calco/cloner/dsn"
 	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/views"
@@ -22,7 +19,7 @@ import (
 // listed below.
 func (s *Server) home(c echo.Context) error {
 	var props views.StartPageProps
-	task, err := s.tasks.CurrentTask(c.Request().Context(), currentUser(c).ID)
+	task, err := s.jobs.CurrentTask(c.Request().Context(), currentUser(c))
 	switch {
 	case err == nil:
 		panel, err := s.clonePanel(c, task)
@@ -64,8 +61,8 @@ func (s *Server) startClone(c echo.Context) error {
 		return err
 	}
 	if len(form.Errors) == 0 {
-		id, err := s.tasks.CreateTask(ctx, jobs.NewTask{
-			User: currentUser(c), SourceID: form.Source, TargetID: form.Target, Schemas: chosenSchemas(form), Verify: chosenVerify(form), Clean: confirmed, EndBlockers: form.Preview.End, Fork: form.Fork,
+		id, err := s.jobs.Start(ctx, currentUser(c), jobs.NewTask{
+			SourceID: form.Source, TargetID: form.Target, Schemas: chosenSchemas(form), Verify: chosenVerify(form), Clean: confirmed, EndBlockers: form.Preview.End, Fork: form.Fork,
 		})
 		if err == nil {
 			return s.redirect(c, clonePath(id), "")
@@ -145,7 +142,7 @@ func (s *Server) checkCloneForm(c echo.Context, form *views.CloneForm) (*report.
 			form.Errors[field] = "form.error." + field
 			return c, nil
 		}
-		c, err = s.connections.Connection(ctx, u, id)
+		c, err = s.jobs.Database(ctx, u, id)
 		if errors.Is(err, jobs.ErrNotFound) {
 			form.Errors[field] = "form.error.gone"
 			return c, nil
@@ -165,26 +162,31 @@ func (s *Server) checkCloneForm(c echo.Context, form *views.CloneForm) (*report.
 	if !form.Clean || form.Errors["target"] != "" {
 		return nil, nil //nolint:nilnil // there is nothing to confirm
 	}
-	now, err := s.previewClean(c, target.Place(), chosenSchemas(*form), &form.Preview)
-	if err == nil && !confirms(c, &form.Preview) {
+	p, err := s.previewClean(c, target.Place(), chosenSchemas(*form), &form.Preview)
+	if err != nil {
+		return nil, err
+	}
+	confirmed := confirm(c, p, &form.Preview)
+	if confirmed == nil {
 		form.Errors["confirm"] = cmp.Or(form.Preview.Error, "drop.unread")
 	}
-	return now, err
+	return confirmed, nil
 }
 
-// confirms tells whether the answer to an earlier preview confirms this one too.
-func confirms(c echo.Context, p *views.CleanPreviewProps) bool {
-	p.Typed, p.End = c.FormValue("confirm"), c.FormValue("end") == "yes"
-	switch {
-	case !p.Ready: // it says why
-	case p.Typed != p.Database:
-		p.Error = "form.error.confirm"
-	case p.Shown != c.FormValue("shown"):
-		p.Typed, p.Error = "", "form.error.changed"
-	default:
-		return true
+// confirm returns what the answer to an earlier preview agrees to have dropped of what is there now, or nil.
+func confirm(c echo.Context, now jobs.CleanPreview, shown *views.CleanPreviewProps) *report.Confirmation {
+	shown.Typed, shown.End = c.FormValue("confirm"), c.FormValue("end") == "yes"
+	if !shown.Ready { // it says why
+		return nil
 	}
-	return false
+	confirmed, err := now.Confirm(shown.Typed, c.FormValue("shown"))
+	switch {
+	case errors.Is(err, jobs.ErrWrongName):
+		shown.Error = "form.error.confirm"
+	case err != nil:
+		shown.Typed, shown.Error = "", "form.error.changed"
+	}
+	return confirmed
 }
 
 // createErrors are the fields that the reasons not to make a job belong to, and their texts.
@@ -220,7 +222,7 @@ func (s *Server) drawStart(c echo.Context, status int, props views.StartPageProp
 			return err
 		}
 	}
-	running, err := s.tasks.RunningTasks(ctx)
+	running, err := s.jobs.RunningTasks(ctx, currentUser(c))
 	if err != nil {
 		return err
 	}
@@ -236,7 +238,7 @@ func (s *Server) drawStart(c echo.Context, status int, props views.StartPageProp
 // schemas, and for what clean would drop.
 func (s *Server) fillCloneForm(c echo.Context, form *views.CloneForm) error {
 	u := currentUser(c)
-	connections, err := s.connections.Connections(c.Request().Context(), u)
+	connections, err := s.jobs.Databases(c.Request().Context(), u)
 	if err != nil {
 		return err
 	}
@@ -274,24 +276,16 @@ func (s *Server) showSchemas(c echo.Context) error {
 
 // schemaChoice reads the schemas of a source. Those that were chosen before stay so.
 func (s *Server) schemaChoice(c echo.Context, from int64, choice views.SchemaChoiceProps) (views.SchemaChoiceProps, error) {
-	source, err := s.connections.Connection(c.Request().Context(), currentUser(c), from)
+	found, err := s.jobs.Schemas(c.Request().Context(), currentUser(c), from)
 	if errors.Is(err, jobs.ErrNotFound) {
 		return choice, nil // nothing chosen yet
 	}
-	if err != nil {
-		return choice, err
-	}
-	var found report.Inspection
-	choice.Reasons, err = s.look(c, source.ID, "form.error.unread", func(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (err error) {
-		found, err = cloner.Inspect(ctx, u, hosts)
-		return err
-	})
-	if err != nil || len(choice.Reasons) > 0 {
+	if choice.Reasons, err = whyNot(c, err, "form.error.unread"); err != nil || len(choice.Reasons) > 0 {
 		return choice, err
 	}
 	before := chosenNames(choice.Schemas)
 	choice.Read, choice.Schemas = true, nil
-	for _, sc := range found.Schemas {
+	for _, sc := range found {
 		choice.Schemas = append(choice.Schemas, views.SchemaOption{Name: sc.Name, Tables: sc.Tables, Bytes: sc.Bytes, On: slices.Contains(before, sc.Name)})
 	}
 	return choice, nil
@@ -301,7 +295,7 @@ func (s *Server) schemaChoice(c echo.Context, from int64, choice views.SchemaCho
 func (s *Server) showClean(c echo.Context) error {
 	form := parseCloneForm(c.QueryParams())
 	var preview views.CleanPreviewProps
-	target, err := s.connections.Connection(c.Request().Context(), currentUser(c), form.Target)
+	target, err := s.jobs.Database(c.Request().Context(), currentUser(c), form.Target)
 	switch {
 	case errors.Is(err, jobs.ErrNotFound), err == nil && !form.Clean:
 	case err != nil:
@@ -315,58 +309,59 @@ func (s *Server) showClean(c echo.Context) error {
 	return s.render(c, http.StatusOK, views.CleanPreview(preview))
 }
 
-// previewClean looks at what clean would drop from a target. Without reasons against it, it returns what its user can
-// confirm.
-func (s *Server) previewClean(c echo.Context, target jobs.Place, schemas []string, props *views.CleanPreviewProps) (*report.Confirmation, error) {
+// previewClean looks at what clean would drop from a target, and fills in what a page shows of it.
+func (s *Server) previewClean(c echo.Context, target jobs.Place, schemas []string, props *views.CleanPreviewProps) (jobs.CleanPreview, error) {
+	p, err := s.jobs.PreviewClean(c.Request().Context(), currentUser(c), target.ConnectionID, schemas)
+	return p, fillPreview(c, props, target, schemas, p, err)
+}
+
+// fillPreview fills in what clean would drop from a target, or why nobody knows.
+func fillPreview(c echo.Context, props *views.CleanPreviewProps, target jobs.Place, schemas []string, p jobs.CleanPreview, err error) error {
 	props.Place, props.Database, props.Schemas = viewPlace(target), target.Database, schemas
-	var p report.CleanPreview
-	var err error
-	props.Reasons, err = s.look(c, target.ConnectionID, "drop.unread", func(ctx context.Context, u dsn.URL, hosts *dsn.Hosts) (err error) {
-		p, err = cloner.PreviewClean(ctx, cloner.Spec{Target: u, TargetHosts: hosts, Schemas: schemas, Clean: true})
+	if props.Reasons, err = whyNot(c, err, "drop.unread"); err != nil || len(props.Reasons) > 0 {
 		return err
-	})
-	if err != nil || len(props.Reasons) > 0 {
-		return nil, err
 	}
 	props.Ready, props.Shown = true, p.Confirmation.Digest()
 	props.Objects, props.Tables, props.Rows, props.Bytes, props.LargeObjects = p.Objects, p.Tables, p.Rows, p.Bytes, p.LargeObjects
 	props.Names = p.Names
-	return &p.Confirmation, nil
+	return nil
 }
 
-// look asks a saved database something for a page, as often and as long as a test may. That it does not answer is for the
-// page too, which keeps what was typed there; fault is the text for what has no reason of its own.
-func (s *Server) look(c echo.Context, id int64, fault string, ask func(context.Context, dsn.URL, *dsn.Hosts) error) ([]views.CloneReason, error) {
-	request := c.Request().Context()
-	reason := func(text string) []views.CloneReason { return []views.CloneReason{{Text: views.T(request, text)}} }
-	end, problem := s.testers.begin(currentUser(c).ID)
-	if problem != "" {
-		return reason(problem), nil
+// unansweredTexts say why a database has not answered. A fault has a text of the page that asks.
+var unansweredTexts = map[jobs.UnansweredCode]string{
+	jobs.TooManyTests: "databases.test.busy", jobs.TooOften: "databases.test.often",
+	jobs.UnusableURL: "databases.url.unusable", jobs.Slow: "databases.test.slow",
+}
+
+// whyUnanswered is what stands beside the text: what is wrong with the URL, or what the database has said.
+func whyUnanswered(e *jobs.UnansweredError) string {
+	switch e.Code {
+	case jobs.UnusableURL:
+		return e.Err.Error() + "."
+	case jobs.Fault:
+		return e.Err.Error()
+	case jobs.TooManyTests, jobs.TooOften, jobs.Slow:
 	}
-	defer end()
-	u, hosts, err := s.connections.ConnectionURL(request, id)
-	if errors.Is(err, jobs.ErrNotFound) {
-		return reason("form.error.gone"), nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := u.CheckRemote(hosts); err != nil { // it was saved before such URLs were refused
-		return []views.CloneReason{{Text: views.T(request, "databases.url.unusable"), Hint: err.Error() + "."}}, nil
-	}
-	ctx, cancel := context.WithTimeout(request, testPatience)
-	defer cancel()
-	err = ask(ctx, u, hosts)
+	return ""
+}
+
+// whyNot tells a page, which keeps what was typed there, why a saved database has not answered. What is a fault of this server
+// is returned; fault is the text for one of the database.
+func whyNot(c echo.Context, err error, fault string) ([]views.CloneReason, error) {
 	var refused *report.RefusedError
+	var unanswered *jobs.UnansweredError
+	reason := views.CloneReason{}
+	_, text := createError(err)
 	switch {
+	case text != "":
 	case errors.As(err, &refused):
 		return viewReasons(refused.Reasons), nil
-	case err != nil && request.Err() != nil: // whoever asked has gone
+	case errors.As(err, &unanswered):
+		text = cmp.Or(unansweredTexts[unanswered.Code], fault)
+		reason.Hint = whyUnanswered(unanswered)
+	default:
 		return nil, err
-	case err != nil && ctx.Err() != nil:
-		return reason("databases.test.slow"), nil
-	case err != nil:
-		return []views.CloneReason{{Text: views.T(request, fault), Hint: err.Error()}}, nil
 	}
-	return nil, nil
+	reason.Text = views.T(c.Request().Context(), text)
+	return []views.CloneReason{reason}, nil
 }

@@ -82,7 +82,7 @@ func TestHomeOfSeveral(t *testing.T) {
 	f := newCloneFixture(t)
 	v := f.as(f.owner)
 	failed := f.ended("failed")
-	again, err := f.store.CreateTask(t.Context(), jobs.NewTask{User: f.owner, SourceID: f.task(failed).Source.ConnectionID, TargetID: f.task(failed).Target.ConnectionID, RetryOf: failed})
+	again, err := f.server.jobs.Retry(t.Context(), f.owner, failed, jobs.Again{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestStartRefused(t *testing.T) {
 	guarded := f.save(jobs.Connection{OwnerID: f.owner.ID, Name: "Guarded", Protected: true}, nowhere("guarded"))
 	private := f.save(jobs.Connection{OwnerID: f.other.ID, Name: "Eve's own"}, nowhere("eves"))
 	gone := f.save(jobs.Connection{OwnerID: f.owner.ID, Name: "Gone"}, nowhere("gone"))
-	if err := f.store.RemoveConnection(t.Context(), gone.ID); err != nil {
+	if err := f.forget(gone); err != nil {
 		t.Fatal(err)
 	}
 	const lost = "This database is no longer there."

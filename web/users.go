@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -11,16 +10,6 @@ import (
 	"calco/cloner/jobs"
 	"calco/views"
 )
-
-// Users are who can sign in, and who is invited to.
-type Users interface {
-	Users(context.Context) ([]jobs.User, error)
-	Invitations(context.Context) ([]jobs.Link, error)
-	Invite(ctx context.Context, email string, role jobs.Role) (jobs.Token, error)
-	Uninvite(ctx context.Context, linkID int64) error
-	NewUserLink(ctx context.Context, kind jobs.LinkKind, userID int64) (jobs.Token, error)
-	RemoveUser(ctx context.Context, id int64) error
-}
 
 func (s *Server) showUsers(c echo.Context) error {
 	return s.drawUsers(c, http.StatusOK, views.UsersPageProps{})
@@ -37,7 +26,7 @@ func (s *Server) invite(c echo.Context) error {
 		role = jobs.RoleAdmin
 	}
 
-	token, err := s.accounts.Invite(c.Request().Context(), form.Email, role)
+	token, err := s.jobs.Invite(c.Request().Context(), currentUser(c), form.Email, role)
 	if errors.Is(err, jobs.ErrTaken) {
 		form.Errors["email"] = "field.email.taken"
 		return s.drawUsers(c, http.StatusUnprocessableEntity, views.UsersPageProps{Form: form})
@@ -53,8 +42,7 @@ func (s *Server) resetUser(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx := c.Request().Context()
-	token, err := s.accounts.NewUserLink(ctx, jobs.LinkReset, id)
+	token, err := s.jobs.ResetPassword(c.Request().Context(), currentUser(c), id)
 	if err != nil {
 		return err
 	}
@@ -66,10 +54,7 @@ func (s *Server) removeUser(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if id == currentUser(c).ID {
-		return jobs.ErrConflict // somebody has to stay who can let others in
-	}
-	if err := s.accounts.RemoveUser(c.Request().Context(), id); err != nil {
+	if err := s.jobs.RemoveUser(c.Request().Context(), currentUser(c), id); err != nil {
 		return err
 	}
 	return s.redirect(c, "/users", "done.removed")
@@ -80,7 +65,7 @@ func (s *Server) uninvite(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.accounts.Uninvite(c.Request().Context(), id); err != nil {
+	if err := s.jobs.Uninvite(c.Request().Context(), currentUser(c), id); err != nil {
 		return err
 	}
 	return s.redirect(c, "/users", "done.uninvited")
@@ -99,17 +84,17 @@ func (s *Server) drawLink(c echo.Context, token jobs.Token) error {
 
 // drawUsers fills in the lists.
 func (s *Server) drawUsers(c echo.Context, status int, props views.UsersPageProps) error {
-	ctx := c.Request().Context()
-	users, err := s.accounts.Users(ctx)
+	ctx, by := c.Request().Context(), currentUser(c)
+	users, err := s.jobs.Users(ctx, by)
 	if err != nil {
 		return err
 	}
-	invitations, err := s.accounts.Invitations(ctx)
+	invitations, err := s.jobs.Invitations(ctx, by)
 	if err != nil {
 		return err
 	}
 	for _, u := range users {
-		props.Users = append(props.Users, views.UserRow{ID: u.ID, Email: u.Email, Admin: u.Admin(), LastSeen: u.LastSeenAt, You: u.ID == currentUser(c).ID})
+		props.Users = append(props.Users, views.UserRow{ID: u.ID, Email: u.Email, Admin: u.Admin(), LastSeen: u.LastSeenAt, You: u.ID == by.ID})
 	}
 	for _, l := range invitations {
 		props.Invitations = append(props.Invitations, views.InvitationRow{ID: l.ID, Email: l.Email, Admin: l.Role == jobs.RoleAdmin, Expires: l.ExpiresAt})

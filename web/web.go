@@ -1,5 +1,6 @@
-// Package web is the user interface: pages, forms and the live feed. It knows nothing of SQL; what it needs from
-// the state database it asks through small interfaces, declared above the handlers that need them.
+// Package web is the user interface: pages, forms and the live feed. It knows nothing of SQL, and not who may do what: that
+// is asked where it is done, in cloner/jobs. How people get in, it asks the state database through small interfaces,
+// declared above the handlers that need them.
 package web
 
 import (
@@ -24,11 +25,10 @@ const (
 	sweepEvery   = time.Hour
 )
 
-// Config is what a Server needs. Accounts, Connections and Tasks must be there; one store may be all of them.
+// Config is what a Server needs. Jobs and Accounts must be there.
 type Config struct {
-	Accounts    Accounts
-	Connections Connections
-	Tasks       Tasks
+	Jobs     *jobs.Service
+	Accounts Accounts
 	// Ready tells whether the state database answers. Nil is always ready.
 	Ready func(context.Context) error
 	// BaseURL is where browsers reach the server, if that is not what their requests say. With https, cookies are for
@@ -42,26 +42,24 @@ type Config struct {
 
 // Server is the web app. Its methods are safe for concurrent use.
 type Server struct {
-	config      Config
-	accounts    Accounts
-	connections Connections
-	tasks       Tasks
-	hub         *Hub[jobs.Task] // shows jobs, by their ids
-	log         *slog.Logger
-	passwords   *passwords
-	streams     streams
-	testers     testers
-	limits      limits
-	waiting     *waiting
-	foreign     *http.CrossOriginProtection
-	echo        *echo.Echo
-	onStop      []func()
+	config    Config
+	accounts  Accounts
+	jobs      *jobs.Service
+	hub       *Hub[jobs.Task] // shows jobs, by their ids
+	log       *slog.Logger
+	passwords *passwords
+	streams   streams
+	limits    limits
+	waiting   *waiting
+	foreign   *http.CrossOriginProtection
+	echo      *echo.Echo
+	onStop    []func()
 }
 
 // New makes the web app. It opens nothing; Run does.
 func New(config Config) (*Server, error) {
-	if config.Accounts == nil || config.Connections == nil || config.Tasks == nil {
-		return nil, errors.New("make the web app: it needs accounts, connections and tasks")
+	if config.Jobs == nil || config.Accounts == nil {
+		return nil, errors.New("make the web app: it needs jobs and accounts")
 	}
 	if config.Log == nil {
 		config.Log = slog.Default()
@@ -70,7 +68,7 @@ func New(config Config) (*Server, error) {
 		config.Ready = func(context.Context) error { return nil }
 	}
 	s := &Server{
-		config: config, accounts: config.Accounts, connections: config.Connections, tasks: config.Tasks,
+		config: config, accounts: config.Accounts, jobs: config.Jobs,
 		log: config.Log, foreign: http.NewCrossOriginProtection(), limits: usualLimits(),
 	}
 	s.waiting = newWaiting(s.limits.waiting)
@@ -135,7 +133,7 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 		return nil
 	})
 	group.Go(func() error {
-		if err := s.tasks.Listen(ctx, s.hub.Kick); ctx.Err() == nil {
+		if err := s.jobs.Listen(ctx, s.hub.Kick); ctx.Err() == nil {
 			return fmt.Errorf("listen for jobs that change: %w", err)
 		}
 		return nil

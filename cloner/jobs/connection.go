@@ -34,11 +34,8 @@ type Connection struct {
 	UpdatedAt   time.Time
 }
 
-// SeenBy tells whether somebody may look at the database and clone from or into it.
-func (c Connection) SeenBy(u User) bool { return c.Shared || c.OwnerID == u.ID }
-
-// ChangedBy tells whether somebody may change or remove it: its owner, and admins where they see it.
-func (c Connection) ChangedBy(u User) bool { return c.OwnerID == u.ID || c.Shared && u.Admin() }
+// LeftOpen tells whether it is a production database that is not protected, because an admin said so.
+func (c Connection) LeftOpen() bool { return c.Environment == Production && !c.Protected }
 
 // Place returns what a job keeps of the database.
 func (c Connection) Place() Place {

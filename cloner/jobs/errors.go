@@ -1,5 +1,3 @@
-// Package jobs is what people can do with Calco: its values, and the errors that mean something to a person. It knows
-// nothing of SQL, of HTTP and of HTML.
 package jobs
 
 import "errors"
@@ -8,6 +6,8 @@ import "errors"
 var (
 	// ErrNotFound: it is not there, or not for this user.
 	ErrNotFound = errors.New("not found")
+	// ErrForbidden: this user may not.
+	ErrForbidden = errors.New("not allowed")
 	// ErrConflict: it cannot be done as things stand now.
 	ErrConflict = errors.New("conflict")
 	// ErrTaken: another one has this name.

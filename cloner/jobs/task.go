@@ -116,9 +116,6 @@ type Task struct {
 // Stalled tells whether a running job has not been heard of for too long.
 func (t Task) Stalled() bool { return t.Status == Running && t.Silence > StalledAfter }
 
-// MayAct tells whether somebody may cancel the job or try it again: its owner and admins.
-func (t Task) MayAct(u User) bool { return t.UserID == u.ID || u.Admin() }
-
 // NewTaskID returns the id of a new job: ten letters and digits that nobody guesses and that can be read aloud. It also
 // names the job on the target, where other installations may write too.
 func NewTaskID() string { return strings.ToLower(rand.Text()[:10]) }
@@ -133,7 +130,6 @@ type TaskFilter struct {
 
 // NewTask is what a person asks for.
 type NewTask struct {
-	User        User
 	SourceID    int64 // of saved databases
 	TargetID    int64
 	Schemas     []string
@@ -141,7 +137,7 @@ type NewTask struct {
 	Clean       *report.Confirmation // what the user has agreed to have dropped first; nil is that nothing is cleaned
 	EndBlockers bool                 // end who holds locks on what is dropped; see cloner.Spec
 	Fork        bool                 // the user says that the target is a fork of a protected database
-	RetryOf     string               // whoever may act on that job may use its databases; empty for a new one
+	RetryOf     string               // the job that this one tries again; empty for none, and for Start, which makes a new one
 }
 
 // TableFilter chooses rows of a job's table list.

@@ -166,7 +166,7 @@ func TestStopCancelled(t *testing.T) {
 	id := f.create()
 	f.awaitWaiting()
 	deaf.shut.Store(true) // it does not hear of the cancel
-	if err := f.store.CancelTask(t.Context(), id); err != nil {
+	if err := f.people().Cancel(t.Context(), f.user, id); err != nil {
 		t.Fatal(err)
 	}
 	deaf.opens.Store(true) // with the first call that is no beat
@@ -184,7 +184,7 @@ func TestCancelElsewhere(t *testing.T) {
 	f.child()
 	id := f.create()
 	f.awaitWaiting()
-	if err := f.store.CancelTask(t.Context(), id); err != nil {
+	if err := f.people().Cancel(t.Context(), f.user, id); err != nil {
 		t.Fatal(err)
 	}
 	got := f.awaitEnd(id)

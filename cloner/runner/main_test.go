@@ -107,6 +107,9 @@ func (f *fixture) open() *db.Store {
 	return store
 }
 
+// people does what people ask for.
+func (f *fixture) people() *jobs.Service { return jobs.New(f.store, jobs.Options{}) }
+
 func (f *fixture) save(name, url string) int64 {
 	f.Helper()
 	id, err := f.store.AddConnection(f.Context(), jobs.Connection{OwnerID: f.user.ID, Name: name, Environment: jobs.OtherUse}, dsn.URL(url))
@@ -118,11 +121,11 @@ func (f *fixture) save(name, url string) int64 {
 
 func (f *fixture) create(change ...func(*jobs.NewTask)) string {
 	f.Helper()
-	n := jobs.NewTask{User: f.user, SourceID: f.source, TargetID: f.target}
+	n := jobs.NewTask{SourceID: f.source, TargetID: f.target}
 	for _, c := range change {
 		c(&n)
 	}
-	id, err := f.store.CreateTask(f.Context(), n)
+	id, err := f.people().Start(f.Context(), f.user, n)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -42,7 +42,7 @@ func TestOutcomes(t *testing.T) {
 		{
 			name: "the target is protected meanwhile", source: library, want: jobs.Refused, reason: runner.ReasonProtected,
 			after: func(f *fixture) {
-				err := f.store.ChangeConnection(f.Context(), jobs.Connection{ID: f.target, Name: "t", Environment: jobs.Production, Protected: true}, "")
+				err := f.people().ChangeDatabase(f.Context(), f.user, f.target, jobs.DatabaseRequest{Name: "t", Environment: jobs.Production})
 				if err != nil {
 					f.Fatal(err)
 				}
@@ -142,7 +142,7 @@ func TestCancelRunning(t *testing.T) {
 	f.work(f.store, runner.Options{})
 	id := f.create()
 	f.awaitWaiting()
-	if err := f.store.CancelTask(t.Context(), id); err != nil {
+	if err := f.people().Cancel(t.Context(), f.user, id); err != nil {
 		t.Fatal(err)
 	}
 	got := f.awaitEnd(id)

@@ -119,22 +119,24 @@ func furnish(ctx context.Context, store *db.Store, server *embedded.Server) (lin
 	if err != nil {
 		return "", err
 	}
-	saved, err := store.Connections(ctx, user)
+	people := jobs.New(store, jobs.Options{})
+	saved, err := people.Databases(ctx, user)
 	if err != nil {
 		return "", err
 	}
-	for _, c := range []jobs.Connection{
-		{Name: "Demo source", Environment: jobs.Production, Protected: true, Database: demoSource},
-		{Name: "Demo target", Environment: jobs.Development, Database: demoTarget},
+	for _, r := range []jobs.DatabaseRequest{
+		{Name: "Demo source", Environment: jobs.Production, URL: dsn.URL(server.URL(demoSource))},
+		{Name: "Demo target", Environment: jobs.Development, URL: dsn.URL(server.URL(demoTarget))},
 	} {
-		c.OwnerID, c.Shared = user.ID, true
-		url := dsn.URL(server.URL(c.Database))
-		i := slices.IndexFunc(saved, func(s jobs.Connection) bool { return s.OwnerID == user.ID && s.Name == c.Name })
+		r.Shared = true
+		i := slices.IndexFunc(saved, func(s jobs.Connection) bool { return s.OwnerID == user.ID && s.Name == r.Name })
 		switch {
 		case i < 0:
-			_, err = store.AddConnection(ctx, c, url)
-		case saved[i].Address != url.Endpoint().Address: // its port was taken by something else
-			err = store.ChangeConnection(ctx, saved[i], url)
+			_, err = people.AddDatabase(ctx, user, r)
+		case saved[i].Address != r.URL.Endpoint().Address: // its port was taken by something else
+			again := saved[i].Request()
+			again.URL = r.URL
+			err = people.ChangeDatabase(ctx, user, saved[i].ID, again)
 		}
 		if err != nil {
 			return "", err

@@ -80,7 +80,7 @@ type app struct {
 }
 
 func newApp(store *db.Store, config web.Config, options runner.Options) (*app, error) {
-	config.Accounts, config.Connections, config.Tasks, config.Ready = store, store, store, store.Ping
+	config.Jobs, config.Accounts, config.Ready = jobs.New(store, jobs.Options{Log: config.Log}), store, store.Ping
 	server, err := web.New(config)
 	if err != nil {
 		return nil, err

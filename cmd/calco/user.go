@@ -29,15 +29,15 @@ type userAddCommand struct {
 
 // Run prints a link for somebody who is no user yet.
 func (c *userAddCommand) Run(ctx context.Context, tty terminal) error {
-	if !web.IsEmail(c.Email) {
+	if !jobs.IsEmail(c.Email) { // before the state is opened
 		return usageError{fmt.Errorf("%q is no e-mail address", c.Email)}
 	}
 	role := jobs.RoleMember
 	if c.Admin {
 		role = jobs.RoleAdmin
 	}
-	return c.print(ctx, tty, jobs.LinkInvite, func(ctx context.Context, store linkStore) (jobs.Token, error) {
-		token, err := store.Invite(ctx, c.Email, role)
+	return c.print(ctx, tty, jobs.LinkInvite, func(ctx context.Context, people *jobs.Service) (jobs.Token, error) {
+		token, err := people.Invite(ctx, jobs.Operator(), c.Email, role)
 		if errors.Is(err, jobs.ErrTaken) {
 			err = fmt.Errorf("%s is a user already: see calco user reset", c.Email)
 		}
@@ -52,33 +52,26 @@ type userResetCommand struct {
 
 // Run prints a link for somebody who has lost the password.
 func (c *userResetCommand) Run(ctx context.Context, tty terminal) error {
-	return c.print(ctx, tty, jobs.LinkReset, func(ctx context.Context, store linkStore) (jobs.Token, error) {
-		user, err := store.UserByEmail(ctx, c.Email)
+	return c.print(ctx, tty, jobs.LinkReset, func(ctx context.Context, people *jobs.Service) (jobs.Token, error) {
+		user, err := people.UserByEmail(ctx, jobs.Operator(), c.Email)
 		if errors.Is(err, jobs.ErrNotFound) {
 			err = fmt.Errorf("%s is no user: see calco user add", c.Email)
 		}
 		if err != nil {
 			return "", err
 		}
-		return store.NewUserLink(ctx, jobs.LinkReset, user.ID)
+		return people.ResetPassword(ctx, jobs.Operator(), user.ID)
 	})
 }
 
-// linkStore is what makes links.
-type linkStore interface {
-	UserByEmail(ctx context.Context, email string) (jobs.User, error)
-	Invite(ctx context.Context, email string, role jobs.Role) (jobs.Token, error)
-	NewUserLink(ctx context.Context, kind jobs.LinkKind, userID int64) (jobs.Token, error)
-}
-
 // print makes a link and prints it.
-func (f linkFlags) print(ctx context.Context, tty terminal, kind jobs.LinkKind, newLink func(context.Context, linkStore) (jobs.Token, error)) (err error) {
+func (f linkFlags) print(ctx context.Context, tty terminal, kind jobs.LinkKind, newLink func(context.Context, *jobs.Service) (jobs.Token, error)) (err error) {
 	store, done, err := f.join(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	token, err := newLink(ctx, store)
+	token, err := newLink(ctx, jobs.New(store, jobs.Options{}))
 	if err != nil {
 		return err
 	}

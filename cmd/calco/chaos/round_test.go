@@ -145,7 +145,7 @@ func (w *world) run(p plan, tally *tally) {
 func (w *world) create(clean bool) (id string) {
 	w.Helper()
 	eventually(w, promised, "the clone is started", func() bool {
-		n := jobs.NewTask{User: w.user, SourceID: w.sourceID, TargetID: w.targetID, Verify: report.VerifyContents}
+		n := jobs.NewTask{SourceID: w.sourceID, TargetID: w.targetID, Verify: report.VerifyContents}
 		if clean {
 			p, err := cloner.PreviewClean(w.Context(), cloner.Spec{Target: w.targetURL, Clean: true})
 			if err != nil {
@@ -155,7 +155,7 @@ func (w *world) create(clean bool) (id string) {
 			n.Clean = &p.Confirmation
 		}
 		var err error
-		if id, err = w.store.CreateTask(w.Context(), n); err != nil {
+		if id, err = jobs.New(w.store, jobs.Options{}).Start(w.Context(), w.user, n); err != nil {
 			w.Logf("start a clone: %v", err)
 		}
 		return err == nil
