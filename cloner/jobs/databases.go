@@ -138,6 +138,9 @@ func (s *Service) HostsOf(by User) *dsn.Hosts { return s.store.HostsOf(by) }
 // not 0, and saves nothing: ErrNoName, ErrLongName, ErrNoEnvironment and ErrHostForbidden, joined.
 func (s *Service) CheckDatabase(ctx context.Context, by User, id int64, r DatabaseRequest) error {
 	if id == 0 {
+		if !MaySave(by) {
+			return ErrForbidden
+		}
 		if _, err := r.fill(by, Connection{}); err != nil {
 			return err
 		}

@@ -72,6 +72,9 @@ func (s *Service) TestDatabase(ctx context.Context, by User, id int64) (Inspecti
 // an id that is not 0: it may then lead where that may, whoever asks. The errors are those of TestDatabase.
 func (s *Service) TestURL(ctx context.Context, by User, url dsn.URL, id int64) (Inspection, error) {
 	if id == 0 {
+		if !MaySave(by) {
+			return Inspection{}, ErrForbidden
+		}
 		return s.inspect(ctx, by, url, s.store.HostsOf(by), Connection{})
 	}
 	saved, err := s.store.Connection(ctx, id)

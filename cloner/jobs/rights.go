@@ -2,8 +2,7 @@ package jobs
 
 // What people may do. Each right is one function, asked by whoever is about to do something, with what is true then.
 //
-// Every user may save databases, and start clones between those that are seen. Where a database may lead is for
-// dsn.HostPolicy to say. Nobody, the zero User, may do nothing.
+// Nobody, the zero User, may do nothing. Where a database may lead is for dsn.HostPolicy to say.
 
 // Operator is who runs Calco's commands where its state database is: an admin who is no user, and has and sees no databases.
 func Operator() User { return User{Role: RoleAdmin} }
@@ -15,6 +14,9 @@ func MayRead(u User) bool { return u.ID != 0 || u.Admin() }
 // MayAct tells whether somebody may cancel a job, reconnect it, have it go on or try it again: its owner and admins. What
 // goes on or is tried again uses the databases of the job, which its owner or the admin must see too.
 func MayAct(u User, t Task) bool { return owns(u, t.UserID) || u.Admin() }
+
+// MaySave tells whether somebody may save databases, and test them before: every user.
+func MaySave(u User) bool { return u.ID != 0 }
 
 // MaySee tells whether somebody may look at a saved database, test it, and clone from or into it: its owner, and everybody
 // where it is shared.

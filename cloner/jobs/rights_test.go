@@ -28,7 +28,9 @@ change a database  | gone   | gone     | no     | yes   | gone           | yes  
 remove a database  | gone   | gone     | no     | yes   | gone           | yes           | gone
 preview its clean  | gone   | gone     | yes    | yes   | gone           | yes           | gone
 test it            | gone   | gone     | yes    | yes   | gone           | yes           | gone
-test another URL   | gone   | gone     | no     | yes   | gone           | yes           | gone
+save a database    | no     | yes      | yes    | yes   | yes            | yes           | no
+test a URL         | no     | yes      | yes    | yes   | yes            | yes           | no
+test one for it    | gone   | gone     | no     | yes   | gone           | yes           | gone
 list users         | no     | no       | no     | no    | yes            | yes           | yes
 list invitations   | no     | no       | no     | no    | yes            | yes           | yes
 invite             | no     | no       | no     | no    | yes            | yes           | yes
@@ -88,7 +90,17 @@ var acts = map[string]func(ctx context.Context, f *fixture, by, owner jobs.User,
 		_, err := f.TestDatabase(ctx, by, source.ID)
 		return answered(err)
 	},
-	"test another URL": func(ctx context.Context, f *fixture, by, _ jobs.User, source, _ jobs.Connection) error {
+	"save a database": func(ctx context.Context, f *fixture, by, _ jobs.User, source, _ jobs.Connection) error {
+		r := source.Request()
+		r.Name, r.URL = "another", "postgres://u@127.0.0.1:1/d"
+		_, err := f.AddDatabase(ctx, by, r)
+		return err
+	},
+	"test a URL": func(ctx context.Context, f *fixture, by, _ jobs.User, _, _ jobs.Connection) error {
+		_, err := f.TestURL(ctx, by, "postgres://u@127.0.0.1:1/d", 0)
+		return answered(err)
+	},
+	"test one for it": func(ctx context.Context, f *fixture, by, _ jobs.User, source, _ jobs.Connection) error {
 		_, err := f.TestURL(ctx, by, "postgres://u@127.0.0.1:1/d", source.ID)
 		return answered(err)
 	},
