@@ -56,8 +56,8 @@ func (s *Store) CreateTask(ctx context.Context, userID int64, t jobs.NewTask, ma
 	return id, explain("start a clone", err)
 }
 
-// readFacts reads, and locks, what decides whether a job may begin between two saved databases, or whether an old one may go
-// on or be tried again. One at a time: it compares rows that others are about to insert.
+// readFacts reads, and locks, what decides whether a job may begin between two saved databases, or whether an old one, between
+// its own, may go on or be tried again. One at a time: it compares rows that others are about to insert.
 func readFacts(ctx context.Context, tx pgx.Tx, oldID string, sourceID, targetID int64) (f jobs.Facts, err error) {
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, tasksLock); err != nil {
 		return f, err
@@ -66,8 +66,6 @@ func readFacts(ctx context.Context, tx pgx.Tx, oldID string, sourceID, targetID 
 		if f.Old, err = readOld(ctx, tx, oldID); err != nil || f.Old == nil {
 			return f, err
 		}
-	}
-	if sourceID == 0 && targetID == 0 && f.Old != nil {
 		sourceID, targetID = f.Old.Source.ConnectionID, f.Old.Target.ConnectionID
 	}
 	rows, _ := tx.Query(ctx, `

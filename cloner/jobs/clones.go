@@ -10,7 +10,7 @@ import (
 // TaskStore keeps the jobs. What changes a job asks a rule first, in the transaction that changes it and with what that has
 // locked. The error of the rule is returned, and nothing is changed. A job that is not there is ErrNotFound.
 type TaskStore interface {
-	// CreateTask queues a job of a user.
+	// CreateTask queues a job of a user, between the databases of the one that it tries again if there is one.
 	CreateTask(ctx context.Context, userID int64, n NewTask, may func(Facts) error) (id string, err error)
 	// ResumeTask queues a job again.
 	ResumeTask(ctx context.Context, id string, may func(Facts) error) error
@@ -73,8 +73,7 @@ func (s *Service) Retry(ctx context.Context, by User, id string, a Again) (newID
 		return "", err
 	}
 	return s.create(ctx, by, NewTask{
-		SourceID: old.Source.ConnectionID, TargetID: old.Target.ConnectionID, Schemas: old.Schemas, Verify: old.Verify,
-		Clean: a.Clean, EndBlockers: a.EndBlockers, Fork: a.Fork, RetryOf: old.ID,
+		RetryOf: old.ID, Schemas: old.Schemas, Verify: old.Verify, Clean: a.Clean, EndBlockers: a.EndBlockers, Fork: a.Fork,
 	})
 }
 

@@ -130,7 +130,7 @@ type TaskFilter struct {
 
 // NewTask is what a person asks for.
 type NewTask struct {
-	SourceID    int64 // of saved databases
+	SourceID    int64 // of saved databases; a job that is tried again keeps its own
 	TargetID    int64
 	Schemas     []string
 	Verify      report.Verify        // "" is VerifySample
