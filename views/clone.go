@@ -3,6 +3,8 @@ package views
 import (
 	"context"
 	"time"
+
+	"calco/cloner/report"
 )
 
 // ClonePageProps are what the page of a job shows, and the panel of the current job on the start page.
@@ -41,37 +43,19 @@ type CloneProps struct {
 
 	Created, Started, Heartbeat, Finished time.Time
 
-	Done    float64 // 0 to 1
-	Left    time.Duration
-	Elapsed time.Duration
-	Speed   int64   // bytes a second at this moment
-	Speeds  []int64 // the same for each of the last seconds, the newest last; at most 90 are drawn
+	report.Progress         // of a job in the queue, how far it came before
+	Speed           int64   // bytes a second at this moment
+	Speeds          []int64 // the same for each of the last seconds, the newest last; at most 90 are drawn
 
-	Rows, RowsTotal     int64 // the total is by the source's statistics
-	Bytes               int64 // of COPY data
-	Tables, TablesTotal int
-	Trouble             int // objects that could not be made so far
-
-	Waiting *CloneWait // what it waits for at this moment; nil while it gets on
-
-	Phases []ClonePhase  // those that have begun
-	Active []CloneTable  // in flight; at most 50 are drawn
-	Report *CloneReport  // of a job that came to its end
-	Stop   CloneStop     // why a job failed, was interrupted or cancelled
-	Reason []CloneReason // why a job was refused
-	Hand   CloneByHand   // the same by hand
+	Report  *report.Report // of a job that ended; nil where there is none
+	Error   string         // of a job that ended without a report
+	Touched bool           // something was dropped or written on the target. Tables are on it, complete
+	Earlier bool           // that was before the job was queued again; since then it has not come to the target
+	Hand    CloneByHand    // the same by hand
 }
 
 // Path is the page of the job.
 func (c CloneProps) Path() string { return "/clones/" + c.ID }
-
-// CloneWait is something that keeps a job from going on, and that waiting may cure.
-type CloneWait struct {
-	Text  string    // PostgreSQL's own words, or the engine's
-	Since time.Time // when the job last got anything done
-	Until time.Time // when it gives up
-	Tries int
-}
 
 // ClonePlace is one end of a job.
 type ClonePlace struct {
@@ -80,106 +64,31 @@ type ClonePlace struct {
 	Environment string // production, staging, development or other
 	Address     string // host:port
 	Database    string
-	Version     string // of PostgreSQL, such as 17.5; empty before it is known
 }
 
-// ClonePhase is a phase that has begun.
-type ClonePhase struct {
-	Name        string // in cloner's words: preflight, snapshot, clean, pre-data, …
-	Done, Total int    // in units of its own
-	Running     bool
-	Ended       bool // for good: one that neither runs nor has ended will go on
-	Elapsed     time.Duration
+// verdict is the report, or what stands for it where there is none.
+func (c CloneProps) verdict() report.Report {
+	if c.Report == nil {
+		return report.Report{Error: c.Error}
+	}
+	return *c.Report
 }
 
-// CloneTable is a row of a list of tables.
-type CloneTable struct {
-	Relation       string
-	Status         string // waiting, copying, indexing, done or failed
-	Rows           int64
-	Bytes          int64 // of COPY data so far
-	Size           int64 // on the source's disk, in bytes
-	Built, ToBuild int   // indexes and constraints
+// reasonText and reasonHint are the engine's, in English, unless the pages have their own.
+func reasonText(ctx context.Context, r report.Reason) string {
+	return textOr(ctx, reasonID(r), r.Text)
 }
 
-// CloneReport is what the comparison found.
-type CloneReport struct {
-	SnapshotAt  time.Time
-	Epochs      []CloneEpoch      // the snapshots that were read, when there was more than one
-	Differences []CloneDifference // those that are harmless are listed apart
-	Ledger      []CloneLedger
-	Contents    *CloneContents
-	Pulled      []string // objects outside the chosen schemas that these need
-	Warnings    []string
+func reasonHint(ctx context.Context, r report.Reason) string {
+	return textOr(ctx, reasonID(r)+".hint", r.Hint)
 }
 
-// CloneContents is how much of what rows hold was compared.
-type CloneContents struct {
-	EveryRow bool
-	Tables   int
-	Rows     int64
-	Left     []string // tables of which only the rows were counted
-}
-
-// CloneEpoch is the life of one snapshot.
-type CloneEpoch struct {
-	SnapshotAt   time.Time
-	Kept         int      // parts of earlier snapshots that are as they were
-	Redone       int      // parts of earlier snapshots that were copied again
-	Copied       int      // parts, those included
-	RedoneTables []string // of the first of them
-}
-
-// CloneDifference is one point in which the target is not the source.
-type CloneDifference struct {
-	Kind           string // rows, missing, additional, definition, owner, …
-	Object         string
-	Source, Target string
-	Harmless       string // why it does not change the outcome; empty when it does
-}
-
-// CloneLedger is an object that could not be made.
-type CloneLedger struct {
-	Phase    string
-	Object   string
-	SQLState string
-	Error    string // PostgreSQL's own words
-	Hint     string
-}
-
-// CloneStop says why a job did not come to its end, and what it has left behind.
-type CloneStop struct {
-	Phase    string // in which it was; empty when that is not known
-	Relation string // at which it was; empty for none
-	Error    string // PostgreSQL's own words, or the engine's
-	SQLState string
-	Hint     string
-	Touched  bool // something was dropped or written on the target. CloneProps.Tables are on it, complete
-	Earlier  bool // that was before the job was queued again; since then it has not come to the target
-}
-
-// CloneReason is one cause of a refusal.
-type CloneReason struct {
-	Code    string
-	Side    string // source, target, or empty
-	Text    string
-	Hint    string
-	Objects []string
-}
-
-// text and hint are the engine's, in English, unless the pages have their own.
-func (r CloneReason) text(ctx context.Context) string {
-	return reasonText(ctx, "reason."+r.Code, r.Text)
-}
-
-func (r CloneReason) hint(ctx context.Context) string {
-	return reasonText(ctx, "reason."+r.Code+".hint", r.Hint)
-}
+func reasonID(r report.Reason) string { return "reason." + string(r.Code) }
 
 // english tells whether the engine's own words stand for a text.
 func english(id string) bool { return !HasText(id) }
 
-func reasonText(ctx context.Context, id, english string) string {
+func textOr(ctx context.Context, id, english string) string {
 	if HasText(id) {
 		return T(ctx, id)
 	}
@@ -202,10 +111,10 @@ type CloneAttempt struct {
 
 // TableListProps are a page of the tables of a job.
 type TableListProps struct {
-	Path   string // of the job: CloneProps.Path()
-	Name   string // the filter, GET parameter "table"
-	Status string // the filter, GET parameter "state"; empty for all
-	Rows   []CloneTable
+	Path   string             // of the job: CloneProps.Path()
+	Name   string             // the filter, GET parameter "table"
+	Status report.TableStatus // the filter, GET parameter "state"; empty for all
+	Rows   []report.TableState
 	Offset int // GET parameter "from"
 	Limit  int // 50
 	Total  int // of what the filter lets through
@@ -213,17 +122,8 @@ type TableListProps struct {
 
 // LogProps are the last lines of the log of a job.
 type LogProps struct {
-	Path  string // of the job
-	Lines []LogLine
-}
-
-// LogLine is one line of the log, the newest first.
-type LogLine struct {
-	At     time.Time
-	Kind   string // phase_begun, phase_ended, trouble, warning, retry or resumed
-	Phase  string
-	Object string
-	Text   string
+	Path  string         // of the job
+	Lines []report.Event // the newest first
 }
 
 // CloneRow is a job in a list of those that run now.
@@ -276,35 +176,27 @@ type SchemaChoiceProps struct {
 	Chosen  bool // schemas are chosen one by one, and not the whole database
 	Read    bool // Schemas are what the source has
 	Schemas []SchemaOption
-	Reasons []CloneReason // why the source could not be read
-	Error   string        // the id of a text
+	Reasons []report.Reason // why the source could not be read
+	Error   string          // the id of a text
 }
 
 // SchemaOption is a schema that can be chosen.
 type SchemaOption struct {
-	Name   string
-	Tables int
-	Bytes  int64
-	On     bool
+	report.SchemaInfo
+	On bool
 }
 
 // CleanPreviewProps are what clean would drop, and the field for the name of the database. The zero value, before it was
 // asked for, draws an empty place.
 type CleanPreviewProps struct {
-	Ready        bool // it was looked at
-	Place        ClonePlace
-	Database     string   // its name, to be typed
-	Schemas      []string // none: all of them
-	Objects      int
-	Tables       int
-	Rows, Bytes  int64
-	LargeObjects int
-	Names        []string      // of the first of the objects
-	Reasons      []CloneReason // why it could not be looked at, or cannot be cleaned
-	Shown        string        // the digest of all that, which the field shown gives back
-	Typed        string        // the field confirm
-	End          bool          // the field end: who holds locks on it is ended
-	Error        string        // the id of a text
+	Ready bool // it was looked at
+	report.CleanPreview
+	Place   ClonePlace
+	Schemas []string        // none: all of them
+	Reasons []report.Reason // why it could not be looked at, or cannot be cleaned
+	Typed   string          // the field confirm
+	End     bool            // the field end: who holds locks on it is ended
+	Error   string          // the id of a text
 }
 
 // RetryPageProps are the confirmation before a job is tried again on a cleaned target. The form posts confirm and

@@ -4,29 +4,32 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
+
+	"calco/cloner/report"
 )
 
 // phaseGroups are the lines of the list of phases. Those that are one for a reader are one line.
-var phaseGroups = [][]string{
-	{"preflight"},
-	{"snapshot"},
-	{"clean"},
-	{"pre-data"},
-	{"copy"},
-	{"indexes"},
-	{"constraints"},
-	{"post-data"},
-	{"sequences", "views"},
-	{"analyze"},
-	{"verify"},
+var phaseGroups = [][]report.Phase{
+	{report.PhasePreflight},
+	{report.PhaseSnapshot},
+	{report.PhaseClean},
+	{report.PhasePreData},
+	{report.PhaseCopy},
+	{report.PhaseIndexes},
+	{report.PhaseConstraints},
+	{report.PhasePostData},
+	{report.PhaseSequences, report.PhaseViews},
+	{report.PhaseAnalyze},
+	{report.PhaseVerify},
 }
 
 // phaseLine is one of them: done, now, todo, skipped, stopped, rests until there is more to do, or failed for the one that
 // the job failed in.
 type phaseLine struct {
-	name        string // of its text
+	phases      []report.Phase
 	state       string
 	done, total int
 	elapsed     time.Duration
@@ -34,14 +37,14 @@ type phaseLine struct {
 
 // phaseLines are all phases of a job, whether they have begun or not.
 func (c CloneProps) phaseLines() []phaseLine {
-	begun := map[string]ClonePhase{}
+	begun := map[report.Phase]report.PhaseProgress{}
 	for _, p := range c.Phases {
 		begun[p.Name] = p
 	}
 	lines := make([]phaseLine, len(phaseGroups))
 	last := -1
 	for i, group := range phaseGroups {
-		lines[i] = phaseLine{name: strings.Join(group, "+"), state: "todo"}
+		lines[i] = phaseLine{phases: group, state: "todo"}
 		seen, running, over := false, false, true
 		for _, name := range group {
 			p, ok := begun[name]
@@ -67,7 +70,7 @@ func (c CloneProps) phaseLines() []phaseLine {
 		switch {
 		case l.state == "todo" && (i < last || c.Status == "completed" || c.Status == "differences"):
 			l.state = "skipped"
-		case c.failedIn(l.name):
+		case c.failedIn(l.phases):
 			l.state = "failed"
 		case c.ended() && l.state == "now", c.stopped() && l.state == "done" && l.done < l.total:
 			l.state = "stopped"
@@ -77,20 +80,21 @@ func (c CloneProps) phaseLines() []phaseLine {
 }
 
 // between tells whether a phase rests only until the copy brings it more to do: the indexes of a table follow its rows.
-func (c CloneProps) between(name string, begun map[string]ClonePhase) bool {
-	return !c.ended() && begun["copy"].Running && (name == "indexes" || name == "constraints")
+func (c CloneProps) between(name report.Phase, begun map[report.Phase]report.PhaseProgress) bool {
+	return !c.ended() && begun[report.PhaseCopy].Running && (name == report.PhaseIndexes || name == report.PhaseConstraints)
 }
 
-func (c CloneProps) failedIn(line string) bool {
-	if c.Status != "failed" || c.Stop.Phase == "" {
-		return false
+func (c CloneProps) failedIn(phases []report.Phase) bool {
+	return c.Status == "failed" && slices.Contains(phases, c.verdict().Phase)
+}
+
+// name is that of its text.
+func (l phaseLine) name() string {
+	names := make([]string, len(l.phases))
+	for i, p := range l.phases {
+		names[i] = string(p)
 	}
-	for name := range strings.SplitSeq(line, "+") {
-		if name == c.Stop.Phase {
-			return true
-		}
-	}
-	return false
+	return strings.Join(names, "+")
 }
 
 // took is the time at the end of the line.

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/a-h/templ"
+
+	"calco/cloner/report"
 )
 
 // A page of a job is sent whole, and often: what a report has beyond these bounds is in its file only.
@@ -18,7 +20,7 @@ const (
 // differenceGroup is the differences of one kind.
 type differenceGroup struct {
 	kind string
-	list []CloneDifference
+	list []report.Difference
 	rest int // how many more there are
 }
 
@@ -29,7 +31,7 @@ var differenceKinds = []string{
 }
 
 // byKind groups the differences; those of an unknown kind come last.
-func byKind(list []CloneDifference) []differenceGroup {
+func byKind(list []report.Difference) []differenceGroup {
 	var groups []differenceGroup
 	places := map[string]int{}
 	add := func(kind string) {
@@ -87,14 +89,14 @@ func kindText(ctx context.Context, kind string) string {
 	return kind
 }
 
-// real are the differences that count, harmless the others.
-func (r CloneReport) real() []CloneDifference     { return r.differences(false) }
-func (r CloneReport) harmless() []CloneDifference { return r.differences(true) }
+// harmful are the differences that count, harmless the others.
+func harmful(r report.Report) []report.Difference  { return differencesThat(r, false) }
+func harmless(r report.Report) []report.Difference { return differencesThat(r, true) }
 
-func (r CloneReport) differences(harmless bool) []CloneDifference {
-	var list []CloneDifference
+func differencesThat(r report.Report, areHarmless bool) []report.Difference {
+	var list []report.Difference
 	for _, d := range r.Differences {
-		if (d.Harmless != "") == harmless {
+		if (d.Harmless != "") == areHarmless {
 			list = append(list, d)
 		}
 	}
@@ -106,7 +108,7 @@ func differencesTitle(ctx context.Context, c CloneProps) string {
 	if c.Report == nil {
 		return T(ctx, "clone.differences", "Count", 2)
 	}
-	return T(ctx, "clone.differences", "Count", len(c.Report.real())+len(c.Report.Ledger))
+	return T(ctx, "clone.differences", "Count", len(harmful(*c.Report))+len(c.Report.Ledger))
 }
 
 // epochsRead is how many snapshots were read, and which of them the target is true at: the last one, once all that was
@@ -121,7 +123,7 @@ func (c CloneProps) epochsRead(ctx context.Context) string {
 }
 
 // shownEpochs are the last ones, with the names of some tables in all, and how many more there are.
-func shownEpochs(list []CloneEpoch) (shown []CloneEpoch, rest int) {
+func shownEpochs(list []report.Epoch) (shown []report.Epoch, rest int) {
 	rest = max(len(list)-manyFindings, 0)
 	shown = slices.Clone(list[rest:])
 	room := mostFindings / 2
@@ -137,9 +139,9 @@ func (c CloneProps) compared(ctx context.Context) []string {
 	list := []string{
 		T(ctx, "clone.compared.rows", "Count", c.Tables, "Rows", Number(ctx, c.Rows)),
 	}
-	if n := c.Report.Contents; n != nil {
+	if n := c.verdict().Contents; n != nil {
 		text := "clone.compared.sample"
-		if n.EveryRow {
+		if n.Verify == report.VerifyContents {
 			text = "clone.compared.contents"
 		}
 		list = append(list, T(ctx, text, "Count", n.Tables, "Rows", Number(ctx, n.Rows)))

@@ -3,6 +3,8 @@ package views
 import (
 	"strings"
 	"testing"
+
+	"calco/cloner/report"
 )
 
 // A frame is sent whole to each viewer, so a report of any size makes one of some size.
@@ -10,17 +12,17 @@ func TestReportIsBounded(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat(`ñ"<`, 5000)
 	name := strings.Repeat("n", 63) + "." + strings.Repeat("m", 63)
-	c := CloneProps{ID: "abcdefghij", Status: "differences", Report: &CloneReport{}, Stop: CloneStop{Error: long, Hint: long}}
+	c := CloneProps{ID: "abcdefghij", Status: "differences", Report: &report.Report{Error: long, Hint: long}}
 	r := c.Report
 	for i := range 10_000 {
-		r.Differences = append(r.Differences, CloneDifference{Kind: differenceKinds[i%3], Object: name, Source: long, Target: long},
-			CloneDifference{Kind: "owner", Object: name, Harmless: "It is another role."})
-		r.Ledger = append(r.Ledger, CloneLedger{Phase: "indexes", Object: name, SQLState: "23505", Error: long, Hint: long})
+		r.Differences = append(r.Differences, report.Difference{Kind: differenceKinds[i%3], Object: name, Source: long, Target: long},
+			report.Difference{Kind: "owner", Object: name, Harmless: "It is another role."})
+		r.Ledger = append(r.Ledger, report.LedgerEntry{Phase: report.PhaseIndexes, Object: name, SQLState: "23505", Error: long, Hint: long})
 		r.Pulled = append(r.Pulled, name)
 		r.Warnings = append(r.Warnings, long)
 	}
 	for i := range 1000 {
-		e := CloneEpoch{Copied: i}
+		e := report.Epoch{Copied: i}
 		for range 50 {
 			e.RedoneTables = append(e.RedoneTables, name)
 		}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/a-h/templ"
+
+	"calco/cloner/report"
 )
 
 // ended tells whether nothing more will happen to the job.
@@ -41,16 +43,16 @@ func (c CloneProps) news() string {
 		}
 	}
 	tries := 0
-	if c.Waiting != nil {
-		tries = 1 + c.Waiting.Tries
+	if c.Trouble != nil {
+		tries = 1 + c.Trouble.Tries
 	}
 	return strings.Join([]string{
-		c.Status, strconv.Itoa(running), strconv.Itoa(done), strconv.Itoa(c.Trouble), strconv.Itoa(c.percent() / 5), strconv.Itoa(tries),
+		c.Status, strconv.Itoa(running), strconv.Itoa(done), strconv.Itoa(c.Ledger), strconv.Itoa(c.percent() / 5), strconv.Itoa(tries),
 	}, " ")
 }
 
 // waits tells whether something keeps the job from going on, so that it says so instead of what it does.
-func (c CloneProps) waits() bool { return c.Status == "running" && c.Waiting != nil && !c.Cancelling }
+func (c CloneProps) waits() bool { return c.Status == "running" && c.Trouble != nil && !c.Cancelling }
 
 // doing is what the job does at this moment: the newest of its running phases, in words.
 func (c CloneProps) doing(ctx context.Context) string {
@@ -62,18 +64,18 @@ func (c CloneProps) doing(ctx context.Context) string {
 	case c.waits():
 		return T(ctx, "clone.waiting")
 	}
-	name := "preflight"
+	name := report.PhasePreflight
 	for _, p := range c.Phases {
 		if p.Running {
 			name = p.Name
 		}
 	}
 	for _, p := range c.Phases {
-		if p.Running && p.Name == "copy" { // what takes longest names the moment
+		if p.Running && p.Name == report.PhaseCopy { // what takes longest names the moment
 			name = p.Name
 		}
 	}
-	return T(ctx, "clone.doing."+name)
+	return T(ctx, "clone.doing."+string(name))
 }
 
 // badge is the state with its time: "Failed 12 minutes ago".
@@ -138,7 +140,7 @@ func About(ctx context.Context, d time.Duration) string {
 func (c CloneProps) average() int64 {
 	took := c.Elapsed
 	for _, p := range c.Phases {
-		if p.Name == "copy" && p.Elapsed > 0 {
+		if p.Name == report.PhaseCopy && p.Elapsed > 0 {
 			took = p.Elapsed
 		}
 	}
@@ -198,9 +200,9 @@ func moment(ctx context.Context, t time.Time) string {
 // remains says what a job that stopped has left on the target.
 func (c CloneProps) remains(ctx context.Context) string {
 	switch {
-	case !c.Stop.Touched:
+	case !c.Touched:
 		return T(ctx, "clone.remains.nothing")
-	case c.Stop.Earlier:
+	case c.Earlier:
 		return T(ctx, "clone.remains.earlier")
 	case c.TablesTotal == 0:
 		return T(ctx, "clone.remains.something")
@@ -212,7 +214,7 @@ func (c CloneProps) remains(ctx context.Context) string {
 
 // helps is what helps a job that was refused for a reason: to clean its target, to edit its database, or to begin with
 // others. What is not listed may have passed when it is tried again.
-var helps = map[string]string{
+var helps = map[report.ReasonCode]string{
 	"not_empty": "clean", "not_confirmed": "clean", "not_shown": "clean", "other_target": "clean",
 	"url": "edit", "host": "edit", "host_forbidden": "edit", "credentials": "edit", "tls": "edit", "no_database": "edit", "pooler": "edit",
 	"same_database": "new", "state_database": "new", "protected": "new", "gone": "new", "withdrawn": "new", "moved": "new",
@@ -220,11 +222,12 @@ var helps = map[string]string{
 
 // way is what helps first: clean where nothing but that is needed, and nothing but new where one of the reasons stays.
 func (c CloneProps) way() string {
-	if len(c.Reason) == 0 {
+	reasons := c.verdict().Reasons
+	if len(reasons) == 0 {
 		return ""
 	}
 	for _, way := range []string{"new", "edit", ""} {
-		if slices.ContainsFunc(c.Reason, func(r CloneReason) bool { return helps[r.Code] == way }) {
+		if slices.ContainsFunc(reasons, func(r report.Reason) bool { return helps[r.Code] == way }) {
 			return way
 		}
 	}
@@ -235,8 +238,8 @@ func (c CloneProps) way() string {
 func (c CloneProps) toEdit() []ClonePlace {
 	var places []ClonePlace
 	for i, p := range []ClonePlace{c.Source, c.Target} {
-		side := []string{"source", "target"}[i]
-		if p.ID != 0 && slices.ContainsFunc(c.Reason, func(r CloneReason) bool { return r.Side == side && helps[r.Code] == "edit" }) {
+		side := []report.Side{report.Source, report.Target}[i]
+		if p.ID != 0 && slices.ContainsFunc(c.verdict().Reasons, func(r report.Reason) bool { return r.Side == side && helps[r.Code] == "edit" }) {
 			places = append(places, p)
 		}
 	}
@@ -245,23 +248,23 @@ func (c CloneProps) toEdit() []ClonePlace {
 
 // stop is the headline of a job that stopped.
 func (c CloneProps) stop(ctx context.Context) string {
-	id := "clone.stop." + c.Status
+	id, v := "clone.stop."+c.Status, c.verdict()
 	switch {
-	case c.Status != "failed" || c.Stop.Phase == "":
+	case c.Status != "failed" || v.Phase == "":
 		return T(ctx, id)
-	case c.Stop.Relation == "":
-		return T(ctx, id+".phase", "Phase", T(ctx, "phase.during."+c.Stop.Phase))
+	case v.Relation == "":
+		return T(ctx, id+".phase", "Phase", T(ctx, "phase.during."+string(v.Phase)))
 	}
-	return T(ctx, id+".relation", "Phase", T(ctx, "phase.during."+c.Stop.Phase), "Relation", c.Stop.Relation)
+	return T(ctx, id+".relation", "Phase", T(ctx, "phase.during."+string(v.Phase)), "Relation", v.Relation)
 }
 
-// share is how far a table is, 0 to 100. COPY data and what a table takes on the disk are not the same, so a table that
+// tableShare is how far a table is, 0 to 100. COPY data and what a table takes on the disk are not the same, so a table that
 // is still being copied never is at the end.
-func (t CloneTable) share() int {
+func tableShare(t report.TableState) int {
 	switch t.Status {
-	case "waiting":
+	case report.TableWaiting:
 		return 0
-	case "indexing", "done":
+	case report.TableIndexing, report.TableDone:
 		return 100
 	}
 	if t.Size <= 0 {
@@ -270,20 +273,21 @@ func (t CloneTable) share() int {
 	return int(min(max(100*float64(t.Bytes)/float64(t.Size), 0), 99))
 }
 
-// state is the state of a table in words.
-func (t CloneTable) state(ctx context.Context) string {
-	if t.Status == "indexing" && t.ToBuild > 0 {
+// tableState is the state of a table in words.
+func tableState(ctx context.Context, t report.TableState) string {
+	if t.Status == report.TableIndexing && t.ToBuild > 0 {
 		return T(ctx, "table.indexing.of", "Done", Number(ctx, int64(t.Built)), "Total", Number(ctx, int64(t.ToBuild)))
 	}
-	return T(ctx, "table."+t.Status)
+	return T(ctx, "table."+string(t.Status))
 }
 
-var tableColours = map[string]string{
-	"waiting": "badge-ghost", "copying": "badge-primary", "indexing": "badge-info", "done": "badge-success", "failed": "badge-error",
+var tableColours = map[report.TableStatus]string{
+	report.TableWaiting: "badge-ghost", report.TableCopying: "badge-primary", report.TableIndexing: "badge-info",
+	report.TableDone: "badge-success", report.TableFailed: "badge-error",
 }
 
 // TableStates are those that the list of tables can be filtered by.
-var TableStates = []string{"waiting", "copying", "indexing", "done", "failed"}
+var TableStates = []report.TableStatus{report.TableWaiting, report.TableCopying, report.TableIndexing, report.TableDone, report.TableFailed}
 
 // filtered tells whether some of the tables are left out.
 func (t TableListProps) filtered() bool { return t.Name != "" || t.Status != "" }
@@ -295,7 +299,7 @@ func (t TableListProps) query(offset int) string {
 		q.Set("table", t.Name)
 	}
 	if t.Status != "" {
-		q.Set("state", t.Status)
+		q.Set("state", string(t.Status))
 	}
 	if offset > 0 {
 		q.Set("from", strconv.Itoa(offset))
@@ -314,13 +318,28 @@ func (t TableListProps) span(ctx context.Context) string {
 	return T(ctx, "table.span", "From", Number(ctx, int64(t.Offset+1)), "To", Number(ctx, int64(t.Offset+len(t.Rows))), "Total", Number(ctx, int64(t.Total)))
 }
 
-// text is a line of the log in words; all but the phases are PostgreSQL's own or the engine's.
-func (l LogLine) text(ctx context.Context) string {
-	switch l.Kind {
-	case "phase_begun", "phase_ended":
-		return T(ctx, "log."+l.Kind, "Phase", T(ctx, "phase."+l.Phase))
+// eventText is a line of the log in words; all but the phases are PostgreSQL's own or the engine's.
+func eventText(ctx context.Context, e report.Event) string {
+	switch e.Kind {
+	case report.EventPhaseBegun, report.EventPhaseEnded:
+		return T(ctx, "log."+string(e.Kind), "Phase", T(ctx, "phase."+string(e.Phase)))
 	}
-	return l.Text
+	return e.Text
+}
+
+// inFlight are tables of which rows are on their way.
+func inFlight(list []report.TableProgress) []report.TableState {
+	tables := make([]report.TableState, len(list))
+	for i, t := range list {
+		tables[i] = report.TableState{Relation: t.Relation, Status: report.TableCopying, Rows: t.Rows, Bytes: t.Bytes, Size: t.Size}
+	}
+	return tables
+}
+
+// shortVersion is a version without what its packager has added: 15.20 of 15.20 (Debian 15.20-1).
+func shortVersion(version string) string {
+	short, _, _ := strings.Cut(version, " ")
+	return short
 }
 
 // startedBy is who started the job, when, and what was asked for.

@@ -5,6 +5,8 @@ import (
 	"net"
 	"strconv"
 	"strings"
+
+	"calco/cloner/report"
 )
 
 // Database is a saved database, without what is secret about it.
@@ -138,8 +140,11 @@ type DatabaseTest struct {
 	Problem string   // the id of a text: why there was no attempt, or no end of it
 	Why     string   // what goes after it; in English
 	Fields  []string // of the form, that have to be looked at
-	Refused []DatabaseReason
-	Found   *DatabaseFound
+	Refused []report.Reason
+	Found   *report.Inspection
+
+	// Forbidden are the ids of texts: why Calco itself does not take what was found as a target.
+	Forbidden []string
 }
 
 // labels names the fields to look at.
@@ -151,43 +156,11 @@ func (t DatabaseTest) labels(ctx context.Context) string {
 	return strings.Join(labels, ", ")
 }
 
-// DatabaseReason is one cause of a refusal.
-type DatabaseReason struct {
-	ID      string // of a text, for what Calco itself forbids, whose hint has .hint after it; or
-	Text    string // the engine's sentence, in English
-	Hint    string
-	Objects []string
-}
-
-// DatabaseFound is what a connection leads to.
-type DatabaseFound struct {
-	Address  string // host:port
-	Database string
-	User     string
-	Version  string // of PostgreSQL
-	Provider string // who runs the server; empty where that does not show
-	Size     int64
-	Schemas  []DatabaseSchema
-	AsSource []DatabaseReason // what a clone from here would be refused for
-	AsTarget []DatabaseReason // what a clone into here, without clean, would be refused for
-}
-
-// DatabaseSchema is one schema with its tables.
-type DatabaseSchema struct {
-	Name   string
-	Tables int
-	Bytes  int64
-}
-
 // listedSchemas bounds how many schemas are listed: some databases have one for each customer.
 const listedSchemas = 50
 
-func (f DatabaseFound) listed() []DatabaseSchema {
-	return f.Schemas[:min(len(f.Schemas), listedSchemas)]
-}
-
-func (f DatabaseFound) tables() (n int) {
-	for _, s := range f.Schemas {
+func tablesIn(schemas []report.SchemaInfo) (n int) {
+	for _, s := range schemas {
 		n += s.Tables
 	}
 	return n

@@ -86,21 +86,16 @@ func (s *Server) showTables(c echo.Context) error {
 // tableList is the page of the job's tables that the query asks for. What makes no sense there filters nothing.
 func (s *Server) tableList(c echo.Context, id string) (views.TableListProps, error) {
 	list := views.TableListProps{Path: clonePath(id), Name: c.QueryParam("table"), Limit: tablesAPage}
-	if status := c.QueryParam("state"); slices.Contains(views.TableStates, status) {
+	if status := report.TableStatus(c.QueryParam("state")); slices.Contains(views.TableStates, status) {
 		list.Status = status
 	}
 	if from, err := strconv.Atoi(c.QueryParam("from")); err == nil {
 		list.Offset = max(from, 0)
 	}
-	tables, total, err := s.jobs.Tables(c.Request().Context(), currentUser(c), id, jobs.TableFilter{
-		Name: list.Name, Status: report.TableStatus(list.Status), Offset: list.Offset, Limit: list.Limit,
+	var err error
+	list.Rows, list.Total, err = s.jobs.Tables(c.Request().Context(), currentUser(c), id, jobs.TableFilter{
+		Name: list.Name, Status: list.Status, Offset: list.Offset, Limit: list.Limit,
 	})
-	list.Total = total
-	for _, t := range tables {
-		list.Rows = append(list.Rows, views.CloneTable{
-			Relation: t.Relation, Status: string(t.Status), Rows: t.Rows, Bytes: t.Bytes, Size: t.Size, Built: t.Built, ToBuild: t.ToBuild,
-		})
-	}
 	return list, err
 }
 
@@ -116,12 +111,8 @@ func (s *Server) showLog(c echo.Context) error {
 }
 
 func (s *Server) readLog(c echo.Context, id string) (views.LogProps, error) {
-	log := views.LogProps{Path: clonePath(id)}
 	events, err := s.jobs.Events(c.Request().Context(), currentUser(c), id, logLines)
-	for _, e := range events {
-		log.Lines = append(log.Lines, views.LogLine{At: e.At, Kind: string(e.Kind), Phase: string(e.Phase), Object: e.Object, Text: e.Text})
-	}
-	return log, err
+	return views.LogProps{Path: clonePath(id), Lines: events}, err
 }
 
 // downloadReport sends the report as a file.

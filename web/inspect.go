@@ -84,7 +84,7 @@ func tested(found jobs.Inspection, err error) (views.DatabaseTest, int, error) {
 	var unanswered *jobs.UnansweredError
 	switch {
 	case errors.As(err, &refused):
-		return views.DatabaseTest{Refused: reasons(refused.Reasons)}, http.StatusOK, nil
+		return views.DatabaseTest{Refused: refused.Reasons}, http.StatusOK, nil
 	case errors.As(err, &unanswered):
 		test := views.DatabaseTest{Problem: cmp.Or(unansweredTexts[unanswered.Code], "databases.test.fault"), Why: whyUnanswered(unanswered)}
 		switch unanswered.Code {
@@ -98,35 +98,12 @@ func tested(found jobs.Inspection, err error) (views.DatabaseTest, int, error) {
 	case err != nil:
 		return views.DatabaseTest{}, 0, err
 	}
-	shown := inspected(found.Inspection)
-	if found.Protected {
-		shown.AsTarget = append([]views.DatabaseReason{{ID: "databases.target.protected"}}, shown.AsTarget...)
-	}
+	test := views.DatabaseTest{Found: &found.Inspection}
 	if found.StateDatabase {
-		shown.AsTarget = append([]views.DatabaseReason{{ID: "databases.target.own"}}, shown.AsTarget...)
+		test.Forbidden = append(test.Forbidden, "databases.target.own")
 	}
-	return views.DatabaseTest{Found: &shown}, http.StatusOK, nil
-}
-
-// inspected is what the page shows of what the engine found.
-func inspected(found report.Inspection) views.DatabaseFound {
-	shown := views.DatabaseFound{
-		Address: found.Address, Database: found.Database, User: found.User, Version: number(found.Version), Provider: found.Provider,
-		Size: found.Size, AsSource: reasons(found.AsSource), AsTarget: reasons(found.AsTarget),
+	if found.Protected {
+		test.Forbidden = append(test.Forbidden, "databases.target.protected")
 	}
-	for _, schema := range found.Schemas {
-		shown.Schemas = append(shown.Schemas, views.DatabaseSchema{Name: schema.Name, Tables: schema.Tables, Bytes: schema.Bytes})
-	}
-	return shown
-}
-
-func reasons(found []report.Reason) []views.DatabaseReason {
-	shown := make([]views.DatabaseReason, len(found))
-	for i, r := range found {
-		shown[i] = views.DatabaseReason{Text: r.Text, Hint: r.Hint, Objects: r.Objects}
-		if id := "reason." + string(r.Code); views.HasText(id) {
-			shown[i] = views.DatabaseReason{ID: id}
-		}
-	}
-	return shown
+	return test, http.StatusOK, nil
 }

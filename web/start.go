@@ -85,7 +85,7 @@ func parseCloneForm(values url.Values) views.CloneForm {
 	}
 	form.Schemas.Chosen = values.Get("scope") == "chosen"
 	for _, name := range values["schema"] {
-		form.Schemas.Schemas = append(form.Schemas.Schemas, views.SchemaOption{Name: name, On: true})
+		form.Schemas.Schemas = append(form.Schemas.Schemas, views.SchemaOption{SchemaInfo: report.SchemaInfo{Name: name}, On: true})
 	}
 	form.Preview.Typed, form.Preview.End = values.Get("confirm"), values.Get("end") == "yes"
 	form.Fork = values.Get("fork") == "yes"
@@ -286,7 +286,7 @@ func (s *Server) schemaChoice(c echo.Context, from int64, choice views.SchemaCho
 	before := chosenNames(choice.Schemas)
 	choice.Read, choice.Schemas = true, nil
 	for _, sc := range found {
-		choice.Schemas = append(choice.Schemas, views.SchemaOption{Name: sc.Name, Tables: sc.Tables, Bytes: sc.Bytes, On: slices.Contains(before, sc.Name)})
+		choice.Schemas = append(choice.Schemas, views.SchemaOption{SchemaInfo: sc, On: slices.Contains(before, sc.Name)})
 	}
 	return choice, nil
 }
@@ -317,13 +317,11 @@ func (s *Server) previewClean(c echo.Context, target jobs.Place, schemas []strin
 
 // fillPreview fills in what clean would drop from a target, or why nobody knows.
 func fillPreview(c echo.Context, props *views.CleanPreviewProps, target jobs.Place, schemas []string, p jobs.CleanPreview, err error) error {
-	props.Place, props.Database, props.Schemas = viewPlace(target), target.Database, schemas
+	props.Place, props.Schemas = viewPlace(target), schemas
 	if props.Reasons, err = whyNot(c, err, "drop.unread"); err != nil || len(props.Reasons) > 0 {
 		return err
 	}
-	props.Ready, props.Shown = true, p.Confirmation.Digest()
-	props.Objects, props.Tables, props.Rows, props.Bytes, props.LargeObjects = p.Objects, p.Tables, p.Rows, p.Bytes, p.LargeObjects
-	props.Names = p.Names
+	props.Ready, props.CleanPreview = true, p.CleanPreview
 	return nil
 }
 
@@ -347,15 +345,15 @@ func whyUnanswered(e *jobs.UnansweredError) string {
 
 // whyNot tells a page, which keeps what was typed there, why a saved database has not answered. What is a fault of this server
 // is returned; fault is the text for one of the database.
-func whyNot(c echo.Context, err error, fault string) ([]views.CloneReason, error) {
+func whyNot(c echo.Context, err error, fault string) ([]report.Reason, error) {
 	var refused *report.RefusedError
 	var unanswered *jobs.UnansweredError
-	reason := views.CloneReason{}
+	var reason report.Reason
 	_, text := createError(err)
 	switch {
 	case text != "":
 	case errors.As(err, &refused):
-		return viewReasons(refused.Reasons), nil
+		return refused.Reasons, nil
 	case errors.As(err, &unanswered):
 		text = cmp.Or(unansweredTexts[unanswered.Code], fault)
 		reason.Hint = whyUnanswered(unanswered)
@@ -363,5 +361,5 @@ func whyNot(c echo.Context, err error, fault string) ([]views.CloneReason, error
 		return nil, err
 	}
 	reason.Text = views.T(c.Request().Context(), text)
-	return []views.CloneReason{reason}, nil
+	return []report.Reason{reason}, nil
 }

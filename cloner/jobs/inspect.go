@@ -121,11 +121,9 @@ func (s *Service) Schemas(ctx context.Context, by User, id int64) ([]report.Sche
 	return found.Schemas, err
 }
 
-// CleanPreview is what clean would drop from a database.
-type CleanPreview struct {
-	report.CleanPreview
-	Database string // its name there
-}
+// CleanPreview is what clean would drop from a saved database. Its Database is the saved name: through a pooler, the server
+// may call it otherwise.
+type CleanPreview struct{ report.CleanPreview }
 
 // The errors for an answer that does not confirm a preview.
 var (

@@ -1,6 +1,7 @@
 package viewstest
 
 import (
+	"calco/cloner/report"
 	"calco/views"
 )
 
@@ -15,10 +16,10 @@ func Forms() []NamedForm {
 	schemas := form()
 	schemas.Source, schemas.Target = 1, 2
 	schemas.Schemas = views.SchemaChoiceProps{Chosen: true, Read: true, Schemas: []views.SchemaOption{
-		{Name: "public", Tables: 88, Bytes: 1_042_000_000, On: true},
-		{Name: "billing", Tables: 14, Bytes: 61_000_000, On: true},
-		{Name: "archive", Tables: 5, Bytes: 18_400_000_000},
-		{Name: "empty", Tables: 1, Bytes: 0},
+		{SchemaInfo: report.SchemaInfo{Name: "public", Tables: 88, Bytes: 1_042_000_000}, On: true},
+		{SchemaInfo: report.SchemaInfo{Name: "billing", Tables: 14, Bytes: 61_000_000}, On: true},
+		{SchemaInfo: report.SchemaInfo{Name: "archive", Tables: 5, Bytes: 18_400_000_000}},
+		{SchemaInfo: report.SchemaInfo{Name: "empty", Tables: 1, Bytes: 0}},
 	}}
 
 	clean := schemas
@@ -27,8 +28,8 @@ func Forms() []NamedForm {
 
 	errors := clean
 	errors.Errors = views.Errors{"": "form.error.changed", "source": "form.error.same", "target": "form.error.busy"}
-	errors.Schemas = views.SchemaChoiceProps{Chosen: true, Error: "form.error.schemas", Reasons: []views.CloneReason{
-		{Code: "credentials", Side: "source", Text: "The server does not let the user reader in.", Hint: "Check the password of this database."},
+	errors.Schemas = views.SchemaChoiceProps{Chosen: true, Error: "form.error.schemas", Reasons: []report.Reason{
+		{Code: report.ReasonCredentials, Side: report.Source, Text: "The server does not let the user reader in.", Hint: "Check the password of this database."},
 	}}
 	errors.Preview.Typed, errors.Preview.Error = "shpo", "form.error.confirm"
 
@@ -47,11 +48,10 @@ func form() views.CloneForm {
 
 func preview(p views.ClonePlace) views.CleanPreviewProps {
 	return views.CleanPreviewProps{
-		Ready: true, Place: p, Database: p.Database, Objects: 131, Tables: 88, Rows: 7_400_000, Bytes: 618_000_000, LargeObjects: 4,
-		Names: []string{
+		Ready: true, Place: p, CleanPreview: report.CleanPreview{Database: p.Database, Objects: 131, Tables: 88, Rows: 7_400_000, Bytes: 618_000_000, LargeObjects: 4, Names: []string{
 			"table public.customers", "table public.events", "table public.measurements", "table public.order_items", "table public.orders",
 			"view public.active_customers", "function public.nearest(geometry, integer)", "type public.order_state", "sequence public.tickets",
-		},
+		}},
 	}
 }
 
@@ -69,13 +69,13 @@ func Retries() []NamedRetry {
 	restart.Preview = views.CleanPreviewProps{}
 	nothing := retry
 	nothing.Target = laptop
-	nothing.Preview = views.CleanPreviewProps{Ready: true, Place: laptop, Database: laptop.Database}
+	nothing.Preview = views.CleanPreviewProps{Ready: true, Place: laptop, CleanPreview: report.CleanPreview{Database: laptop.Database}}
 	waiting := retry
 	waiting.Waiting = true
 	blocked := retry
 	blocked.Error = "form.error.busy"
-	blocked.Preview = views.CleanPreviewProps{Reasons: []views.CloneReason{
-		{Code: "host", Side: "target", Text: "No server answers at staging.example.com:5432.", Hint: "Check the address, and whether the server is up."},
+	blocked.Preview = views.CleanPreviewProps{Reasons: []report.Reason{
+		{Code: report.ReasonHost, Side: report.Target, Text: "No server answers at staging.example.com:5432.", Hint: "Check the address, and whether the server is up."},
 	}}
 	return []NamedRetry{{"retry", retry}, {"retry-restart", restart}, {"retry-nothing", nothing}, {"retry-waiting", waiting}, {"retry-blocked", blocked}}
 }

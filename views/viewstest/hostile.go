@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"calco/cloner/report"
 	"calco/views"
 )
 
@@ -25,35 +26,35 @@ func hostileClones() []NamedClone {
 		c.Source.Database, c.Target.Address = long, Hostile
 		c.Source.Environment = Hostile
 		c.Rows, c.RowsTotal, c.Bytes = 1_000_000_000_000, math.MaxInt64, 9_000_000_000_000_000
-		c.Tables, c.TablesTotal, c.Trouble, c.Left, c.Elapsed = 9_999, 10_000, 1234, 400*time.Hour, 1000*time.Hour
+		c.Tables, c.TablesTotal, c.Ledger, c.Left, c.Elapsed = 9_999, 10_000, 1234, 400*time.Hour, 1000*time.Hour
 		c.Schemas = []string{Hostile, long, "c", "d", "e"}
 		c.Speed, c.Speeds = math.MaxInt64/4, []int64{0, math.MaxInt64 / 4, -1, 5}
-		c.Active = []views.CloneTable{{Relation: long + "." + Hostile, Status: "copying", Rows: 1_000_000_000_000, Bytes: math.MaxInt64, Size: 1}}
+		c.Active = []report.TableProgress{{Relation: long + "." + Hostile, Rows: 1_000_000_000_000, Bytes: math.MaxInt64, Size: 1}}
 		c.Hand.Calco = Hostile
 	}
 	running := clone("running", odd)
-	running.Tables.Rows, running.Tables.Total, running.Tables.Offset, running.Tables.Name = []views.CloneTable{{Relation: long, Status: "failed", Size: -1}}, 10_000, 50, Hostile
-	running.Log.Lines = []views.LogLine{{At: time.Now(), Kind: "trouble", Object: long, Text: Hostile + strings.Repeat(" word", 300)}}
+	running.Tables.Rows, running.Tables.Total, running.Tables.Offset, running.Tables.Name = []report.TableState{{Relation: long, Status: report.TableFailed, Size: -1}}, 10_000, 50, Hostile
+	running.Log.Lines = []report.Event{{At: time.Now(), Kind: report.EventTrouble, Object: long, Text: Hostile + strings.Repeat(" word", 300)}}
 	waits := clone("running", func(c *views.CloneProps) {
 		odd(c)
-		c.Waiting = &views.CloneWait{Text: Hostile + long, Since: ago(400 * time.Hour), Until: ago(-400 * time.Hour), Tries: math.MaxInt}
+		c.Trouble = &report.Trouble{Text: Hostile + long, Since: ago(400 * time.Hour), Until: ago(-400 * time.Hour), Tries: math.MaxInt}
 	})
-	waits.Log.Lines = []views.LogLine{{At: time.Now(), Kind: "retry", Object: Hostile, Text: long}, {At: time.Now(), Kind: "resumed", Text: Hostile}}
+	waits.Log.Lines = []report.Event{{At: time.Now(), Kind: report.EventRetry, Object: Hostile, Text: long}, {At: time.Now(), Kind: report.EventResumed, Text: Hostile}}
 	failed := clone("failed", func(c *views.CloneProps) {
 		odd(c)
-		c.Stop = views.CloneStop{Phase: "copy", Relation: Hostile, Error: long + Hostile, SQLState: Hostile, Hint: long, Touched: true}
+		c.Touched, c.Report = true, &report.Report{Phase: report.PhaseCopy, Relation: Hostile, Error: long + Hostile, SQLState: Hostile, Hint: long}
 	})
 	differ := clone("differences", func(c *views.CloneProps) {
 		differences(c)
 		odd(c)
-		c.Report.Differences = append(c.Report.Differences, views.CloneDifference{Kind: Hostile, Object: long, Source: Hostile, Target: long})
-		c.Report.Ledger[0] = views.CloneLedger{Phase: "copy", Object: long, SQLState: "XX000", Error: Hostile, Hint: long}
-		c.Report.Epochs = []views.CloneEpoch{{}, {Kept: math.MaxInt, Redone: -1, Copied: math.MaxInt, RedoneTables: []string{long, Hostile}}}
+		c.Report.Differences = append(c.Report.Differences, report.Difference{Kind: Hostile, Object: long, Source: Hostile, Target: long})
+		c.Report.Ledger[0] = report.LedgerEntry{Phase: report.PhaseCopy, Object: long, SQLState: "XX000", Error: Hostile, Hint: long}
+		c.Report.Epochs = []report.Epoch{{}, {Kept: math.MaxInt, Redone: -1, Copied: math.MaxInt, RedoneTables: []string{long, Hostile}}}
 		c.Report.Warnings, c.Report.Pulled = []string{Hostile, long}, []string{long, Hostile}
 	})
 	refusal := clone("refused", func(c *views.CloneProps) {
 		odd(c)
-		c.Reason = []views.CloneReason{{Code: Hostile, Text: Hostile, Hint: long, Objects: []string{long, Hostile}}}
+		c.Report = &report.Report{Reasons: []report.Reason{{Code: Hostile, Text: Hostile, Hint: long, Objects: []string{long, Hostile}}}}
 	})
 	return append(all, NamedClone{"hostile-running", running}, NamedClone{"hostile-waiting", waits}, NamedClone{"hostile-failed", failed},
 		NamedClone{"hostile-differences", differ}, NamedClone{"hostile-refused", refusal})
@@ -63,7 +64,7 @@ func hostileForm() views.CloneForm {
 	f := form()
 	f.Source, f.Target, f.Clean = 1, 4, true
 	f.Databases = append(f.Databases, views.CloneDatabase{ID: 4, Name: Hostile + long, Environment: Hostile, Address: long, Database: Hostile, Owner: Hostile})
-	f.Schemas = views.SchemaChoiceProps{Chosen: true, Read: true, Schemas: []views.SchemaOption{{Name: long, Tables: 1_000_000, Bytes: math.MaxInt64, On: true}, {Name: Hostile}}}
+	f.Schemas = views.SchemaChoiceProps{Chosen: true, Read: true, Schemas: []views.SchemaOption{{SchemaInfo: report.SchemaInfo{Name: long, Tables: 1_000_000, Bytes: math.MaxInt64}, On: true}, {SchemaInfo: report.SchemaInfo{Name: Hostile}}}}
 	f.Preview = preview(views.ClonePlace{Name: long, Environment: "production", Address: long, Database: Hostile})
 	f.Preview.Names[0], f.Preview.Typed, f.Preview.Rows = long, Hostile, 1_000_000_000_000
 	return f

@@ -52,10 +52,10 @@ func page(path string) views.Page {
 func ago(d time.Duration) time.Time { return time.Now().Add(-d) }
 
 var (
-	production = views.ClonePlace{Name: "production", Environment: "production", Address: "db.example.com:5432", Database: "shop", Version: "15.8"}
-	staging    = views.ClonePlace{Name: "staging", Environment: "staging", Address: "staging.example.com:5432", Database: "shop", Version: "17.5"}
-	laptop     = views.ClonePlace{Name: "Ben's laptop", Environment: "development", Address: "10.0.4.17:5433", Database: "shop_dev", Version: "17.5"}
-	analytics  = views.ClonePlace{Name: "analytics", Environment: "other", Address: "warehouse.example.com:5432", Database: "shop_copy", Version: "16.4"}
+	production = views.ClonePlace{Name: "production", Environment: "production", Address: "db.example.com:5432", Database: "shop"}
+	staging    = views.ClonePlace{Name: "staging", Environment: "staging", Address: "staging.example.com:5432", Database: "shop"}
+	laptop     = views.ClonePlace{Name: "Ben's laptop", Environment: "development", Address: "10.0.4.17:5433", Database: "shop_dev"}
+	analytics  = views.ClonePlace{Name: "analytics", Environment: "other", Address: "warehouse.example.com:5432", Database: "shop_copy"}
 )
 
 func others() []views.CloneRow {
