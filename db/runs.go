@@ -120,7 +120,8 @@ func readConfirmation(text []byte) *report.Confirmation {
 	return &c
 }
 
-// past returns the report of the last clone like this one, or nil. What it found to be different takes no part.
+// past returns the report of the last clone like this one, or nil, as for one that a newer version of Calco has written.
+// What it found to be different takes no part.
 func past(ctx context.Context, tx pgx.Tx, id string) (*report.Report, error) {
 	rows, _ := tx.Query(ctx, `
 		SELECT   p.report - 'differences' - 'ledger'
@@ -130,11 +131,19 @@ func past(ctx context.Context, tx pgx.Tx, id string) (*report.Report, error) {
 		AND      p.status IN ('completed', 'differences')
 		ORDER BY p.created_at DESC, p.id DESC
 		LIMIT    1`, id)
-	report, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[*report.Report])
+	text, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[[]byte])
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil //nolint:nilnil // there is none
 	}
-	return report, err
+	if err != nil {
+		return nil, err
+	}
+	var last report.Report
+	err = json.Unmarshal(text, &last)
+	if _, newer := errors.AsType[*report.VersionError](err); newer {
+		return nil, nil //nolint:nilnil // there is none that can be read
+	}
+	return &last, err
 }
 
 // openURL returns "" for a database that is gone.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -229,7 +230,7 @@ func (s *Store) Attempts(ctx context.Context, id string) ([]jobs.Task, error) {
 }
 
 // Reports may be megabytes; a list needs their totals. Nor does it need to know which jobs can be resumed.
-const (
+var (
 	wholeReport = `t.report, ` + resumable
 	shortReport = `t.report || jsonb_build_object('differences', jsonb_path_query_array(t.report, '$.differences[0 to 49]'),
 	                                              'ledger',      jsonb_path_query_array(t.report, '$.ledger[0 to 49]')), false`
@@ -247,7 +248,8 @@ const taskColumns = `
 	t.created_at, t.started_at, now() - t.updated_at, t.finished_at, t.metadata -> 'clone', t.error,
 	t.cancel_requested_at IS NOT NULL, t.touched, t.term, t.revision, `
 
-// cloneMetadata is what metadata.clone has.
+// cloneMetadata is what metadata.clone has. SQL here reads progress.achieved of it, and status, resumable and version of a
+// report: no version of those may change them.
 type cloneMetadata struct {
 	Progress report.Progress `json:"progress"`
 	Speeds   []int64         `json:"speeds"`
@@ -255,11 +257,10 @@ type cloneMetadata struct {
 
 func scanTask(row pgx.CollectableRow) (t jobs.Task, err error) {
 	var started, finished *time.Time
-	var result []byte
-	var clone cloneMetadata
+	var metadata, result []byte
 	err = row.Scan(&t.ID, &t.UserID, &t.Owner, &t.Status, &t.Source, &t.Source.ConnectionID, &t.Target, &t.Target.ConnectionID,
 		&t.Schemas, &t.Clean, &t.Verify, &t.RetryOf, &t.Newest,
-		&t.CreatedAt, &started, &t.Silence, &finished, &clone, &t.Error,
+		&t.CreatedAt, &started, &t.Silence, &finished, &metadata, &t.Error,
 		&t.Cancelling, &t.Touched, &t.Term, &t.Revision, &result, &t.Resumable)
 	if err != nil {
 		return t, err
@@ -270,13 +271,31 @@ func scanTask(row pgx.CollectableRow) (t jobs.Task, err error) {
 	if finished != nil {
 		t.FinishedAt = *finished
 	}
-	t.Progress, t.Speeds = clone.Progress, clone.Speeds
 	t.Cancelling = t.Cancelling && !t.Status.Ended()
-	if result != nil {
+	err = readStored(&t, metadata, result)
+	return t, err
+}
+
+// readStored reads how far a job is and its report, nil for none. What a newer version of Calco has written of them is left
+// out, and the job's error says so: its page and the lists are drawn without.
+func readStored(t *jobs.Task, metadata, result []byte) error {
+	var clone cloneMetadata
+	err := json.Unmarshal(metadata, &clone)
+	t.Progress, t.Speeds = clone.Progress, clone.Speeds
+	if err == nil && result != nil {
 		t.Report = &report.Report{}
 		err = json.Unmarshal(result, t.Report)
 	}
-	return t, err
+	newer, ok := errors.AsType[*report.VersionError](err)
+	if !ok {
+		return err
+	}
+	t.Report = nil
+	if t.Error != "" {
+		t.Error = strings.TrimSuffix(t.Error, ".") + ". "
+	}
+	t.Error += newer.Error()
+	return nil
 }
 
 func (s *Store) tasks(ctx context.Context, act, report, which string, args ...any) ([]jobs.Task, error) {

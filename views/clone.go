@@ -48,7 +48,7 @@ type CloneProps struct {
 	Speeds          []int64 // the same for each of the last seconds, the newest last; at most 90 are drawn
 
 	Report  *report.Report // of a job that ended; nil where there is none
-	Error   string         // of a job that ended without a report
+	Error   string         // of a job that ended without a report, or why Report and Progress are not known
 	Touched bool           // something was dropped or written on the target. Tables are on it, complete
 	Earlier bool           // that was before the job was queued again; since then it has not come to the target
 	Hand    CloneByHand    // the same by hand
@@ -73,6 +73,9 @@ func (c CloneProps) verdict() report.Report {
 	}
 	return *c.Report
 }
+
+// unread tells whether Error says why it is not known what the job did. A job that stopped says so beside why it stopped.
+func (c CloneProps) unread() bool { return c.Report == nil && c.Error != "" && !c.stopped() }
 
 // reasonText and reasonHint are the engine's, in English, unless the pages have their own.
 func reasonText(ctx context.Context, r report.Reason) string {

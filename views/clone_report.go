@@ -139,7 +139,7 @@ func (c CloneProps) compared(ctx context.Context) []string {
 	list := []string{
 		T(ctx, "clone.compared.rows", "Count", c.Tables, "Rows", Number(ctx, c.Rows)),
 	}
-	if n := c.verdict().Contents; n != nil {
+	if n := c.Report.Contents; n != nil {
 		text := "clone.compared.sample"
 		if n.Verify == report.VerifyContents {
 			text = "clone.compared.contents"

@@ -440,7 +440,7 @@ func Job(c CloneProps) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		if c.Status != "refused" && c.Status != "queued" {
+		if c.Status != "refused" && c.Status != "queued" && !c.unread() {
 			templ_7745c5c3_Err = jobFacts(c).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -493,7 +493,7 @@ func Job(c CloneProps) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			} else {
-				if c.Status == "completed" {
+				if c.Status == "completed" && c.Report != nil {
 					templ_7745c5c3_Err = jobCompared(c).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err

@@ -104,8 +104,8 @@ type Task struct {
 
 	Progress   report.Progress
 	Speeds     []int64        // bytes a second, one for each of the last seconds, at most a minute and a half; the newest last
-	Report     *report.Report // when it ended and there is one
-	Error      string         // of a job that ended without a report
+	Report     *report.Report // when it ended and there is one; nil when a newer version of Calco has written it
+	Error      string         // of a job that ended without a report, or why Report or Progress cannot be read
 	Cancelling bool           // somebody has asked for it
 	Touched    bool           // it has begun to change its target, or may have: now, or before it was queued again
 	Resumable  bool           // it ended early and can go on; lists do not tell

@@ -120,6 +120,9 @@ func TestCloneExitCodes(t *testing.T) {
 			if report["status"] != string(c.status) {
 				t.Errorf("status %v, want %s", report["status"], c.status)
 			}
+			if report["version"] != float64(1) {
+				t.Errorf("version %v, want 1", report["version"])
+			}
 			if !strings.Contains(got.stdout, c.says) {
 				t.Errorf("report does not say %q: %s", c.says, got.stdout)
 			}

@@ -47,6 +47,9 @@ func Clones() []NamedClone {
 			completed(c)
 			c.Report.Epochs = epochs()
 		})},
+		{"completed-newer", clone("completed", func(c *views.CloneProps) {
+			c.Progress, c.Speeds, c.Error = report.Progress{}, nil, (&report.VersionError{Version: report.Version + 1}).Error()
+		})},
 		{"differences", clone("differences", differences)},
 		{"failed", clone("failed", func(c *views.CloneProps) {
 			c.Resumable = true

@@ -1,0 +1,102 @@
+package report_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"calco/cloner/report"
+)
+
+// The files are what a clone wrote before there were versions.
+func TestVersionZeroIsRead(t *testing.T) {
+	t.Parallel()
+	var r report.Report
+	read(t, "testdata/report_0.json", &r)
+	if r.Status != report.StatusDifferences || r.Rows != 1011 || r.Source.Database != "test_2" || r.SnapshotAt.IsZero() {
+		t.Errorf("the report is %+v", r)
+	}
+	if len(r.Phases) != 11 || len(r.Ledger) != 1 || len(r.Differences) != 1 || r.Contents == nil || r.Contents.Verify != report.VerifyContents {
+		t.Errorf("the lists of the report are %+v", r)
+	}
+	var p report.Progress
+	read(t, "testdata/progress_0.json", &p)
+	if p.Rows != 1011 || p.Ledger != 1 || len(p.Phases) != 11 || p.Achieved != 7 || p.Elapsed == 0 || p.SourceVersion == "" {
+		t.Errorf("the progress is %+v", p)
+	}
+
+	var again report.Report
+	rewrite(t, r, &again)
+	if !reflect.DeepEqual(again, r) {
+		t.Errorf("the report is %+v when it is read again, and was %+v", again, r)
+	}
+	var further report.Progress
+	rewrite(t, p, &further)
+	if !reflect.DeepEqual(further, p) {
+		t.Errorf("the progress is %+v when it is read again, and was %+v", further, p)
+	}
+}
+
+func read(t *testing.T, file string, into any) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rewrite writes a value, which has to carry the version, and reads it again.
+func rewrite(t *testing.T, value, into any) {
+	t.Helper()
+	text, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.HasPrefix(text, []byte(`{"version":1,`)) {
+		t.Errorf("it does not begin with its version: %.60s", text)
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// In a newer version any other field may mean something else.
+func TestNewerVersionIsRefused(t *testing.T) {
+	t.Parallel()
+	const text = `{"tables": {"public": 3}, "phases": "all", "version": 2}`
+	for name, value := range map[string]any{"report": &report.Report{}, "progress": &report.Progress{}} {
+		err := json.Unmarshal([]byte(text), value)
+		newer, ok := errors.AsType[*report.VersionError](err)
+		if !ok || newer.Version != 2 {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if !strings.Contains(newer.Error(), "was written by a newer version of Calco (in format 2, this one reads up to 1)") {
+			t.Errorf("%s: it says %q", name, newer)
+		}
+	}
+}
+
+// Whether < and > are escaped is for the encoder to say, as with values that write themselves.
+func TestReportIsEscapedByItsEncoder(t *testing.T) {
+	t.Parallel()
+	r := report.Report{Error: "<script>"}
+	var terminal bytes.Buffer
+	enc := json.NewEncoder(&terminal)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(r); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(terminal.String(), "<script>") {
+		t.Errorf("without escapes it is %s", &terminal)
+	}
+	if page, err := json.Marshal(r); err != nil || strings.Contains(string(page), "<") {
+		t.Errorf("with escapes it is %s, %v", page, err)
+	}
+}
