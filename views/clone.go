@@ -26,7 +26,7 @@ type ClonePageProps struct {
 // and GET /log draw TableList and LogList alone, GET /report.json is the report to download.
 type CloneProps struct {
 	ID         string
-	Status     string // one of Statuses, with stalled and interrupted
+	Status     string // one of Statuses
 	Cancelling bool   // a cancel was asked for and has not happened yet
 	Resumable  bool   // it ended early, and can go on from what is on the target
 	MayAct     bool   // the one who looks may cancel it or try it again

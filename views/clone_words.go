@@ -21,7 +21,7 @@ func (c CloneProps) ended() bool {
 
 // stopped tells whether the job ended without coming to its end.
 func (c CloneProps) stopped() bool {
-	return c.Status == "failed" || c.Status == "interrupted" || c.Status == "cancelled"
+	return c.Status == "failed" || c.Status == "cancelled"
 }
 
 // percent is 100 only for a job that came to its end: a copy that is all there may still be compared.

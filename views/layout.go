@@ -136,8 +136,8 @@ func (f FieldProps) described() string {
 // statusColours are the badges of the states of a clone, the derived ones included.
 var statusColours = map[string]string{
 	"queued": "badge-ghost", "running": "badge-primary", "stalled": "badge-warning", "completed": "badge-success",
-	"differences": "badge-accent", "failed": "badge-error", "interrupted": "badge-error", "cancelled": "badge-ghost", "refused": "badge-warning",
+	"differences": "badge-accent", "failed": "badge-error", "cancelled": "badge-ghost", "refused": "badge-warning",
 }
 
 // Statuses are the states that StatusBadge knows.
-var Statuses = []string{"queued", "running", "stalled", "completed", "differences", "failed", "interrupted", "cancelled", "refused"}
+var Statuses = []string{"queued", "running", "stalled", "completed", "differences", "failed", "cancelled", "refused"}

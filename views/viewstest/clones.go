@@ -76,7 +76,6 @@ func Clones() []NamedClone {
 			c.Touched = true
 			c.Report = &report.Report{Phase: report.PhaseIndexes, Relation: "public.orders", Error: "could not extend file: No space left on device", SQLState: "53100", Hint: "Free disk space on the server, then start again."}
 		})},
-		{"interrupted", clone("interrupted", func(c *views.CloneProps) { c.Resumable, c.Touched = true, true })},
 		{"cancelled", clone("cancelled", func(c *views.CloneProps) { c.Resumable, c.Touched = true, true })},
 		{"refused", clone("refused", refused)},
 		{"refused-resumed", clone("refused", func(c *views.CloneProps) {

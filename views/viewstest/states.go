@@ -87,7 +87,7 @@ func Histories() []NamedHistory {
 		row("m8rj4cx7vo", "failed", "ana@example.com", production, staging, 14*time.Minute, 7_100_000, 590_000_000, 71*time.Second),
 		row("w6ya1ke9bn", "completed", "carmen@example.com", production, laptop, 3*time.Hour, 10_204_117, 1_070_000_000, 131*time.Second),
 		row("q9ph5tl2sd", "differences", "ben@example.com", staging, analytics, 26*time.Hour, 5_400_200, 402_000_000, 64*time.Second),
-		row("f4zu8gi3xm", "interrupted", "ben@example.com", production, laptop, 49*time.Hour, 1_200_000, 88_000_000, 12*time.Second),
+		row("f4zu8gi3xm", "failed", "ben@example.com", production, laptop, 49*time.Hour, 1_200_000, 88_000_000, 12*time.Second),
 		row("c1vb6no7ej", "refused", "ana@example.com", staging, laptop, 5*24*time.Hour, 0, 0, 900*time.Millisecond),
 		row("y2kd3rw8ha", "cancelled", "", production, analytics, 12*24*time.Hour, 3_000, 2_400_000, 3*time.Second),
 	}
