@@ -38,6 +38,8 @@ type liveApp struct {
 	requests atomic.Int64 // for the stream
 	over     atomic.Int64 // streams that were
 	gate     sync.RWMutex // locked, it keeps streams waiting
+
+	end atomic.Pointer[context.CancelFunc] // of the newest stream
 }
 
 func newLiveApp(t *testing.T, feed web.Feed[string], replace ...string) *liveApp {
@@ -137,6 +139,10 @@ func (a *liveApp) events(c echo.Context) error {
 	a.streams.Add(1)
 	a.gate.RUnlock()
 	defer func() { a.streams.Add(-1); a.over.Add(1) }()
+	ctx, end := context.WithCancel(c.Request().Context())
+	defer end()
+	a.end.Store(&end)
+	c.SetRequest(c.Request().WithContext(ctx))
 	return a.hub.Serve(c, "job", "", func(_ context.Context, text string) ([]byte, error) {
 		return []byte(`<hx-partial hx-target="#job" hx-swap="outerMorph">` + job(text) + `</hx-partial>`), nil
 	})
@@ -152,6 +158,14 @@ func (a *liveApp) url() string { return "http://" + a.address }
 
 // cutStreams hangs up on everybody.
 func (a *liveApp) cutStreams() { a.server.CloseClientConnections() }
+
+// endStream ends the newest stream as its Lifetime does, and waits until it is over.
+func (a *liveApp) endStream() {
+	a.t.Helper()
+	over := a.over.Load()
+	(*a.end.Load())()
+	until(a.t, "the stream is over", func() bool { return a.over.Load() > over })
+}
 
 // visit opens the page in a browser, and waits until it is live.
 func (a *liveApp) visit() *webtest.Page {

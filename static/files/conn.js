@@ -7,7 +7,7 @@
   const time = (name, usual) => Number(root.dataset[name] || usual); // tests are in a hurry
   const SILENCE = time("connSilence", 25000); // more than two pings
   const CHECK = time("connCheck", 1000);
-  const DOUBT = 700; // an attempt that takes longer is a lost connection
+  const DOUBT = time("connDoubt", 700); // an attempt that takes longer is a lost connection
   const STEADY = time("connSteady", 5000); // a stream that lived so long may be opened again at once
   const SLOWEST = 5000; // between attempts; hx-config of the element says the same
   const WORST = ["ok", "stale", "lost", "gone", "signedout"];
