@@ -32,6 +32,7 @@ type attempt struct {
 	*run
 	state
 	again  bool // it is not the first of its run
+	ours   bool // what is on the target is this job's
 	ledger *ledger.Ledger
 	owner  *marks.Owner // nil until the target is this job's
 	result result
@@ -86,7 +87,7 @@ func (a *attempt) do(parent context.Context) (err error) {
 		return a.notRefused(err)
 	}
 	a.meter.ClearWait()
-	w, err := a.prepare(ctx, t, alive)
+	w, err := a.prepare(ctx, t, alive, letGo)
 	if err != nil {
 		return err
 	}
@@ -147,6 +148,9 @@ func (a *attempt) copyAndBuild(ctx context.Context, w *workplace, letGo func()) 
 			}
 		}
 		letGo()
+		if copied.copied { // what is built takes long, and the source cannot clean up dead rows meanwhile
+			a.epoch.release()
+		}
 		if err == nil {
 			a.meter.End(report.PhaseCopy)
 		}
@@ -154,9 +158,6 @@ func (a *attempt) copyAndBuild(ctx context.Context, w *workplace, letGo func()) 
 	})
 	eg.Go(func() error { return session.InPhase(report.PhasePostData, w.maker.Build(ctx, scheduler)) })
 	err = eg.Wait()
-	if copied.copied {
-		a.epoch.release()
-	}
 	a.epoch = copied
 	if err == nil {
 		a.meter.End(report.PhaseIndexes, report.PhaseConstraints)
@@ -280,7 +281,7 @@ func (a *attempt) close() {
 }
 
 // begun tells whether this job may have something on the target.
-func (a *attempt) begun() bool { return a.claimed || a.spec.Touched }
+func (a *attempt) begun() bool { return a.claimed || a.ours || a.spec.Touched }
 
 // standingRefusal stays a refusal though the job has begun before: it is true of that too. See notRefused.
 type standingRefusal struct{ refused *report.RefusedError }

@@ -103,6 +103,11 @@ func checks(ctx context.Context, spec Spec) (report.Preflight, error) {
 	}
 	wish := marks.Wish{Job: job, Schemas: spec.Schemas, Resume: spec.Resume, Adopt: spec.adopt}
 	found, err := preflight.Check(ctx, preflight.Input{Source: source, Target: target, Scope: spec.scope(target), Wish: wish})
-	p.Reasons, p.Warnings = append(p.Reasons, found.Reasons...), append(p.Warnings, found.Warnings...)
+	for _, r := range found.Reasons {
+		if r.Code != report.ReasonNotConfirmed { // that is asked for when the clone is started
+			p.Reasons = append(p.Reasons, r)
+		}
+	}
+	p.Warnings = append(p.Warnings, found.Warnings...)
 	return p, err
 }

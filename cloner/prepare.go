@@ -54,6 +54,7 @@ func (a *attempt) take(ctx context.Context, answered map[report.Side]bool) (*tak
 	for _, w := range found.Warnings {
 		a.ledger.Warn(w)
 	}
+	a.ours = found.Ours
 	if err == nil {
 		err = report.Refuse(found.Reasons...)
 	}
@@ -118,23 +119,19 @@ type workplace struct {
 
 // prepare empties the target if that is wanted, and makes what comes then this job's; or it goes on with what the job has left
 // there.
-func (a *attempt) prepare(ctx context.Context, t *taken, alive *keepalive) (w *workplace, err error) {
-	if t.lock.Previous != nil && t.lock.Previous.Copying {
-		err = a.in(ctx, report.PhasePreData, func(ctx context.Context) (err error) {
-			w, err = a.resume(ctx, t)
-			return err
-		})
-	} else {
-		w, err = a.begin(ctx, t)
+func (a *attempt) prepare(ctx context.Context, t *taken, alive *keepalive, letGo func()) (w *workplace, err error) {
+	if t.lock.Previous == nil || !t.lock.Previous.Copying {
+		return a.begin(ctx, t, alive)
 	}
-	if err == nil {
-		alive.copying(held{a.epoch.snap, a.epoch.number, a.owner})
-	}
+	err = a.in(ctx, report.PhasePreData, func(ctx context.Context) (err error) {
+		w, err = a.resume(ctx, t, alive, letGo)
+		return err
+	})
 	return w, err
 }
 
 // begin cleans the target if that is wanted, and begins to copy to it.
-func (a *attempt) begin(ctx context.Context, t *taken) (w *workplace, err error) {
+func (a *attempt) begin(ctx context.Context, t *taken, alive *keepalive) (w *workplace, err error) {
 	stays := false
 	if a.spec.Clean {
 		c := &clean.Cleaner{
@@ -152,6 +149,9 @@ func (a *attempt) begin(ctx context.Context, t *taken) (w *workplace, err error)
 		w, err = a.startCopy(ctx, t, stays)
 		return err
 	})
+	if err == nil {
+		alive.copying(held{a.epoch.snap, a.epoch.number, a.owner})
+	}
 	return w, err
 }
 
@@ -208,7 +208,7 @@ func (a *attempt) workplace(ctx context.Context, t *taken, existing schema.Inven
 
 // resume finds out what is on the target, and clears away what has to be done again: under the snapshot that it was copied
 // under nothing, under a new one what the source does not prove to be unchanged.
-func (a *attempt) resume(ctx context.Context, t *taken) (*workplace, error) {
+func (a *attempt) resume(ctx context.Context, t *taken, alive *keepalive, letGo func()) (*workplace, error) {
 	existing, err := t.dumper.Inventory(ctx, a.target, a.spec.Schemas)
 	if err != nil {
 		return nil, err
@@ -231,10 +231,11 @@ func (a *attempt) resume(ctx context.Context, t *taken) (*workplace, error) {
 	if err := w.maker.DropEventTriggers(ctx); err != nil {
 		return nil, err
 	}
-	valid, stale, err := a.revalidate(ctx, t, all)
+	valid, stale, err := a.revalidate(ctx, t, all, letGo)
 	if err != nil {
 		return nil, err
 	}
+	alive.copying(held{a.epoch.snap, a.epoch.number, a.owner})
 	w.tables.Apply(valid, stale)
 	// Before a row goes, and before one comes to a table that was complete once, its constraints go, and what else would fire at
 	// it or refuse it: deleting would cascade, and a row that moved from one part to another would meet itself. They are built
@@ -247,7 +248,7 @@ func (a *attempt) resume(ctx context.Context, t *taken) (*workplace, error) {
 
 // revalidate finds out which parts that are on the target are still valid, in the epoch of this run's snapshot, which it opens if
 // it is new.
-func (a *attempt) revalidate(ctx context.Context, t *taken, all []marks.Mark) (valid, stale []marks.Mark, err error) {
+func (a *attempt) revalidate(ctx context.Context, t *taken, all []marks.Mark, letGo func()) (valid, stale []marks.Mark, err error) {
 	e, opened := a.epoch, false
 	if e.snap != nil {
 		number, err := a.owner.EpochOf(ctx, e.snap.Nonce) // the answer to its opening may have been lost
@@ -258,6 +259,7 @@ func (a *attempt) revalidate(ctx context.Context, t *taken, all []marks.Mark) (v
 	}
 	v := data.Judge(all, e.plan, a.ledger.Keeps, e.number, t.lock.Previous.Copied)
 	if v.Copied {
+		letGo()
 		return v.Valid, nil, a.useCopied(ctx, e, t.lock.Previous.Copied)
 	}
 	if e.snap == nil { // all rows were there, and an unlogged table has lost its own since

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -30,6 +31,7 @@ const (
 
 type commands struct {
 	Clone   cloneCommand   `cmd:"" help:"Clone a database into another one and compare the two."`
+	Check   checkCommand   `cmd:"" help:"Find out what is in the way of a clone, without changing anything."`
 	Demo    demoCommand    `cmd:"" help:"Try the web app, with a sample database on a private server."`
 	Serve   serveCommand   `cmd:"" help:"Serve the web app, and run its clones."`
 	Worker  workerCommand  `cmd:"" help:"Run clones of a web app that another process serves, on this machine or on another one."`
@@ -92,11 +94,19 @@ func run(ctx context.Context, args []string, tty terminal) int {
 	case errors.As(err, &code):
 		return int(code)
 	case errors.As(err, &usage):
-		fmt.Fprintf(tty.err, "calco: %v\nTry calco clone --help.\n", usage.error)
+		fmt.Fprintf(tty.err, "calco: %v\nTry calco %s--help.\n", usage.error, named(args))
 		return exitUsage
 	}
 	fmt.Fprintln(tty.err, "calco:", err)
 	return exitFailed
+}
+
+// named is the command that a command line begins with, and a space; "" where it begins with none.
+func named(args []string) string {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return ""
+	}
+	return plain(args[0]) + " "
 }
 
 // exitCode is the outcome of a clone as a script sees it.

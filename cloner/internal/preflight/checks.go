@@ -40,6 +40,7 @@ type Result struct {
 	Reasons  []report.Reason // that are against it, all at once
 	Warnings []string        // what cannot be told by reading, and what is worth knowing
 	Dumper   schema.Dumper   // how both sides can be dumped, where there are no reasons
+	Ours     bool            // the job has left something on the target, which it goes on with
 }
 
 // Check looks at both servers for what cannot end well. It only reads: it takes no lock, writes nothing, needs no right to
@@ -58,7 +59,7 @@ func Check(ctx context.Context, in Input) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if !ours {
+	if c.Ours = ours; !ours {
 		previous = nil
 	}
 	if c.Source.NoTimeline != "" {
@@ -71,7 +72,7 @@ func Check(ctx context.Context, in Input) (Result, error) {
 	for _, do := range checks {
 		found, err := do(ctx)
 		if err != nil {
-			return Result{}, err
+			return c.Result, err
 		}
 		// Where source and target are one, nothing else is of interest; and what another job is filling is changing.
 		if len(found) > 0 && found[0].Code == report.ReasonSameDatabase {

@@ -10,7 +10,6 @@ import (
 const (
 	PulseEvery    = 5 * time.Second
 	PulsePatience = 15 * time.Second
-	DurableEvery  = 250 * time.Millisecond // while the snapshot is not known to be durable
 )
 
 // Ping wants an answer soon.
