@@ -62,6 +62,7 @@ func (a *attempt) do(parent context.Context) (err error) {
 	var t *taken
 	if err := a.in(ctx, report.PhasePreflight, func(ctx context.Context) (err error) {
 		t, err = a.takeInTime(ctx)
+		a.has(t)
 		return err
 	}); err != nil {
 		return a.notRefused(err)
@@ -88,6 +89,9 @@ func (a *attempt) do(parent context.Context) (err error) {
 	}
 	a.meter.ClearWait()
 	w, err := a.prepare(ctx, t, alive, letGo)
+	if w != nil {
+		a.epoch = w.epoch
+	}
 	if err != nil {
 		return err
 	}
@@ -110,6 +114,46 @@ func (a *attempt) in(ctx context.Context, p report.Phase, do func(context.Contex
 		return context.Cause(ctx)
 	}
 	return session.InPhase(p, do(ctx))
+}
+
+// has notes what taking the target has come to.
+func (a *attempt) has(t *taken) {
+	a.ours = t.ours
+	if t.source != nil {
+		a.source = t.source
+	}
+	if t.target != nil {
+		a.target = t.target
+	}
+	if t.lock != nil {
+		a.job, a.claimed = t.lock.Job, a.claimed || t.lock.Previous != nil
+	}
+}
+
+// wish is what this run wants of the target.
+func (a *attempt) wish(t *taken) marks.Wish {
+	return marks.Wish{
+		Job: a.job, Schemas: a.spec.Schemas, Resume: a.spec.Resume, Adopt: a.spec.adopt && !a.claimed,
+		Claimed: a.claimed, Again: a.again,
+		Announce: func(ctx context.Context) error { return a.announce(ctx, t) },
+	}
+}
+
+// announce tells the caller that the target is about to change.
+func (a *attempt) announce(ctx context.Context, t *taken) error {
+	target := t.target.Identity()
+	if a.options.Begin == nil || a.announced != nil && *a.announced == target {
+		return nil
+	}
+	err := a.options.Begin(ctx, t.source.Identity(), target)
+	if refused, ok := errors.AsType[*report.RefusedError](err); ok {
+		return &standingRefusal{refused}
+	}
+	if err != nil {
+		return fmt.Errorf("note that the target is about to change: %w", err)
+	}
+	a.announced = &target
+	return nil
 }
 
 // claim makes the target this job's. The source has been read by now, and its schema dumped.
@@ -319,14 +363,13 @@ var errSilent = errors.New("a server lets Calco in and then does not answer")
 func (a *attempt) takeInTime(ctx context.Context) (*taken, error) {
 	ctx, stop := context.WithTimeoutCause(ctx, cmp.Or(a.options.silence, takePatience), errSilent)
 	defer stop()
-	answered := map[report.Side]bool{}
-	t, err := a.take(ctx, answered)
+	t, err := a.take(ctx)
 	if err == nil || !errors.Is(context.Cause(ctx), errSilent) {
 		return t, err
 	}
 	side := report.Source
-	if answered[side] {
+	if t.source != nil {
 		side = report.Target
 	}
-	return nil, &session.LostError{Side: side, Err: errSilent, Text: fmt.Sprintf("The server of the %s lets Calco in and then does not answer.", side)}
+	return t, &session.LostError{Side: side, Err: errSilent, Text: fmt.Sprintf("The server of the %s lets Calco in and then does not answer.", side)}
 }

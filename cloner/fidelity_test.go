@@ -272,7 +272,7 @@ func tablespaceDir(t *testing.T, url, serverDir string) string {
 	t.Helper()
 	dir := filepath.Join(serverDir, "data", "space")
 	program := "mkdir -m 700 " + dir // by the server itself, as its own user
-	dbtest.Exec(t, url, "COPY (SELECT 1) TO PROGRAM "+session.QuoteLiteral(program))
+	dbtest.Exec(t, url, "COPY (SELECT 1) TO PROGRAM "+session.QuoteLiteral("cat > /dev/null; "+program))
 	return dir
 }
 

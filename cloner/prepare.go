@@ -2,8 +2,6 @@ package cloner
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -19,54 +17,55 @@ import (
 
 // taken is a target that is locked for this run.
 type taken struct {
-	lock   *marks.Lock
-	scope  clean.Scope
-	dumper schema.Dumper
-	lanes  int // that both servers have connections for
+	source, target *session.Server // nil where nobody got in
+	ours           bool            // what is on the target is this job's
+	lock           *marks.Lock     // nil until it is taken
+	scope          clean.Scope
+	dumper         schema.Dumper
+	lanes          int // that both servers have connections for
 }
 
-// take connects to both sides, looks for what is against the clone, and takes the target. What is connected to stays open.
-// Answered is told of the sides that have.
-func (a *attempt) take(ctx context.Context, answered map[report.Side]bool) (*taken, error) {
+// take connects to both sides, looks for what is against the clone, and takes the target. What it came to is returned beside an
+// error too; the sessions stay open.
+func (a *attempt) take(ctx context.Context) (t *taken, err error) {
+	t = &taken{}
 	var reasons []report.Reason
 	for _, side := range []struct {
 		way    session.Way
-		before **session.Server
-	}{{a.spec.source(a.job), &a.source}, {a.spec.target(a.job), &a.target}} {
-		s, reason, err := connect(ctx, side.way, *side.before)
+		before *session.Server
+		to     **session.Server
+	}{{a.spec.source(a.job), a.source, &t.source}, {a.spec.target(a.job), a.target, &t.target}} {
+		s, reason, err := connect(ctx, side.way, side.before)
 		if err != nil {
-			return nil, err
+			return t, err
 		}
 		if reason != nil {
 			reasons = append(reasons, *reason)
 			continue
 		}
-		*side.before = s
-		answered[s.Side] = true
+		*side.to = s
 		a.meter.SetVersion(s.Side, s.Version)
 	}
 	if err := report.Refuse(reasons...); err != nil {
-		return nil, err
+		return t, err
 	}
-	t := &taken{scope: a.spec.scope(a.target)}
-	wish := a.wish()
-	found, err := preflight.Check(ctx, preflight.Input{Source: a.source, Target: a.target, Scope: t.scope, Wish: wish})
+	t.scope = a.spec.scope(t.target)
+	wish := a.wish(t)
+	found, err := preflight.Check(ctx, preflight.Input{Source: t.source, Target: t.target, Scope: t.scope, Wish: wish})
 	for _, w := range found.Warnings {
 		a.ledger.Warn(w)
 	}
-	a.ours = found.Ours
+	t.ours, t.dumper = found.Ours, found.Dumper
 	if err == nil {
 		err = report.Refuse(found.Reasons...)
 	}
 	if err != nil {
-		return nil, err
+		return t, err
 	}
-	t.dumper = found.Dumper
-	if t.lock, err = marks.Acquire(ctx, a.source, a.target, wish); err != nil {
-		return nil, err
+	if t.lock, err = marks.Acquire(ctx, t.source, t.target, wish); err != nil {
+		return t, err
 	}
-	a.job, a.claimed = t.lock.Job, a.claimed || t.lock.Previous != nil
-	fitting, warning, err := preflight.FitLanes(ctx, a.source, a.target, a.spec.Lanes)
+	fitting, warning, err := preflight.FitLanes(ctx, t.source, t.target, a.spec.Lanes)
 	if warning != "" {
 		a.ledger.Warn(warning)
 	}
@@ -83,33 +82,9 @@ func connect(ctx context.Context, way session.Way, before *session.Server) (*ses
 	return session.Connect(ctx, way, 0, system)
 }
 
-// wish is what this run wants of the target.
-func (a *attempt) wish() marks.Wish {
-	return marks.Wish{
-		Job: a.job, Schemas: a.spec.Schemas, Resume: a.spec.Resume, Adopt: a.spec.adopt && !a.claimed,
-		Claimed: a.claimed, Again: a.again, Announce: a.announce,
-	}
-}
-
-// announce tells the caller that the target is about to change.
-func (a *attempt) announce(ctx context.Context) error {
-	target := a.target.Identity()
-	if a.options.Begin == nil || a.announced != nil && *a.announced == target {
-		return nil
-	}
-	err := a.options.Begin(ctx, a.source.Identity(), target)
-	if refused, ok := errors.AsType[*report.RefusedError](err); ok {
-		return &standingRefusal{refused}
-	}
-	if err != nil {
-		return fmt.Errorf("note that the target is about to change: %w", err)
-	}
-	a.announced = &target
-	return nil
-}
-
 // workplace is a target that is ready for what this job makes.
 type workplace struct {
+	epoch       *epoch // nil where another snapshot has to be taken
 	maker       *restore.Maker
 	preexisting schema.Preexisting
 	tables      *data.Tables
@@ -150,7 +125,7 @@ func (a *attempt) begin(ctx context.Context, t *taken, alive *keepalive) (w *wor
 		return err
 	})
 	if err == nil {
-		alive.copying(held{a.epoch.snap, a.epoch.number, a.owner})
+		alive.copying(held{w.epoch.snap, w.epoch.number, a.owner})
 	}
 	return w, err
 }
@@ -181,18 +156,14 @@ func (a *attempt) startCopy(ctx context.Context, t *taken, stays bool) (*workpla
 		return nil, err
 	}
 	const first = 1
-	e := a.epoch.numbered(first)
-	if err := a.owner.StartCopy(ctx, e.onTarget(), found); err != nil {
-		return nil, err
-	}
-	a.epoch = e
-	return w, nil
+	w.epoch = a.epoch.numbered(first)
+	return w, a.owner.StartCopy(ctx, w.epoch.onTarget(), found)
 }
 
 // workplace is one with what is on the target already, and what of it is not this job's.
 func (a *attempt) workplace(ctx context.Context, t *taken, existing schema.Inventory, found []schema.PreexistingEntry) (*workplace, error) {
 	w := &workplace{
-		preexisting: restore.Leave(a.epoch.plan, a.ledger, found), tables: data.NewTables(a.epoch.plan), dumper: t.dumper, lanes: t.lanes,
+		epoch: a.epoch, preexisting: restore.Leave(a.epoch.plan, a.ledger, found), tables: data.NewTables(a.epoch.plan), dumper: t.dumper, lanes: t.lanes,
 	}
 	var err error
 	w.maker, err = restore.New(ctx, restore.Config{
@@ -231,11 +202,12 @@ func (a *attempt) resume(ctx context.Context, t *taken, alive *keepalive, letGo 
 	if err := w.maker.DropEventTriggers(ctx); err != nil {
 		return nil, err
 	}
-	valid, stale, err := a.revalidate(ctx, t, all, letGo)
+	e, valid, stale, err := a.revalidate(ctx, t, all, letGo)
+	w.epoch = e
 	if err != nil {
-		return nil, err
+		return w, err
 	}
-	alive.copying(held{a.epoch.snap, a.epoch.number, a.owner})
+	alive.copying(held{e.snap, e.number, a.owner})
 	w.tables.Apply(valid, stale)
 	// Before a row goes, and before one comes to a table that was complete once, its constraints go, and what else would fire at
 	// it or refuse it: deleting would cascade, and a row that moved from one part to another would meet itself. They are built
@@ -248,60 +220,59 @@ func (a *attempt) resume(ctx context.Context, t *taken, alive *keepalive, letGo 
 
 // revalidate finds out which parts that are on the target are still valid, in the epoch of this run's snapshot, which it opens if
 // it is new.
-func (a *attempt) revalidate(ctx context.Context, t *taken, all []marks.Mark, letGo func()) (valid, stale []marks.Mark, err error) {
-	e, opened := a.epoch, false
+func (a *attempt) revalidate(ctx context.Context, t *taken, all []marks.Mark, letGo func()) (e *epoch, valid, stale []marks.Mark, err error) {
+	e = a.epoch
 	if e.snap != nil {
 		number, err := a.owner.EpochOf(ctx, e.snap.Nonce) // the answer to its opening may have been lost
 		if err != nil {
-			return nil, nil, err
+			return e, nil, nil, err
 		}
 		e = e.numbered(number)
 	}
 	v := data.Judge(all, e.plan, a.ledger.Keeps, e.number, t.lock.Previous.Copied)
 	if v.Copied {
 		letGo()
-		return v.Valid, nil, a.useCopied(ctx, e, t.lock.Previous.Copied)
+		e, err = a.useCopied(ctx, e, t.lock.Previous.Copied)
+		return e, v.Valid, nil, err
 	}
 	if e.snap == nil { // all rows were there, and an unlogged table has lost its own since
-		a.epoch = nil
-		return nil, nil, session.ErrSnapshotLost
+		return nil, nil, nil, session.ErrSnapshotLost
 	}
-	if e.number == 0 {
-		e, opened = e.numbered(t.lock.Previous.Epoch+1), true
+	opened := e.number == 0
+	if opened {
+		e = e.numbered(t.lock.Previous.Epoch + 1)
 		if err := a.owner.OpenEpoch(ctx, e.onTarget()); err != nil {
-			return nil, nil, err
+			return e, nil, nil, err
 		}
 	}
-	a.epoch = e
 	if !opened && len(v.Unverified)+len(v.Stale) == 0 {
-		return v.Valid, nil, nil
+		return e, v.Valid, nil, nil
 	}
 	reader := &data.Reader{Source: a.source, Snapshot: e.snap, Plan: e.plan, Lanes: t.lanes}
 	kept, changed, err := reader.Revalidate(ctx, v.Unverified, t.lock.Previous.Timeline)
 	if err != nil {
-		return nil, nil, err
+		return e, nil, nil, err
 	}
 	valid, stale = slices.Concat(v.Valid, kept), slices.Concat(v.Stale, changed)
 	tables := e.plan.ByRelation()
 	err = a.owner.Revalidated(ctx, e.number, kept, stale, func(relation string) bool { return tables[relation].Unlogged })
 	if err != nil {
-		return nil, nil, err
+		return e, nil, nil, err
 	}
 	a.patience.Achieve(-len(stale)) // it counted once, and will again
 	a.meter.Achieve(-len(stale))
 	a.meter.Resumed(e.at, len(kept), len(stale))
-	return valid, stale, nil
+	return e, valid, stale, nil
 }
 
 // useCopied goes on without a snapshot: all rows are there, as that of an epoch had them.
-func (a *attempt) useCopied(ctx context.Context, e *epoch, number int) error {
+func (a *attempt) useCopied(ctx context.Context, e *epoch, number int) (*epoch, error) {
 	at, largeObjects, err := a.owner.CopiedEpoch(ctx, number)
 	if err != nil {
-		return err
+		return e, err
 	}
 	e.release()
 	done := e.numbered(number).done(largeObjects)
 	done.at = at.UTC().Truncate(time.Second)
-	a.epoch = done
-	return nil
+	return done, nil
 }
