@@ -163,7 +163,7 @@ func (a *attempt) startCopy(ctx context.Context, t *taken, stays bool) (*workpla
 // workplace is one with what is on the target already, and what of it is not this job's.
 func (a *attempt) workplace(ctx context.Context, t *taken, existing schema.Inventory, found []schema.PreexistingEntry) (*workplace, error) {
 	w := &workplace{
-		epoch: a.epoch, preexisting: restore.Leave(a.epoch.plan, a.ledger, found), tables: data.NewTables(a.epoch.plan), dumper: t.dumper, lanes: t.lanes,
+		epoch: a.epoch, preexisting: restore.Leave(a.epoch.plan, a.ledger, found), tables: data.NewTables(a.epoch.plan, nil, nil), dumper: t.dumper, lanes: t.lanes,
 	}
 	var err error
 	w.maker, err = restore.New(ctx, restore.Config{
@@ -192,87 +192,58 @@ func (a *attempt) resume(ctx context.Context, t *taken, alive *keepalive, letGo 
 	if err != nil {
 		return nil, err
 	}
-	all, err := marks.Read(ctx, a.target.Control)
+	left, err := marks.Read(ctx, a.target.Control)
 	if err != nil {
 		return nil, err
 	}
-	if err := restore.CheckTarget(a.epoch.plan, existing, all); err != nil {
-		return nil, err
-	}
-	if err := w.maker.DropEventTriggers(ctx); err != nil {
-		return nil, err
-	}
-	e, valid, stale, err := a.revalidate(ctx, t, all, letGo)
-	w.epoch = e
+	v, err := a.revalidate(ctx, t, w, left, letGo)
 	if err != nil {
 		return w, err
 	}
-	alive.copying(held{e.snap, e.number, a.owner})
-	w.tables.Apply(valid, stale)
-	// Before a row goes, and before one comes to a table that was complete once, its constraints go, and what else would fire at
-	// it or refuse it: deleting would cascade, and a row that moved from one part to another would meet itself. They are built
-	// again like all others.
-	if err := w.maker.DropDependents(ctx, w.tables.PendingTables(a.ledger.Keeps)); err != nil {
-		return nil, err
+	alive.copying(held{w.epoch.snap, w.epoch.number, a.owner})
+	w.tables = data.NewTables(w.epoch.plan, v.Valid, v.Stale)
+	if err := w.maker.MakeWay(ctx, left, w.tables.PendingTables(a.ledger.Keeps)); err != nil {
+		return w, err
 	}
-	return w, w.tables.Discard(ctx, a.owner, t.lanes, a.ledger.Warn, stale)
+	return w, w.tables.Discard(ctx, a.owner, t.lanes, a.ledger.Warn, v.Stale)
 }
 
 // revalidate finds out which parts that are on the target are still valid, in the epoch of this run's snapshot, which it opens if
-// it is new.
-func (a *attempt) revalidate(ctx context.Context, t *taken, all []marks.Mark, letGo func()) (e *epoch, valid, stale []marks.Mark, err error) {
-	e = a.epoch
-	if e.snap != nil {
-		number, err := a.owner.EpochOf(ctx, e.snap.Nonce) // the answer to its opening may have been lost
-		if err != nil {
-			return e, nil, nil, err
-		}
-		e = e.numbered(number)
-	}
-	v := data.Judge(all, e.plan, a.ledger.Keeps, e.number, t.lock.Previous.Copied)
-	if v.Copied {
-		letGo()
-		e, err = a.useCopied(ctx, e, t.lock.Previous.Copied)
-		return e, v.Valid, nil, err
-	}
-	if e.snap == nil { // all rows were there, and an unlogged table has lost its own since
-		return nil, nil, nil, session.ErrSnapshotLost
-	}
-	opened := e.number == 0
-	if opened {
-		e = e.numbered(t.lock.Previous.Epoch + 1)
-		if err := a.owner.OpenEpoch(ctx, e.onTarget()); err != nil {
-			return e, nil, nil, err
-		}
-	}
-	if !opened && len(v.Unverified)+len(v.Stale) == 0 {
-		return e, v.Valid, nil, nil
+// it is new. Where all rows are there it goes on without a snapshot, as the last epoch had them.
+func (a *attempt) revalidate(ctx context.Context, t *taken, w *workplace, left []marks.Mark, letGo func()) (data.Verdicts, error) {
+	previous, e := t.lock.Previous, a.epoch
+	number := 0
+	if e.snap != nil && e.snap.Nonce == previous.EpochNonce { // the answer to its opening may have been lost
+		number = previous.Epoch
 	}
 	reader := &data.Reader{Source: a.source, Snapshot: e.snap, Plan: e.plan, Lanes: t.lanes}
-	kept, changed, err := reader.Revalidate(ctx, v.Unverified, t.lock.Previous.Timeline)
-	if err != nil {
-		return e, nil, nil, err
+	v, err := reader.Revalidate(ctx, left, previous, number, a.ledger.Keeps)
+	switch {
+	case err != nil && e.snap == nil: // all rows were there, and an unlogged table has lost its own since
+		w.epoch = nil
+		return v, err
+	case err != nil:
+		return v, err
+	case v.Copied:
+		letGo()
+		e.release()
+		w.epoch = e.numbered(previous.Epoch).done(previous.LargeObjects)
+		w.epoch.at = previous.CopiedAt.UTC().Truncate(time.Second)
+		return v, nil
+	case number > 0 && len(v.Proven)+len(v.Stale) == 0:
+		w.epoch = e.numbered(number)
+		return v, nil
+	case number == 0:
+		number = previous.Epoch + 1
 	}
-	valid, stale = slices.Concat(v.Valid, kept), slices.Concat(v.Stale, changed)
+	w.epoch = e.numbered(number)
 	tables := e.plan.ByRelation()
-	err = a.owner.Revalidated(ctx, e.number, kept, stale, func(relation string) bool { return tables[relation].Unlogged })
+	err = a.owner.OpenEpoch(ctx, w.epoch.onTarget(), v.Proven, v.Stale, func(relation string) bool { return tables[relation].Unlogged })
 	if err != nil {
-		return e, nil, nil, err
+		return v, err
 	}
-	a.patience.Achieve(-len(stale)) // it counted once, and will again
-	a.meter.Achieve(-len(stale))
-	a.meter.Resumed(e.at, len(kept), len(stale))
-	return e, valid, stale, nil
-}
-
-// useCopied goes on without a snapshot: all rows are there, as that of an epoch had them.
-func (a *attempt) useCopied(ctx context.Context, e *epoch, number int) (*epoch, error) {
-	at, largeObjects, err := a.owner.CopiedEpoch(ctx, number)
-	if err != nil {
-		return e, err
-	}
-	e.release()
-	done := e.numbered(number).done(largeObjects)
-	done.at = at.UTC().Truncate(time.Second)
-	return done, nil
+	a.patience.Achieve(-len(v.Stale)) // it counted once, and will again
+	a.meter.Achieve(-len(v.Stale))
+	a.meter.Resumed(e.at, len(v.Proven), len(v.Stale))
+	return v, nil
 }

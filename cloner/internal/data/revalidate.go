@@ -13,19 +13,29 @@ import (
 	"calco/cloner/internal/snapshot"
 )
 
-// Verdicts are marks by what they are worth.
-type Verdicts struct {
-	Copied     bool         // all rows are there, as the last snapshot had them
-	Valid      []marks.Mark // the part is there, as the snapshot of the epoch has it
-	Unverified []marks.Mark // it is there, as an earlier snapshot had it
-	Stale      []marks.Mark // it is there no more, or nothing proves it
+// Reader reads a source under a snapshot.
+type Reader struct {
+	Source   *session.Server
+	Snapshot *snapshot.Snapshot // nil where no row is to be read any more
+	Plan     *schema.Plan
+	Lanes    int
 }
 
-// Judge sorts the marks of a target by what they say themselves: of an epoch, 0 for one that is still to be opened, and of a
-// previous run that had copied all rows in an epoch, or 0. Once all rows had arrived no snapshot is needed any more.
-func Judge(all []marks.Mark, plan *schema.Plan, keeps func(table int64) bool, epoch, copied int) Verdicts {
+// Verdicts are marks by what they are worth.
+type Verdicts struct {
+	Copied bool         // all rows are there, as the last epoch had them
+	Valid  []marks.Mark // the part is there, as the snapshot has it
+	Proven []marks.Mark // of these: those that an earlier snapshot had
+	Stale  []marks.Mark // it is there no more, or nothing proves it
+
+	unverified []marks.Mark // it is there, as an earlier snapshot had it
+}
+
+// judge sorts the marks of a target by what they say themselves. Once all rows had arrived no snapshot is needed any more.
+func (r *Reader) judge(all []marks.Mark, previous *marks.Previous, epoch int, keeps func(table int64) bool) Verdicts {
+	plan := r.Plan
 	// A crash since may have emptied unlogged tables.
-	if copied > 0 && !unloggedLost(all, plan, keeps) {
+	if previous.Copied && !unloggedLost(all, plan, keeps) {
 		return Verdicts{Copied: true, Valid: all}
 	}
 	tables := plan.ByRelation()
@@ -39,7 +49,7 @@ func Judge(all []marks.Mark, plan *schema.Plan, keeps func(table int64) bool, ep
 			// Rows that a condition picks, or that have no xmin to be read, as large objects.
 			v.Stale = append(v.Stale, m)
 		default:
-			v.Unverified = append(v.Unverified, m)
+			v.unverified = append(v.unverified, m)
 		}
 	}
 	return v
@@ -65,17 +75,10 @@ const xidsComparable = 1<<31 - 1<<24
 // partsABatch is how many parts one query looks at.
 const partsABatch = 20
 
-// Reader reads a source under a snapshot.
-type Reader struct {
-	Source   *session.Server
-	Snapshot *snapshot.Snapshot // nil where no row is to be read any more
-	Plan     *schema.Plan
-	Lanes    int
-}
-
-// Revalidate decides the marks that are unverified: those whose parts are as they were when they were copied are valid, all
-// others are stale. Timeline is that of the source when they were copied. It asks the source, in as many sessions as there are
-// lanes.
+// Revalidate decides what the marks of a target are worth, of an earlier run of the job: those are valid that are of the epoch of
+// the snapshot, 0 while it is still to be opened, and those whose parts are as they were when they were copied; all others are
+// stale. It asks the source, in as many sessions as there are lanes. Keeps tells of tables whose rows are not the job's. Where all
+// rows were there once and some are lost since, and no snapshot is held, the error is session.ErrSnapshotLost.
 //
 // Let a part P have been copied under the snapshot S, and let T be the snapshot of now. R(S) are the rows of P that S saw, and
 // n is their number, which the mark has. The part is unchanged, R(T) = R(S), if
@@ -94,13 +97,23 @@ type Reader struct {
 //     in its place meanwhile, for which there is a lock.
 //
 // A mark for which 3 does not hold is stale.
-func (r *Reader) Revalidate(ctx context.Context, unverified []marks.Mark, timeline int) (valid, stale []marks.Mark, err error) {
-	sameTimeline := r.Source.Timeline != 0 && r.Source.Timeline == timeline
-	todo, unprovable := Divide(unverified, func(m marks.Mark) bool {
+func (r *Reader) Revalidate(ctx context.Context, all []marks.Mark, previous *marks.Previous, epoch int, keeps func(table int64) bool) (Verdicts, error) {
+	v := r.judge(all, previous, epoch, keeps)
+	if v.Copied {
+		return v, nil
+	}
+	if r.Snapshot == nil {
+		return Verdicts{}, session.ErrSnapshotLost
+	}
+	sameTimeline := r.Source.Timeline != 0 && r.Source.Timeline == previous.Timeline
+	todo, unprovable := Divide(v.unverified, func(m marks.Mark) bool {
 		return sameTimeline && m.Durable && m.Oldest <= r.Snapshot.Xmax && r.Snapshot.Xmax-m.Oldest < xidsComparable
 	})
-	valid, changed, err := r.revalidateAll(ctx, todo)
-	return valid, slices.Concat(unprovable, changed), err
+	proven, changed, err := r.revalidateAll(ctx, todo)
+	if err != nil {
+		return Verdicts{}, err
+	}
+	return Verdicts{Valid: slices.Concat(v.Valid, proven), Proven: proven, Stale: slices.Concat(v.Stale, unprovable, changed)}, nil
 }
 
 // Divide divides a list.

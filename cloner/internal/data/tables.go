@@ -31,14 +31,15 @@ type tableState struct {
 	rows        int64              // that have arrived, by the source's count
 }
 
-// NewTables is for a target on which there is nothing yet.
-func NewTables(p *schema.Plan) *Tables {
+// NewTables is for a target on which these parts are valid; rows of the tables of stale ones go the way that those went.
+func NewTables(p *schema.Plan, valid, stale []marks.Mark) *Tables {
 	t := &Tables{byRelation: map[string]*tableState{}, byOID: map[int64]*tableState{}}
 	for _, facts := range p.Tables {
 		s := &tableState{Table: facts, split: facts.Split, throughRoot: facts.ThroughRoot, pending: facts.Split.Parts}
 		t.list = append(t.list, s)
 		t.byRelation[s.Relation()], t.byOID[s.OID] = s, s
 	}
+	t.apply(valid, stale)
 	return t
 }
 
@@ -82,8 +83,8 @@ func (t *Tables) finish(p *part, rows int64, aborted bool) (last bool) {
 	return s.pending == 0
 }
 
-// Apply counts the marks of valid parts, and has rows of the tables of stale ones go the way that those went.
-func (t *Tables) Apply(valid, stale []marks.Mark) {
+// apply counts the marks of valid parts.
+func (t *Tables) apply(valid, stale []marks.Mark) {
 	t.blobParts = map[int]bool{}
 	for _, m := range stale {
 		if s := t.byRelation[m.Relation]; s != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
@@ -76,15 +75,17 @@ func (l *Lock) takeOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ours, err := previous.Ours(l.wish)
-	if err == nil && ours && l.wish.Adopt && previous.Nonce != l.Job.Nonce {
-		ours, err = l.adopt(ctx, previous)
-	}
+	ours, err := previous.Ours(ctx, l.source, l.target, l.wish)
 	if err != nil {
 		return err
 	}
 	if !ours {
 		return l.endUnmarked(ctx, previous)
+	}
+	if l.wish.Adopt && previous.Nonce != l.Job.Nonce {
+		if err := l.adopt(ctx, previous); err != nil {
+			return err
+		}
 	}
 	if err := l.endEarlier(ctx, previous, l.wish.Claimed || previous.Nonce == l.Job.Nonce); err != nil {
 		return err
@@ -113,23 +114,11 @@ func (l *Lock) endUnmarked(ctx context.Context, previous *Previous) error {
 	return nil
 }
 
-// adopt becomes the interrupted job, if that was a clone like this one. One that still has its lock is not interrupted: that
-// is left to lock to refuse.
-func (l *Lock) adopt(ctx context.Context, previous *Previous) (ours bool, err error) {
-	if u, err := ReadUse(ctx, l.target.Control, ""); err != nil || u.Filled {
-		return false, err
-	}
-	if previous.System != l.source.SystemIdentifier || previous.Database != l.source.DatabaseOID ||
-		!slices.Equal(sorted(previous.Schemas), sorted(l.wish.Schemas)) {
-		return false, report.Refuse(report.Reason{
-			Code: report.ReasonNotEmpty, Side: report.Target,
-			Text: fmt.Sprintf("The target %s holds what an interrupted clone of another source, or of other schemas, has left.", l.target.URL),
-			Hint: "Give the source and the schemas of that clone, or clean the target first.",
-		})
-	}
+// adopt becomes the interrupted job. The sessions take over its name.
+func (l *Lock) adopt(ctx context.Context, previous *Previous) error {
 	l.Job.ID, l.Job.Term = previous.ID, previous.Term+1
 	name := l.Job.ApplicationName()
-	return true, errors.Join(l.source.Rename(ctx, name), l.target.Rename(ctx, name))
+	return errors.Join(l.source.Rename(ctx, name), l.target.Rename(ctx, name))
 }
 
 // endEarlier makes sure that nobody else writes for this job: it ends the backends of its earlier runs, and of earlier

@@ -95,37 +95,23 @@ func (o *Owner) StartCopy(ctx context.Context, e Epoch, preexisting []schema.Pre
 	return nil
 }
 
-// OpenEpoch opens another one.
-func (o *Owner) OpenEpoch(ctx context.Context, e Epoch) error {
-	if err := o.Control.Write(ctx, e.sql()); err != nil {
+// OpenEpoch opens another one, if it is new, with what is true in it: the marks of valid parts stand for its snapshot from now
+// on, and those that are stale will be copied again.
+func (o *Owner) OpenEpoch(ctx context.Context, e Epoch, valid, stale []Mark, unlogged func(relation string) bool) error {
+	statements := []string{
+		e.sql() + " ON CONFLICT DO NOTHING",
+		fmt.Sprintf("UPDATE _calco.epoch SET kept = kept + %d, redone = greatest(redone, %d), redone_tables = %s WHERE number = %d",
+			len(valid), len(stale), quoteArray(report.AtMost(relationsOf(stale))), e.Number),
+	}
+	parts := PartsOf(valid)
+	for _, relation := range relationsOf(valid) {
+		statements = append(statements, fmt.Sprintf("UPDATE _calco.%s SET epoch = %d WHERE relation = %s AND part IN (%s)",
+			table(unlogged(relation)), e.Number, session.QuoteLiteral(relation), parts[relation]))
+	}
+	if err := o.Control.Write(ctx, session.Join(statements...)); err != nil {
 		return fmt.Errorf("write the epoch to the target: %w", err)
 	}
 	return nil
-}
-
-// EpochOf is the number of the epoch with a nonce, or 0: the answer to its opening may have been lost.
-func (o *Owner) EpochOf(ctx context.Context, nonce string) (int, error) {
-	number, err := session.QueryValue[int](ctx, o.Control.Session, `SELECT coalesce(max(number), 0) FROM _calco.epoch WHERE nonce = $1`, nonce)
-	if err != nil {
-		return 0, fmt.Errorf("read the epoch of the target: %w", err)
-	}
-	return number, nil
-}
-
-// CopiedEpoch is when the snapshot of an epoch was taken, and how many large objects the source had then, if all rows of it
-// had arrived.
-func (o *Owner) CopiedEpoch(ctx context.Context, number int) (at time.Time, largeObjects int64, err error) {
-	found, err := session.QueryRow[struct {
-		At    time.Time
-		Large int64
-	}](ctx, o.Control.Session, `
-		SELECT e.snapshot_at AS at, coalesce(s.large_objects, 0) AS large
-		FROM _calco.epoch e JOIN _calco.stage s ON s.epoch = e.number AND s.name = 'filled'
-		WHERE e.number = $1`, number)
-	if err != nil {
-		return time.Time{}, 0, fmt.Errorf("read the epoch of the target: %w", err)
-	}
-	return found.At, found.Large, nil
 }
 
 // RecordCopied notes that all rows are there, and waits for the disk: with that all that was committed before is safe too,
@@ -144,22 +130,6 @@ func (o *Owner) RecordCopied(ctx context.Context, epoch int, largeObjects int64)
 func (o *Owner) RecordDurable(ctx context.Context, s *session.Session, epoch int) error {
 	w := &Writer{s, o.fence}
 	return w.Write(ctx, fmt.Sprintf("UPDATE _calco.epoch SET durable = true WHERE number = %d", epoch))
-}
-
-// Revalidated notes what is true in an epoch: the marks of valid parts stand for its snapshot from now on, and those that are
-// stale will be copied again.
-func (o *Owner) Revalidated(ctx context.Context, epoch int, valid, stale []Mark, unlogged func(relation string) bool) error {
-	statements := []string{fmt.Sprintf("UPDATE _calco.epoch SET kept = kept + %d, redone = greatest(redone, %d), redone_tables = %s WHERE number = %d",
-		len(valid), len(stale), quoteArray(report.AtMost(relationsOf(stale))), epoch)}
-	parts := PartsOf(valid)
-	for _, relation := range relationsOf(valid) {
-		statements = append(statements, fmt.Sprintf("UPDATE _calco.%s SET epoch = %d WHERE relation = %s AND part IN (%s)",
-			table(unlogged(relation)), epoch, session.QuoteLiteral(relation), parts[relation]))
-	}
-	if err := o.Control.Write(ctx, session.Join(statements...)); err != nil {
-		return fmt.Errorf("write to the target what is still valid: %w", err)
-	}
-	return nil
 }
 
 // relationsOf are the relations of marks, each once, in their order.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
@@ -32,18 +33,28 @@ type Previous struct {
 	Database    int64
 	Timeline    int
 	Definitions string
-	Copying     bool // the target held nothing else when this job began to copy into it
-	Epoch       int  // the last one, or 0
-	Copied      int  // the last epoch, if all rows had arrived in it, or 0
+	Copying     bool   // the target held nothing else when this job began to copy into it
+	Epoch       int    // the last one, or 0
+	EpochNonce  string // of that one
+
+	// Where all rows had arrived in the last epoch, else false and zero: when its snapshot was taken, and how many large objects
+	// the source had then.
+	Copied       bool
+	CopiedAt     time.Time
+	LargeObjects int64
 }
 
 const previousSQL = `
 	SELECT j.id, j.term, j.nonce, j.schemas, j.system, j.database, j.timeline, j.definitions,
 	       EXISTS (SELECT FROM _calco.stage WHERE name = 'filling')                           AS copying,
-	       coalesce((SELECT max(number) FROM _calco.epoch), 0)                                AS epoch,
-	       coalesce((SELECT max(number) FROM _calco.epoch e WHERE number = (SELECT max(number) FROM _calco.epoch)
-	                 AND EXISTS (SELECT FROM _calco.stage WHERE name = 'filled' AND epoch = e.number)), 0) AS copied
-	FROM _calco.job j`
+	       coalesce(e.number, 0)                                                              AS epoch,
+	       coalesce(e.nonce, '')                                                              AS epoch_nonce,
+	       s.epoch IS NOT NULL                                                                AS copied,
+	       coalesce(e.snapshot_at, 'epoch')                                                   AS copied_at,
+	       coalesce(s.large_objects, 0)                                                       AS large_objects
+	FROM _calco.job j
+	LEFT JOIN _calco.epoch e ON e.number = (SELECT max(number) FROM _calco.epoch)
+	LEFT JOIN _calco.stage s ON s.name = 'filled' AND s.epoch = e.number`
 
 // Look reads what a job has left on the target: nil where there is nothing, or nothing of this job that could be read. It
 // reads only.
@@ -86,8 +97,9 @@ func checkOlder(ctx context.Context, target *session.Server, w Wish) error {
 }
 
 // Ours tells whether what these marks speak of is the run's to go on with. It is an error if the run has lost its target to
-// another one, or its marks.
-func (p *Previous) Ours(w Wish) (bool, error) {
+// another one, or its marks, and a refusal if it is to go on from any marks and these are of a clone that was not like it. It
+// reads only.
+func (p *Previous) Ours(ctx context.Context, source, target *session.Server, w Wish) (bool, error) {
 	switch {
 	case p == nil && w.Claimed:
 		return false, CannotResume("somebody has dropped Calco's marks from the target")
@@ -98,13 +110,28 @@ func (p *Previous) Ours(w Wish) (bool, error) {
 	case w.Claimed:
 		return false, session.ErrTermLost // another job's, or a later run's
 	case w.Adopt:
-		return p.Copying, nil // of a clone that was still cleaning, the rest is for a person to confirm again
+		return p.adoptable(ctx, source, target, w)
 	case p.ID != w.Job.ID || !w.Resume:
 		return false, nil
 	case p.Term >= w.Job.Term:
 		return false, session.ErrTermLost
 	}
 	return true, nil
+}
+
+// adoptable tells whether a run may go on with an interrupted job that it does not know.
+func (p *Previous) adoptable(ctx context.Context, source, target *session.Server, w Wish) (bool, error) {
+	if u, err := ReadUse(ctx, target.Control, ""); err != nil || u.Filled { // one that has its lock is not interrupted
+		return false, err
+	}
+	if p.System != source.SystemIdentifier || p.Database != source.DatabaseOID || !slices.Equal(sorted(p.Schemas), sorted(w.Schemas)) {
+		return false, report.Refuse(report.Reason{
+			Code: report.ReasonNotEmpty, Side: report.Target,
+			Text: fmt.Sprintf("The target %s holds what an interrupted clone of another source, or of other schemas, has left.", target.URL),
+			Hint: "Give the source and the schemas of that clone, or clean the target first.",
+		})
+	}
+	return p.Copying, nil // of a clone that was still cleaning, the rest is for a person to confirm again
 }
 
 // checkSource wants the source to be the one that was read before, with the same definitions.

@@ -55,9 +55,9 @@ func Check(ctx context.Context, in Input) (Result, error) {
 	if err != nil {
 		return asResult(err)
 	}
-	ours, err := previous.Ours(c.Wish)
+	ours, err := previous.Ours(ctx, c.Source, c.Target, c.Wish)
 	if err != nil {
-		return Result{}, err
+		return asResult(err)
 	}
 	if c.Ours = ours; !ours {
 		previous = nil

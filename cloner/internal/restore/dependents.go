@@ -33,9 +33,24 @@ func (m *Maker) dropEach(ctx context.Context, drops []string) (left []string, er
 	return left, nil
 }
 
-// DropDependents drops what would keep rows from going to these tables or from coming, and all that stands on it. With a
+// MakeWay prepares a target on which an earlier run of the job has left something for the rows that are still to come, of some
+// tables. Somebody may have changed what that run has made: then the clone cannot go on. Event triggers would fire at what is
+// made. Before a row goes, and before one comes to a table that was complete once, its constraints go, and what else would fire
+// at it or refuse it: deleting would cascade, and a row that moved from one part to another would meet itself. They are built
+// again like all others.
+func (m *Maker) MakeWay(ctx context.Context, left []marks.Mark, pending []*schema.Table) error {
+	if err := checkTarget(m.Plan, m.Existing, left); err != nil {
+		return err
+	}
+	if err := m.dropEventTriggers(ctx); err != nil {
+		return err
+	}
+	return m.dropDependents(ctx, pending)
+}
+
+// dropDependents drops what would keep rows from going to these tables or from coming, and all that stands on it. With a
 // partition goes what its whole tree has: an index of a part cannot be dropped alone.
-func (m *Maker) DropDependents(ctx context.Context, tables []*schema.Table) error {
+func (m *Maker) dropDependents(ctx context.Context, tables []*schema.Table) error {
 	trees := map[int64]bool{}
 	for _, t := range tables {
 		trees[t.RootOID] = true

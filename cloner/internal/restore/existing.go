@@ -10,8 +10,8 @@ import (
 	"calco/cloner/internal/session"
 )
 
-// CheckTarget wants the tables that have marks, and nothing that this job has not made.
-func CheckTarget(plan *schema.Plan, existing schema.Inventory, all []marks.Mark) error {
+// checkTarget wants the tables that have marks, and nothing that this job has not made.
+func checkTarget(plan *schema.Plan, existing schema.Inventory, all []marks.Mark) error {
 	planned := map[schema.EntryKey]bool{}
 	tables := map[string]*archive.Entry{}
 	for _, e := range plan.Entries {
@@ -40,8 +40,8 @@ func CheckTarget(plan *schema.Plan, existing schema.Inventory, all []marks.Mark)
 	return nil
 }
 
-// DropEventTriggers drops those that are there already: they would fire at what is still to be made.
-func (m *Maker) DropEventTriggers(ctx context.Context) error {
+// dropEventTriggers drops those that are there already: they would fire at what is still to be made.
+func (m *Maker) dropEventTriggers(ctx context.Context) error {
 	for _, e := range m.Plan.Last {
 		if e.Desc == "EVENT TRIGGER" && m.Existing.Has(e) && !m.Ledger.Skips(e.ID) {
 			if err := m.Owner.Control.Write(ctx, e.DropStmt); err != nil {
