@@ -180,11 +180,7 @@ func (a *attempt) workplace(ctx context.Context, t *taken, existing schema.Inven
 // resume finds out what is on the target, and clears away what has to be done again: under the snapshot that it was copied
 // under nothing, under a new one what the source does not prove to be unchanged.
 func (a *attempt) resume(ctx context.Context, t *taken, alive *keepalive, letGo func()) (*workplace, error) {
-	existing, err := t.dumper.Inventory(ctx, a.target, a.spec.Schemas)
-	if err != nil {
-		return nil, err
-	}
-	found, err := a.owner.Preexisting(ctx)
+	existing, found, err := restore.Survey(ctx, t.dumper, a.target, a.owner, a.spec.Schemas)
 	if err != nil {
 		return nil, err
 	}
@@ -192,17 +188,13 @@ func (a *attempt) resume(ctx context.Context, t *taken, alive *keepalive, letGo 
 	if err != nil {
 		return nil, err
 	}
-	left, err := marks.Read(ctx, a.target.Control)
-	if err != nil {
-		return nil, err
-	}
-	v, err := a.revalidate(ctx, t, w, left, letGo)
+	v, err := a.revalidate(ctx, t, w, letGo)
 	if err != nil {
 		return w, err
 	}
 	alive.copying(held{w.epoch.snap, w.epoch.number, a.owner})
 	w.tables = data.NewTables(w.epoch.plan, v.Valid, v.Stale)
-	if err := w.maker.MakeWay(ctx, left, w.tables.PendingTables(a.ledger.Keeps)); err != nil {
+	if err := w.maker.MakeWay(ctx, v.Left, w.tables.PendingTables(a.ledger.Keeps)); err != nil {
 		return w, err
 	}
 	return w, w.tables.Discard(ctx, a.owner, t.lanes, a.ledger.Warn, v.Stale)
@@ -210,14 +202,14 @@ func (a *attempt) resume(ctx context.Context, t *taken, alive *keepalive, letGo 
 
 // revalidate finds out which parts that are on the target are still valid, in the epoch of this run's snapshot, which it opens if
 // it is new. Where all rows are there it goes on without a snapshot, as the last epoch had them.
-func (a *attempt) revalidate(ctx context.Context, t *taken, w *workplace, left []marks.Mark, letGo func()) (data.Verdicts, error) {
+func (a *attempt) revalidate(ctx context.Context, t *taken, w *workplace, letGo func()) (data.Verdicts, error) {
 	previous, e := t.lock.Previous, a.epoch
 	number := 0
 	if e.snap != nil && e.snap.Nonce == previous.EpochNonce { // the answer to its opening may have been lost
 		number = previous.Epoch
 	}
 	reader := &data.Reader{Source: a.source, Snapshot: e.snap, Plan: e.plan, Lanes: t.lanes}
-	v, err := reader.Revalidate(ctx, left, previous, number, a.ledger.Keeps)
+	v, err := reader.Revalidate(ctx, a.target.Control, previous, number, a.ledger.Keeps)
 	switch {
 	case err != nil && e.snap == nil: // all rows were there, and an unlogged table has lost its own since
 		w.epoch = nil

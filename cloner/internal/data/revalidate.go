@@ -23,6 +23,7 @@ type Reader struct {
 
 // Verdicts are marks by what they are worth.
 type Verdicts struct {
+	Left   []marks.Mark // all of them
 	Copied bool         // all rows are there, as the last epoch had them
 	Valid  []marks.Mark // the part is there, as the snapshot has it
 	Proven []marks.Mark // of these: those that an earlier snapshot had
@@ -75,7 +76,7 @@ const xidsComparable = 1<<31 - 1<<24
 // partsABatch is how many parts one query looks at.
 const partsABatch = 20
 
-// Revalidate decides what the marks of a target are worth, of an earlier run of the job: those are valid that are of the epoch of
+// Revalidate reads the marks on a target and decides what they are worth, of an earlier run of the job: those are valid that are of the epoch of
 // the snapshot, 0 while it is still to be opened, and those whose parts are as they were when they were copied; all others are
 // stale. It asks the source, in as many sessions as there are lanes. Keeps tells of tables whose rows are not the job's. Where all
 // rows were there once and some are lost since, and no snapshot is held, the error is session.ErrSnapshotLost.
@@ -97,8 +98,13 @@ const partsABatch = 20
 //     in its place meanwhile, for which there is a lock.
 //
 // A mark for which 3 does not hold is stale.
-func (r *Reader) Revalidate(ctx context.Context, all []marks.Mark, previous *marks.Previous, epoch int, keeps func(table int64) bool) (Verdicts, error) {
+func (r *Reader) Revalidate(ctx context.Context, target *session.Session, previous *marks.Previous, epoch int, keeps func(table int64) bool) (Verdicts, error) {
+	all, err := marks.Read(ctx, target)
+	if err != nil {
+		return Verdicts{}, err
+	}
 	v := r.judge(all, previous, epoch, keeps)
+	v.Left = all
 	if v.Copied {
 		return v, nil
 	}
@@ -113,7 +119,7 @@ func (r *Reader) Revalidate(ctx context.Context, all []marks.Mark, previous *mar
 	if err != nil {
 		return Verdicts{}, err
 	}
-	return Verdicts{Valid: slices.Concat(v.Valid, proven), Proven: proven, Stale: slices.Concat(v.Stale, unprovable, changed)}, nil
+	return Verdicts{Left: all, Valid: slices.Concat(v.Valid, proven), Proven: proven, Stale: slices.Concat(v.Stale, unprovable, changed)}, nil
 }
 
 // Divide divides a list.

@@ -10,6 +10,16 @@ import (
 	"calco/cloner/internal/session"
 )
 
+// Survey reads what a target holds of an earlier run of the job, and what of it was there before.
+func Survey(ctx context.Context, d schema.Dumper, target *session.Server, owner *marks.Owner, schemas []string) (schema.Inventory, []schema.PreexistingEntry, error) {
+	existing, err := d.Inventory(ctx, target, schemas)
+	if err != nil {
+		return schema.Inventory{}, nil, err
+	}
+	preexisting, err := owner.Preexisting(ctx)
+	return existing, preexisting, err
+}
+
 // checkTarget wants the tables that have marks, and nothing that this job has not made.
 func checkTarget(plan *schema.Plan, existing schema.Inventory, all []marks.Mark) error {
 	planned := map[schema.EntryKey]bool{}
