@@ -202,6 +202,12 @@ type CleanPreviewProps struct {
 	Error   string          // the id of a text
 }
 
+// CloneCheckProps are what stands in the way of a clone that nobody has started yet. The zero value is before that was asked for.
+type CloneCheckProps struct {
+	Asked bool
+	Found report.Preflight
+}
+
 // RetryPageProps are the confirmation before a job is tried again on a cleaned target. The form posts confirm and
 // shown to /clones/{id}/retry.
 type RetryPageProps struct {

@@ -63,7 +63,7 @@ func TestSecretsOfClones(t *testing.T) {
 			paths = append(paths, "/clones/"+task.ID+more)
 		}
 		query := fmt.Sprintf("?clean=yes&scope=chosen&source=%d&target=%d", task.Source.ConnectionID, task.Target.ConnectionID)
-		for _, path := range []string{"/clones/new", "/clones/schemas", "/clones/clean"} {
+		for _, path := range []string{"/clones/new", "/clones/schemas", "/clones/clean", "/clones/check"} {
 			paths = append(paths, path+query)
 		}
 		answers := map[string]answer{}

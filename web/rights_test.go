@@ -19,6 +19,7 @@ const rights = `
                                        | signed out  | stranger | viewer           | owner                 | admin, private        | admin, shared         | admin, own
 POST /account/sessions/:id/end         | 303 /signin | 404      | 404              | 303 /account!         | 404                   | 404                   | 303 /account!
 POST /clones                           | 303 /signin | 422      | 303 /clones/NEW! | 303 /clones/NEW!      | 422                   | 303 /clones/NEW!      | 303 /clones/NEW!
+GET /clones/check                      | 303 /signin | 200      | 200              | 200                   | 200                   | 200                   | 200
 GET /clones/clean                      | 303 /signin | 200      | 200              | 200                   | 200                   | 200                   | 200
 GET /clones/new                        | 303 /signin | 200      | 200              | 200                   | 200                   | 200                   | 200
 GET /clones/schemas                    | 303 /signin | 200      | 200              | 200                   | 200                   | 200                   | 200

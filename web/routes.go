@@ -43,6 +43,7 @@ func (s *Server) routes() *echo.Echo {
 	in.GET("/clones/new", s.showNewClone)
 	in.GET("/clones/schemas", s.showSchemas)
 	in.GET("/clones/clean", s.showClean)
+	in.GET("/clones/check", s.showCheck)
 	in.POST("/clones", s.startClone)
 	in.GET("/clones/:id", s.showClone)
 	in.GET(feedPath, s.feedClone)

@@ -35,6 +35,7 @@ var access = []struct {
 	{"GET /", "303 /signin", "200", "200"},
 	{"GET /clones/new", "303 /signin?return=%2Fclones%2Fnew", "200", "200"},
 	{"GET /clones/schemas", "303 /signin?return=%2Fclones%2Fschemas", "200", "200"},
+	{"GET /clones/check", "303 /signin?return=%2Fclones%2Fcheck", "200", "200"},
 	{"GET /clones/clean", "303 /signin?return=%2Fclones%2Fclean", "200", "200"},
 	{"POST /clones", "303 /signin", "422", "422"},
 	{"GET /clones/:id", "303 /signin?return=%2Fclones%2F999999", "404", "404"},

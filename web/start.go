@@ -309,6 +309,23 @@ func (s *Server) showClean(c echo.Context) error {
 	return s.render(c, http.StatusOK, views.CleanPreview(preview))
 }
 
+// showCheck draws what stands in the way of the clone that the form describes. It only reads, on both sides.
+func (s *Server) showCheck(c echo.Context) error {
+	form := parseCloneForm(c.QueryParams())
+	p := views.CloneCheckProps{Asked: true}
+	var err error
+	p.Found, err = s.jobs.Preflight(c.Request().Context(), currentUser(c), jobs.NewTask{
+		SourceID: form.Source, TargetID: form.Target, Schemas: chosenSchemas(form),
+	}, form.Clean)
+	if reasons, err := whyNot(c, err, "form.check.unread"); err != nil || len(reasons) > 0 {
+		if err != nil {
+			return err
+		}
+		p.Found.Reasons = reasons
+	}
+	return s.render(c, http.StatusOK, views.CloneCheck(p))
+}
+
 // previewClean looks at what clean would drop from a target, and fills in what a page shows of it.
 func (s *Server) previewClean(c echo.Context, target jobs.Place, schemas []string, props *views.CleanPreviewProps) (jobs.CleanPreview, error) {
 	p, err := s.jobs.PreviewClean(c.Request().Context(), currentUser(c), target.ConnectionID, schemas)

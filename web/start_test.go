@@ -309,6 +309,32 @@ func TestSchemasOfBusySource(t *testing.T) {
 	}
 }
 
+// Whoever fills in the form can ask what is in the way, before anything is started.
+func TestCloneCheck(t *testing.T) {
+	t.Parallel()
+	f := newCloneFixture(t)
+	_, away := f.pair(f.owner)
+	source, _ := f.real("Shop", shop)
+	empty, _ := f.real("Empty", "")
+	v := f.as(f.owner)
+	check := func(source, target int64, more string) answer {
+		return v.get(fmt.Sprintf("/clones/check?source=%d&target=%d%s", source, target, more))
+	}
+	got := check(source.ID, empty.ID, "")
+	want(t, "nothing in the way", got, "200")
+	says(t, got, "Nothing is in the way of this clone.")
+	says(t, check(empty.ID, source.ID, ""), `data-reason="not_empty"`)
+	says(t, check(empty.ID, source.ID, "&clean=yes"), "Nothing is in the way of this clone.")
+	says(t, check(source.ID, source.ID, ""), `data-reason="same_database"`)
+	says(t, check(source.ID, away.ID, ""), `data-reason="host"`)
+	got = check(source.ID, 999999, "")
+	want(t, "no such database", got, "200")
+	lacks(t, got, "Nothing is in the way")
+	if n := f.query(`SELECT count(*) FROM background_tasks`)[0][0]; n != "0" {
+		t.Errorf("%s jobs were started", n)
+	}
+}
+
 func TestCleanPreview(t *testing.T) {
 	t.Parallel()
 	const orders = "app.<wbr>orders"

@@ -155,6 +155,27 @@ func (s *Service) PreviewClean(ctx context.Context, by User, id int64, schemas [
 	return p, err
 }
 
+// Preflight looks for what is in the way of a clone that somebody thinks of. It only reads, on both sides.
+func (s *Service) Preflight(ctx context.Context, by User, n NewTask, clean bool) (p report.Preflight, err error) {
+	if _, err := s.Database(ctx, by, n.TargetID); err != nil {
+		return p, err
+	}
+	target, targetHosts, err := s.store.ConnectionURL(ctx, n.TargetID)
+	if err != nil {
+		return p, err
+	}
+	if err := target.CheckRemote(targetHosts); err != nil {
+		return p, &UnansweredError{Code: UnusableURL, Err: err}
+	}
+	_, err = s.askSaved(ctx, by, n.SourceID, func(ctx context.Context, source dsn.URL, hosts *dsn.Hosts) (err error) {
+		p, err = cloner.Preflight(ctx, cloner.Spec{
+			Source: source, SourceHosts: hosts, Target: target, TargetHosts: targetHosts, Schemas: n.Schemas, Clean: clean,
+		})
+		return err
+	})
+	return p, err
+}
+
 // PreviewRetry looks at what clean would drop before a job is tried again, only where the job went: of another database
 // nothing is told. The errors are those of TestDatabase, and ErrMoved.
 func (s *Service) PreviewRetry(ctx context.Context, by User, id string) (CleanPreview, error) {

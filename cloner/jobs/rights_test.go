@@ -27,6 +27,7 @@ see a database     | gone   | gone     | yes    | yes   | gone           | yes  
 change a database  | gone   | gone     | no     | yes   | gone           | yes           | gone
 remove a database  | gone   | gone     | no     | yes   | gone           | yes           | gone
 preview its clean  | gone   | gone     | yes    | yes   | gone           | yes           | gone
+look for what is in the way of its clone | gone   | gone     | yes    | yes   | gone           | yes           | gone
 test it            | gone   | gone     | yes    | yes   | gone           | yes           | gone
 save a database    | no     | yes      | yes    | yes   | yes            | yes           | no
 test a URL         | no     | yes      | yes    | yes   | yes            | yes           | no
@@ -84,6 +85,10 @@ var acts = map[string]func(ctx context.Context, f *fixture, by, owner jobs.User,
 	},
 	"preview its clean": func(ctx context.Context, f *fixture, by, _ jobs.User, source, _ jobs.Connection) error {
 		_, err := f.PreviewClean(ctx, by, source.ID, nil)
+		return answered(err)
+	},
+	"look for what is in the way of its clone": func(ctx context.Context, f *fixture, by, _ jobs.User, source, target jobs.Connection) error {
+		_, err := f.Preflight(ctx, by, jobs.NewTask{SourceID: source.ID, TargetID: target.ID}, false)
 		return answered(err)
 	},
 	"test it": func(ctx context.Context, f *fixture, by, _ jobs.User, source, _ jobs.Connection) error {
