@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test race chaos shots lint fmt
+.PHONY: help setup build demo check test race chaos shots lint fmt
 
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
@@ -18,6 +18,9 @@ build: ## build bin/calco
 
 demo: setup build ## try the web app, with a sample database on a private server
 	bin/calco demo
+
+check: ## run the quick tests, in about a minute: no browser, no faults, no server of a test's own
+	go test -short -timeout 10m ./...
 
 test: setup ## run all tests, against PostgreSQL servers of their own
 	go test -timeout 60m ./...

@@ -16,6 +16,7 @@ import (
 // TestBusy starts other clones with the databases of one that is stuck in the middle.
 func TestBusy(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target, third := dbtest.Database(t), dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
 	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 1, Job: NewJob()}
@@ -61,6 +62,7 @@ func TestBusy(t *testing.T) {
 // TestBusySourceOfCancelled frees the source of a clone that was cancelled.
 func TestBusySourceOfCancelled(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
 	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Job: NewJob()}

@@ -206,6 +206,7 @@ func noGoroutines(t *testing.T, do func()) {
 // by each clone of what the one before it left.
 func TestCancelAtBeginning(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
 	for _, phase := range report.Phases() {
@@ -231,6 +232,7 @@ func TestCancelAtBeginning(t *testing.T) {
 // ended.
 func TestCancelInMiddle(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
 	dbtest.Exec(t, target, "CREATE TABLE child (n int)")

@@ -164,6 +164,7 @@ func TestClean(t *testing.T) {
 // such extension, so one is made of hstore.
 func TestCleanKeepsExtensionConfiguration(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	const extension = `
 		CREATE EXTENSION hstore;
 		CREATE TABLE config (k text PRIMARY KEY, v text, builtin bool NOT NULL DEFAULT false); CREATE SEQUENCE config_seq;

@@ -69,6 +69,7 @@ func TestConfirmationIsStored(t *testing.T) {
 // TestBeginRefuses: who knows what may not be written to says so before it is, in each life.
 func TestBeginRefuses(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
 	refusal := report.Reason{Code: "protected", Side: report.Target, Text: "The target is protected.", Hint: "Choose another target."}

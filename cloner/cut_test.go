@@ -115,6 +115,7 @@ func isCutAt(t *testing.T, statement string, run func(t *testing.T, at func(stri
 // lost or only its answer, the clone goes on by itself and ends equal.
 func TestCutAtEachStatement(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source := dbtest.Database(t)
 	dbtest.Exec(t, source, cutSQL)
 	cut := func(t *testing.T, at func(string) dbtest.Cut) {
@@ -134,6 +135,7 @@ func TestCutAtEachStatement(t *testing.T) {
 // when its rows were there, of which one has changed since.
 func TestCutAtEachMarkOfResume(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	var first statements
 	cut := func(t *testing.T, at func(string) dbtest.Cut) {
 		t.Helper()

@@ -65,6 +65,7 @@ func hasAllRows(t *testing.T, spec Spec) {
 // Each clone cleans what the one before it left.
 func TestBackendsEnded(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	for _, side := range []report.Side{report.Source, report.Target} {
 		t.Run(string(side), func(t *testing.T) {
 			t.Parallel()
@@ -132,6 +133,7 @@ func TestReportIsTheOneRecorded(t *testing.T) {
 // TestBackendsEndedAtBeginning ends them on both sides at the first moment of each phase.
 func TestBackendsEndedAtBeginning(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
 	for _, phase := range report.Phases()[1:] { // before preflight there are none
@@ -151,6 +153,7 @@ func TestBackendsEndedAtBeginning(t *testing.T) {
 // TestCrash lets the server of one side crash in the middle of each phase.
 func TestCrash(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	for _, side := range []report.Side{report.Source, report.Target} {
 		t.Run(string(side), func(t *testing.T) {
 			t.Parallel()
@@ -187,6 +190,7 @@ func crash(t *testing.T, s *embedded.Server) {
 // lives, it is the same one.
 func TestOneBackendEnded(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	const holder = "state = 'idle in transaction'"
 	tests := []struct {
 		name  string
@@ -358,6 +362,7 @@ func TestEventTriggerOfTarget(t *testing.T) {
 // old owner may succeed.
 func TestTakeover(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
 	const state = `SELECT xact_commit - xact_commit, (SELECT count(*) FROM _calco.mark), (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace),

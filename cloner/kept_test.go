@@ -271,6 +271,7 @@ func TestWhatIsSetMeanwhileStays(t *testing.T) {
 // next minute on.
 func TestRowsOfExtensionsStay(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	const extension = `CREATE EXTENSION hstore; CREATE TABLE job (id int PRIMARY KEY, command text); CREATE SEQUENCE job_seq;
 		ALTER EXTENSION hstore ADD TABLE job; ALTER EXTENSION hstore ADD SEQUENCE job_seq;
 		UPDATE pg_extension SET extconfig = ARRAY['job'::regclass, 'job_seq'::regclass], extcondition = ARRAY['', ''] WHERE extname = 'hstore';`
@@ -387,6 +388,7 @@ func TestForeignTablesAreNotUsed(t *testing.T) {
 // Rows of an extension's table that have to be copied again do not come twice, and those of others stay.
 func TestRedoRowsOfExtension(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	const extension = `; CREATE EXTENSION hstore; CREATE TABLE job (id int, command text);
 		ALTER EXTENSION hstore ADD TABLE job; UPDATE pg_extension SET extconfig = ARRAY['job'::regclass], extcondition = ARRAY[''] WHERE extname = 'hstore';`
 	source, target := dbtest.Database(t), dbtest.Database(t)

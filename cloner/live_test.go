@@ -49,6 +49,7 @@ func bankSQL(id int) string {
 // TestLiveSource clones a source that is written to all the time. Each clone is of one instant.
 func TestLiveSource(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source := dbtest.Database(t)
 	dbtest.Exec(t, source, bank)
 	ctx, stop := context.WithCancel(t.Context())

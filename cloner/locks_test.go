@@ -22,6 +22,7 @@ import (
 // it is gone.
 func TestCleanSaysWhoIsInTheWay(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, "CREATE TABLE new (id int)")
 	dbtest.Exec(t, target, "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int REFERENCES t); CREATE SCHEMA s; CREATE TABLE s.v (id int)")
@@ -89,6 +90,7 @@ func TestPreparedTransactionInTheWay(t *testing.T) {
 // on it. That is said, and given up in the end; when the session is gone the clone goes on.
 func TestBuildSaysWhoIsInTheWay(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
 	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Job: NewJob()}
@@ -113,6 +115,7 @@ func TestBuildSaysWhoIsInTheWay(t *testing.T) {
 // TestCleanGivesUp when nobody lets go of the lock, and can go on later.
 func TestCleanGivesUp(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, "CREATE TABLE new (id int)")
 	for name, sql := range map[string]string{"a table": "LOCK TABLE t IN ACCESS SHARE MODE", "a schema": "CREATE TABLE s.uncommitted (id int)"} {
@@ -132,6 +135,7 @@ func TestCleanGivesUp(t *testing.T) {
 // TestEndBlockers ends who is in the way where that is wanted, and says so. A role that may not says that too.
 func TestEndBlockers(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, "CREATE TABLE new (id int)")
 	name, limited := role(t, target, "LOGIN")

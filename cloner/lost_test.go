@@ -61,6 +61,7 @@ func TestLaneReplacesConnections(t *testing.T) {
 // A dead client's transaction may still commit: whoever goes on ends it before reading the marks.
 func TestResumeEndsDeadClient(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
 	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob()}
@@ -87,6 +88,7 @@ func TestResumeEndsDeadClient(t *testing.T) {
 // A run whose term is over stops, wherever it is, and does not come back.
 func TestOldTermStops(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
 	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob()}

@@ -157,6 +157,7 @@ func TestHostileNames(t *testing.T) {
 // made, only for tables above a size.
 func TestHostileNamesOfLargeTables(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	var sql strings.Builder
 	sql.WriteString("CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent VALUES (1);\n")

@@ -18,6 +18,7 @@ import (
 // almost nothing; and all was said to be done while the last phases were still to come.
 func TestMeterSampled(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, `
 		DO $$ BEGIN
@@ -35,6 +36,7 @@ func TestMeterSampled(t *testing.T) {
 // The total of the rows is that of the planner, and none where a table has no statistics yet.
 func TestRowsTotal(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	clone := func(want int64) {
 		t.Helper()

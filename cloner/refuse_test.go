@@ -806,6 +806,7 @@ func TestRefuseLocks(t *testing.T) {
 // jobs took all workers.
 func TestSilentServer(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	silent := func(database string) dsn.URL {
 		return dsn.URL(dbtest.Tap(t, database, func(string) dbtest.Cut {

@@ -193,6 +193,7 @@ func TestCannotResume(t *testing.T) {
 // TestResumeFromMarksAlone is what the terminal does: it knows no job.
 func TestResumeFromMarksAlone(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
 	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob()}
@@ -229,6 +230,7 @@ func TestResumeFromMarksAlone(t *testing.T) {
 // TestSplit: a table in parts is the whole table, with what its first and last pages have.
 func TestSplit(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, `
 		CREATE TABLE big (id int PRIMARY KEY, s text); INSERT INTO big SELECT n, repeat('x', n % 500) FROM generate_series(1, 20000) n;

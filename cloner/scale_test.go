@@ -64,6 +64,7 @@ const enoughMemory = 100
 // TestManyTables has 1,200 tables with a key, an index and a chain of foreign keys.
 func TestManyTables(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	const tables, atATime = 1200, 200
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	for first := 1; first <= tables; first += atATime {
@@ -88,6 +89,7 @@ func TestManyTables(t *testing.T) {
 // TestLargeRows has values of 100 MB. PostgreSQL sends them whole; the clone must not hold one.
 func TestLargeRows(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, `
 		CREATE TABLE large (id int, s text, b bytea, j jsonb);
@@ -108,6 +110,7 @@ func TestLargeRows(t *testing.T) {
 // TestManyColumns has tables as wide as PostgreSQL lets them be, and none wide at all.
 func TestManyColumns(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	for _, columns := range []int{0, 300, 1600} {
 		list := make([]string, columns)
@@ -124,6 +127,7 @@ func TestManyColumns(t *testing.T) {
 // TestManyPartitions has a tree of 400 leaves on two levels, with indexes and foreign keys.
 func TestManyPartitions(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, `CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other SELECT generate_series(0, 399);
 		CREATE TABLE root (id int REFERENCES other, n int, s text, PRIMARY KEY (id, n)) PARTITION BY RANGE (id)`)

@@ -38,6 +38,7 @@ func (w *watcher) look(m *progress.Meter) progress.Changes {
 // to go only forwards, and one begin and one end of each phase.
 func TestSince(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, `
 		DO $$ BEGIN

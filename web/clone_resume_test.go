@@ -164,6 +164,7 @@ func TestQueuedAgainRests(t *testing.T) {
 // By real clicks: a job that failed goes on, and comes to its end at the same URL, which a colleague has open all the time.
 func TestFlowResume(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	for _, c := range []struct {
 		language, resume, ends string
 		status                 report.Status
@@ -202,6 +203,7 @@ func TestFlowResume(t *testing.T) {
 // What a clone waits for is on its page while it does, live.
 func TestFlowWaiting(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	c := newClones(t, library)
 	c.serve()
 	id := c.create()
@@ -233,6 +235,7 @@ func TestFlowWaiting(t *testing.T) {
 // what has become of the clone meanwhile.
 func TestFlowTwoProcesses(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	c := newClones(t, library+slow)
 	c.work() // process A, which serves nothing here
 	letRead, letEnd := c.hold("book"), c.holdViews()
@@ -258,6 +261,7 @@ func TestFlowTwoProcesses(t *testing.T) {
 // TestPagesGoOn looks at the pages of jobs that wait, go on, or could, in both languages.
 func TestPagesGoOn(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	server := httptest.NewServer(viewstest.Handler())
 	t.Cleanup(server.Close)
 	for _, language := range []string{"en", "es"} {

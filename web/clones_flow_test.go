@@ -50,6 +50,7 @@ func percentShown(p *webtest.Page) int {
 // Start a clone, go elsewhere, come back: it is there, and has moved on; and it ends before one's eyes.
 func TestFlowReconnected(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	c := newClones(t, library+slow)
 	c.serve()
 	c.work()
@@ -86,6 +87,7 @@ func TestFlowReconnected(t *testing.T) {
 // visit shows the same.
 func TestFlowColleague(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	c := newClones(t, library+slow)
 	c.serve()
 	c.work()
@@ -117,6 +119,7 @@ func TestFlowColleague(t *testing.T) {
 // The server stops and starts again: the page says so at once, and then what is true: the same clone goes on.
 func TestFlowServerRestarts(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	c := newClones(t, library)
 	stopServing, stopWorking := c.serve(), c.work()
 	letGo := c.hold("book")
@@ -144,6 +147,7 @@ func TestFlowServerRestarts(t *testing.T) {
 // The target's server ends the clone's connections. What is known of that is on the page, and retry brings it home.
 func TestFlowFailedAndRetried(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	c := newClones(t, library+slow)
 	c.serve()
 	c.work()
@@ -185,6 +189,7 @@ func TestFlowFailedAndRetried(t *testing.T) {
 
 func TestFlowCancel(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	c := newClones(t, library)
 	c.serve()
 	p := c.openAs(c.owner)
@@ -226,6 +231,7 @@ func (c *clones) startClone2(p *webtest.Page, last string) (id string) {
 // A clone that is refused says why and what to do; then the same again goes well.
 func TestFlowRefused(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	c := newClones(t, library)
 	dbtest.Exec(t, c.targetURL, `CREATE TABLE old (id int)`)
 	c.serve()
@@ -246,6 +252,7 @@ func TestFlowRefused(t *testing.T) {
 // A protected database cannot be chosen; and one that is protected meanwhile is refused.
 func TestFlowProtected(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	c := newClones(t, library)
 	c.serve()
 	p := c.openAs(c.owner)
@@ -269,6 +276,7 @@ func TestFlowProtected(t *testing.T) {
 // Chosen schemas, a target that is cleaned first, and its name to be typed.
 func TestFlowSchemasAndClean(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	c := newClones(t, library)
 	dbtest.Exec(t, c.targetURL, `CREATE SCHEMA office; CREATE TABLE office.chair (id int); CREATE TABLE public.kept (id int)`)
 	c.serve()
@@ -302,6 +310,7 @@ func TestFlowSchemasAndClean(t *testing.T) {
 // and only the first choice made meanwhile was asked about.
 func TestFlowChoosesFaster(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	c := newClones(t, library)
 	dbtest.Exec(t, c.targetURL, `CREATE SCHEMA office; CREATE TABLE office.chair (id int); CREATE TABLE public.kept (id int)`)
 	c.serve()
@@ -334,6 +343,7 @@ func holdAnswers(p *webtest.Page) (letGo func()) {
 
 func TestFlowSpanish(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	c := newClones(t, library+slow)
 	c.serve()
 	c.work()
@@ -354,6 +364,7 @@ func TestFlowSpanish(t *testing.T) {
 // Without scripts nothing is live, and all the rest works.
 func TestFlowWithoutScripts(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	c := newClones(t, library+slow)
 	dbtest.Exec(t, c.targetURL, `CREATE TABLE old (id int)`)
 	c.serve()
@@ -391,6 +402,7 @@ func TestFlowWithoutScripts(t *testing.T) {
 // The list of tables follows a clone of many, filtered and paged, without losing what was typed.
 func TestFlowTables(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	c := newClones(t, slow+`DO $$ BEGIN FOR i IN 1..120 LOOP EXECUTE format('CREATE TABLE many_%s AS SELECT generate_series(1, 10) AS n', i); END LOOP; END $$`)
 	c.serve()
 	c.work()
@@ -428,6 +440,7 @@ func TestFlowTables(t *testing.T) {
 // Clone again from the history.
 func TestFlowHistory(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	c := newClones(t, library)
 	c.run()
 	c.serve()
@@ -445,6 +458,7 @@ func TestFlowHistory(t *testing.T) {
 // A clone that nobody hears of is shown as stalled, with the ways out.
 func TestFlowStalled(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	c := newClones(t, library)
 	c.serve()
 	id := c.create()

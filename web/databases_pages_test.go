@@ -14,6 +14,7 @@ import (
 // TestPagesDatabases looks at the pages of saved databases in each of their states, in both languages.
 func TestPagesDatabases(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	there := dbtest.Database(t)
 	dbtest.Exec(t, there, `CREATE SCHEMA app; CREATE TABLE app.orders (id int); CREATE TABLE public.notes (id int)`)
 	for _, language := range []string{"en", "es"} {
@@ -86,6 +87,7 @@ func TestPagesDatabases(t *testing.T) {
 
 func TestDatabasesByClicks(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	a := newApp(t)
 	u := a.add(bob, jobs.RoleMember)
 	there := dbtest.Database(t)
@@ -145,6 +147,7 @@ func TestDatabasesByClicks(t *testing.T) {
 // A server that takes its time shows that something is going on.
 func TestSlowTest(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	a := newApp(t)
 	u := a.add(bob, jobs.RoleMember)
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
@@ -169,6 +172,7 @@ func TestSlowTest(t *testing.T) {
 // Without scripts the same buttons lead to whole pages.
 func TestDatabasesWithoutScripts(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	a := newApp(t)
 	u := a.add(bob, jobs.RoleMember)
 	there, err := url.Parse(dbtest.Database(t))
@@ -207,6 +211,7 @@ func TestDatabasesWithoutScripts(t *testing.T) {
 // same name.
 func TestTestedCanBeRead(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	a := newApp(t)
 	u := a.add(bob, jobs.RoleMember)
 	there := dbtest.Database(t)

@@ -44,6 +44,7 @@ type liveApp struct {
 
 func newLiveApp(t *testing.T, feed web.Feed[string], replace ...string) *liveApp {
 	t.Helper()
+	webtest.Require(t)
 	a := &liveApp{t: t, feed: feed, replace: replace}
 	a.feed.Snapshot, a.feed.Log = a.snapshot, slog.New(slog.DiscardHandler)
 	a.set("10 %", false, nil)

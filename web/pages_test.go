@@ -13,6 +13,7 @@ import (
 // TestPagesShell looks at every page of the shell, in both languages.
 func TestPagesShell(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	for _, language := range []string{"en", "es"} {
 		t.Run(language, func(t *testing.T) {
 			t.Parallel()
@@ -71,6 +72,7 @@ func TestPagesShell(t *testing.T) {
 // TestShellByClicks goes the way of the first user: set-up, account, out and in again.
 func TestShellByClicks(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	a := newApp(t)
 	p := a.open()
 	p.Open("/setup?token=" + a.mustSetup())
@@ -124,6 +126,7 @@ func TestShellByClicks(t *testing.T) {
 
 func TestLanguageSwitch(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	a := newApp(t)
 	a.add(ada, jobs.RoleAdmin)
 	p := a.open()
@@ -144,6 +147,7 @@ func TestLanguageSwitch(t *testing.T) {
 
 func TestThemeSwitch(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	a := newApp(t)
 	p := a.openAs(a.add(ada, jobs.RoleAdmin))
 	const ground = `getComputedStyle(document.querySelector(".sheet")).backgroundColor`
@@ -165,6 +169,7 @@ func TestThemeSwitch(t *testing.T) {
 // TestKeyboard signs in without a mouse, and leaves a menu the way it came.
 func TestKeyboard(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	a := newApp(t)
 	a.add(ada, jobs.RoleAdmin)
 	p := a.open()
@@ -196,6 +201,7 @@ func TestKeyboard(t *testing.T) {
 
 func TestWithoutScripts(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	a := newApp(t)
 	a.add(ada, jobs.RoleAdmin)
 	p := a.open()
@@ -220,6 +226,7 @@ func TestWithoutScripts(t *testing.T) {
 // A form that is sent twice by an impatient hand is sent once.
 func TestPressedTwice(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	a := newApp(t)
 	var arrived atomic.Int64
 	a.server.echo.POST("/users", func(c echo.Context) error {

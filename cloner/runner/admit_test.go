@@ -21,6 +21,7 @@ func (blind) OwnsDatabase(context.Context, dsn.URL, *dsn.Hosts) (bool, error) {
 // The early look may have failed. What holds back the first write is what the target says that it is.
 func TestStateDatabaseIsHeldBack(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	f := newFixture(t, `CREATE SCHEMA app; CREATE TABLE app.book (id int)`)
 	f.target = f.save("state", dbtest.Tap(t, f.url, func(string) dbtest.Cut { return dbtest.Pass }))
 	id := f.create(func(n *jobs.NewTask) { n.Schemas = []string{"app"} })

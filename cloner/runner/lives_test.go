@@ -38,6 +38,7 @@ func (f *fixture) halfFull() {
 // and brings it to its end.
 func TestKill(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	f := newFixture(t, library+slow)
 	child := f.child()
 	id := f.create()
@@ -68,6 +69,7 @@ func TestKill(t *testing.T) {
 // one does what was asked for. It took the missing marks for marks that somebody had dropped.
 func TestKillBeforeBegin(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	f := newFixture(t, library)
 	dbtest.Exec(t, f.targetURL, `CREATE TABLE old (id int)`)
 	letGo := f.hold("book")
@@ -133,6 +135,7 @@ func TestStop(t *testing.T) {
 // The same with a clone that has filled half of its target, by SIGTERM.
 func TestTerminate(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	f := newFixture(t, library+slow)
 	child := f.child()
 	id := f.create()

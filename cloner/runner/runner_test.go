@@ -155,6 +155,7 @@ func TestCancelRunning(t *testing.T) {
 // Many jobs and two workers: each job is claimed once, and at most as many run at a time as a worker may.
 func TestEachJobRunsOnce(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	f := newFixture(t, library)
 	counted := &counter{Store: f.store, claims: map[runner.Run]int{}}
 	var ids []string
@@ -229,6 +230,7 @@ func TestStateDatabaseRestarts(t *testing.T) {
 
 func TestSpeeds(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	f := newFixture(t, library)
 	letGo := f.hold("book")
 	f.work(f.store, runner.Options{})

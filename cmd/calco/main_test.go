@@ -370,6 +370,7 @@ func kill(t *testing.T, pid int, s syscall.Signal) {
 // TestDemoInTerminal leaves nothing behind.
 func TestDemoInTerminal(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	dir := t.TempDir()
 	for d := dir; d != os.TempDir() && len(d) > 1; d = filepath.Dir(d) {
 		if err := os.Chmod(d, 0o711); err != nil { //nolint:gosec // the server's user must pass

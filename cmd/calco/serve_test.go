@@ -223,6 +223,7 @@ func folder(t *testing.T) string {
 // start finds all of it.
 func TestServe(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target, dir := dbtest.Database(t), dbtest.Database(t), folder(t)
 	dbtest.Exec(t, source, library)
 	s := startService(t, "serve", "--data-dir", dir)
@@ -249,6 +250,7 @@ func TestServe(t *testing.T) {
 // A process that dies with a clone: the next one has it within 30 seconds, and says so.
 func TestServeKilled(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target, dir := dbtest.Database(t), dbtest.Database(t), folder(t)
 	dbtest.Exec(t, source, slowIndex)
 	s := startService(t, "serve", "--data-dir", dir)
@@ -268,6 +270,7 @@ func TestServeKilled(t *testing.T) {
 // A process that is told to stop puts its clones back into the queue, and leaves nothing running.
 func TestServeStops(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target, state := dbtest.Database(t), dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, slowIndex)
 	s := startService(t, "serve", "--database-url", state, "--data-dir", folder(t))
@@ -289,6 +292,7 @@ func TestServeStops(t *testing.T) {
 // The demo is there by one link, whose user finds both databases; a clone of it completes; the next run has it all.
 func TestDemo(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	dir := folder(t)
 	s := startService(t, "demo", "--percent=1", "--data-dir", dir)
 	path, token := s.link()

@@ -40,6 +40,7 @@ func startWorker(t *testing.T, env []string, args ...string) *service {
 // worker goes on when the page's process is gone.
 func TestWorker(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target, dir := dbtest.Database(t), dbtest.Database(t), folder(t)
 	dbtest.Exec(t, source, library)
 	s := startService(t, "serve", "--data-dir", dir, "--workers", "0")
@@ -59,6 +60,7 @@ func TestWorker(t *testing.T) {
 // clones, and another worker has the job within 30 seconds; one that is told to stop hands it on at once.
 func TestWorkersTakeOver(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target, state, dir := dbtest.Database(t), dbtest.Database(t), dbtest.Database(t), folder(t)
 	dbtest.Exec(t, source, slowIndex)
 	s := startService(t, "serve", "--database-url", state, "--data-dir", dir, "--workers", "0")
@@ -87,6 +89,7 @@ func TestWorkersTakeOver(t *testing.T) {
 // A server that does not answer holds up nobody who is told to stop: the lease makes up for what is not written.
 func TestStopsInTime(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target, state, dir := dbtest.Database(t), dbtest.Database(t), dbtest.Database(t), folder(t)
 	dbtest.Exec(t, source, slowIndex)
 	s := startService(t, "serve", "--database-url", state, "--data-dir", dir)
@@ -142,6 +145,7 @@ func TestWorkerUsage(t *testing.T) {
 // Another installation's key is refused before anything is done with it.
 func TestWorkerWithAnotherKey(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	state := dbtest.Database(t)
 	s := startService(t, "serve", "--database-url", state, "--data-dir", folder(t), "--workers", "0")
 	s.setUp()

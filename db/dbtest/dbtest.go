@@ -1,6 +1,8 @@
 // Package dbtest gives each test a PostgreSQL database of its own, on one server that the tests of a package share, or a
 // whole server. The servers are fast and forgetful. They go with the test process, however it ends.
 //
+// With go test -short, which is make check, a package has its shared server and no other: Long and Cluster skip.
+//
 // CALCO_TEST_BINDIR names the folder of the PostgreSQL programs to test with; the newest installed ones are the default.
 package dbtest
 
@@ -8,6 +10,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -35,8 +38,14 @@ var shared struct {
 	named atomic.Int64
 }
 
-// Main runs the tests of a package and stops the server they shared. Call it from TestMain, inside os.Exit.
+// Main runs the tests of a package and stops the server they shared. Call it from TestMain, inside os.Exit. In CI it
+// refuses to leave tests out.
 func Main(m *testing.M) int {
+	flag.Parse()
+	if testing.Short() && os.Getenv("CI") != "" {
+		fmt.Fprintln(os.Stderr, "CI runs all tests: go test without -short")
+		return 1
+	}
 	code := m.Run()
 	if shared.home != nil {
 		if err := shared.home.close(); err != nil {
@@ -66,10 +75,19 @@ func DatabaseNamed(t testing.TB, name string) string {
 	return server.URL(name)
 }
 
+// Long says, first of all, that a test takes long, so that make check leaves it out.
+func Long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes long: make test runs it")
+	}
+}
+
 // Cluster starts a server for this test alone, with settings above those of the shared one. It is stopped and removed
-// with the test, which may stop or restart it before.
+// with the test, which may stop or restart it before. It is Long.
 func Cluster(t testing.TB, settings map[string]string) *embedded.Server {
 	t.Helper()
+	Long(t)
 	h, err := open(settings)
 	check(t, err)
 	t.Cleanup(func() {

@@ -60,6 +60,7 @@ func newDir(t *testing.T) string {
 
 func start(t *testing.T, o embedded.Options) *embedded.Server {
 	t.Helper()
+	dbtest.Long(t)
 	if o.Settings == nil {
 		o.Settings = fast
 	}

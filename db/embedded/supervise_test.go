@@ -13,6 +13,9 @@ import (
 
 func TestSupervisionGivesUp(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("starts a server of its own: make test runs it") // dbtest.Long would be an import cycle
+	}
 	parent, err := os.MkdirTemp("", "calco-embedded-")
 	if err != nil {
 		t.Fatal(err)

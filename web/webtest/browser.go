@@ -2,6 +2,8 @@
 // keys. A page that breaks its Content-Security-Policy, throws, or complains on the console fails its test. The package
 // knows nothing of the app.
 //
+// With go test -short, which is make check, there is no browser, and its tests are skipped.
+//
 // CALCO_SHOTS names a folder for the pictures that Screenshot and Look take; without it they take none.
 package webtest
 
@@ -72,9 +74,19 @@ func launch() {
 	}
 }
 
+// Require skips a test that needs a browser where there is to be none. New does too, but only after what a test has made
+// ready by then.
+func Require(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs a browser: make test runs it")
+	}
+}
+
 // start returns the context of the browser. Without one on this machine the test is skipped, or fails in CI.
 func start(t testing.TB) context.Context {
 	t.Helper()
+	Require(t)
 	shared.start.Do(launch)
 	switch {
 	case shared.err == nil:

@@ -41,6 +41,7 @@ func serve(t *testing.T, pages map[string]string) string {
 
 func TestFaults(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	base := serve(t, map[string]string{
 		"/fine":           "<p>fine</p>",
 		"/style":          `<p style="color: red">red</p>`,
@@ -86,6 +87,7 @@ func TestFaults(t *testing.T) {
 
 func TestSteps(t *testing.T) {
 	t.Parallel()
+	webtest.Require(t)
 	base := serve(t, map[string]string{
 		"/": `<form action="/next"><label>Name <input name="name" value="old"></label>
 			<label>Colour <select name="colour"><option value="r">Red</option><option value="g">Green</option></select></label>
@@ -127,6 +129,7 @@ type recorder struct {
 func (r *recorder) Errorf(format string, args ...any) { r.said += fmt.Sprintf(format, args...) }
 
 func TestLook(t *testing.T) {
+	webtest.Require(t)
 	shots := t.TempDir()
 	t.Setenv("CALCO_SHOTS", shots)
 	base := serve(t, map[string]string{

@@ -86,6 +86,7 @@ func (l *testLane) state(t *testing.T) (rows, marks string) {
 
 func TestLaneRowSizes(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	const room = chunkSize - headerSize // of a chunk; a row takes one byte more than its text
 	sizes := []int{0, 1, room - 2, room - 1, room, room + 1, chunkSize - 2, chunkSize - 1, chunkSize, chunkSize + 1, 2*room - 1, 2*room + 1, chunks * chunkSize, 10 << 20}

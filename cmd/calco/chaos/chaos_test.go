@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"calco/db/dbtest"
 )
 
 // setting reads a number from the environment.
@@ -30,9 +32,7 @@ const everydaySeed = 2
 // set, within CALCO_CHAOS_MINUTES. All choices follow from CALCO_CHAOS_SEED; what happens then depends on how fast the
 // machine is as well, so that the same seed strikes at the same phases but not at the same row.
 func TestChaos(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes minutes")
-	}
+	dbtest.Long(t)
 	faults, minutes := setting(t, "CALCO_CHAOS_FAULTS", 10), setting(t, "CALCO_CHAOS_MINUTES", 25)
 	seed := setting(t, "CALCO_CHAOS_SEED", everydaySeed)
 	t.Logf("to play this again: CALCO_CHAOS_SEED=%d CALCO_CHAOS_FAULTS=%d CALCO_CHAOS_MINUTES=%d make chaos", seed, faults, minutes)
@@ -61,9 +61,7 @@ func TestChaos(t *testing.T) {
 
 // TestUndisturbed is a round without faults: what the harness asks for is there when nothing is taken away.
 func TestUndisturbed(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes a while")
-	}
+	dbtest.Long(t)
 	w, tally := newWorld(t), newTally()
 	for _, p := range []plan{{quiet: 0}, {quiet: -1, clean: true}} {
 		begun := time.Now()

@@ -33,6 +33,7 @@ func twin(t testing.TB, url, name string) string {
 // copy has no fault.
 func TestChecksFindDamage(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source := sketched(t)
 	cases := []struct {
 		name, sql string

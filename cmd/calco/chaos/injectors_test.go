@@ -71,6 +71,7 @@ func reachable(url string) bool {
 // TestWire: each thing that is done to a wire does what it says, and nothing of it stays.
 func TestWire(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	direct := dbtest.Database(t)
 	wire := newLink(t, "test", direct)
 	url := wire.through(direct)

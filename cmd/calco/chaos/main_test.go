@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,6 +21,10 @@ var calco string
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
 func buildAndRun(m *testing.M) int {
+	flag.Parse()
+	if testing.Short() {
+		return dbtest.Main(m) // all tests here are long
+	}
 	dir, err := os.MkdirTemp("", "calco-bin-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

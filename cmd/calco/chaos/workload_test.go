@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"calco/db/dbtest"
 )
 
 // writers is how many sessions write to the source. The source has a row for each.
@@ -259,6 +261,7 @@ func (w *writer) cache() string {
 // TestWorkload writes for a while: no transaction fails, all kinds of rows change, and the invariants hold at any moment.
 func TestWorkload(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source := sketched(t)
 	before := digests(t, source)
 	load := write(source, sketch, 1)
@@ -282,6 +285,7 @@ func TestWorkload(t *testing.T) {
 // TestWorkloadStopsBetweenTransactions stops after a writer looked whether it goes on, and before it sends.
 func TestWorkloadStopsBetweenTransactions(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	conn, err := pgx.Connect(t.Context(), sketched(t))
 	if err != nil {
 		t.Fatal(err)
