@@ -94,7 +94,7 @@ func TestStartRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s, err := embedded.Start(t.Context(), embedded.Options{Dir: tt.dir})
 			var missing *pgtools.NotFoundError
-			if errors.As(err, &missing) {
+			if errors.As(err, &missing) && os.Getenv("CI") == "" {
 				t.Skip(err)
 			}
 			if err == nil {
@@ -132,7 +132,7 @@ func TestStartInClosedFolder(t *testing.T) {
 	}
 	_, err := embedded.Start(t.Context(), embedded.Options{Dir: filepath.Join(closed, "a", "b")})
 	var missing *pgtools.NotFoundError
-	if errors.As(err, &missing) {
+	if errors.As(err, &missing) && os.Getenv("CI") == "" {
 		t.Skip(err)
 	}
 	if err == nil || !strings.Contains(err.Error(), "cannot enter "+closed+";") || !strings.Contains(err.Error(), "/var/lib/calco") {
