@@ -7,7 +7,6 @@ import (
 	"os"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"calco/cloner/dsn"
 	"calco/cloner/jobs"
@@ -98,19 +97,3 @@ func saveURL(t *testing.T, store *db.Store, owner jobs.User, name string, url ds
 
 func shared(c *jobs.Connection)    { c.Shared = true }
 func protected(c *jobs.Connection) { c.Protected = true }
-
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("never: %s", what)
-		}
-	}
-}

@@ -12,6 +12,7 @@ import (
 	"calco/cloner/report"
 	"calco/cloner/runner"
 	"calco/db"
+	"calco/db/dbtest"
 )
 
 // deed is something that can be done to a row: by the rules of the model, and by the store.
@@ -168,12 +169,7 @@ func TestLeaseOfStore(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = conn.Close(bg) })
 	job := leaseRow{t, conn, create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))}
-	eventually(t, "the server is so old that there is no grace", func() (old bool) {
-		if err := conn.QueryRow(bg, `SELECT pg_postmaster_start_time() < now() - interval '10 s'`).Scan(&old); err != nil {
-			t.Fatal(err)
-		}
-		return old
-	})
+	dbtest.StartedAgo(t, url, "1 hour") // there is no grace
 
 	type situation struct {
 		row     row

@@ -47,17 +47,13 @@ func TestLivePageFollowsTheJob(t *testing.T) {
 
 func TestLiveServerRestarts(t *testing.T) {
 	t.Parallel()
-	a := newLiveApp(t, web.Feed[string]{Poll: never, Gap: 1})
+	// No time of the page's own brings the banner: only what the server's end does.
+	a := newLiveApp(t, web.Feed[string]{Poll: never, Gap: 1},
+		"<html", `<html data-conn-doubt="3600000" data-conn-silence="3600000"`, "connectTimeout:5s", "connectTimeout:3600s")
 	p := a.visit()
-	stopped := time.Now()
 	a.stop()
 	p.WaitFor(".conn-lost")
 	p.WaitText("Connection lost. Reconnecting…")
-	after := time.UnixMilli(observed(p)[0].At).Sub(stopped)
-	t.Logf("the banner came after %v", after)
-	if after > time.Second {
-		t.Error("that is more than a second")
-	}
 	a.set("70 %", false, nil)
 	a.start()
 	p.WaitText("70 %")
@@ -98,7 +94,7 @@ func TestLiveConnectionGoesSilent(t *testing.T) {
 	p.Wait(`document.documentElement.dataset.conn === "ok"`)
 	a.observe(p)
 	between.freeze()
-	p.Wait(`conns.some((c) => c.State === "lost")`) // for as long as a new one takes
+	p.Wait(`conns.some((c) => c === "lost")`) // for as long as a new one takes
 	// The old connection stays silent for ever; a new one works.
 	a.change("50 %", false)
 	p.WaitText("50 %")

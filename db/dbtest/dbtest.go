@@ -150,6 +150,18 @@ func Await(t testing.TB, url, sql string) {
 	}
 }
 
+// StartedAgo has the server say, in this database, that it was started so long ago, such as "1 hour", whenever it was: what
+// counts from a server's start can be tested without waiting for it. Sessions that have asked before go on with the truth.
+func StartedAgo(t testing.TB, url, ago string) {
+	t.Helper()
+	Exec(t, url, fmt.Sprintf(`
+		DO $$ BEGIN IF to_regproc('pg_catalog.true_start_time') IS NULL THEN
+			ALTER FUNCTION pg_catalog.pg_postmaster_start_time() RENAME TO true_start_time;
+		END IF; END $$;
+		CREATE OR REPLACE FUNCTION pg_catalog.pg_postmaster_start_time() RETURNS timestamptz STABLE LANGUAGE sql
+			AS $$ SELECT now() - interval '%s' $$`, ago))
+}
+
 // run opens a connection of its own. It does not use the test's context, which has ended when a Cleanup runs.
 func run(t testing.TB, url, sql string) []*pgconn.Result {
 	t.Helper()
