@@ -124,8 +124,14 @@ func TestCleanGivesUp(t *testing.T) {
 		spec := confirmed(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Clean: true, Job: NewJob()})
 		result, err := Clone(t.Context(), spec, Options{Patience: time.Second})
 		var e *report.Error
-		if result.Status != report.StatusFailed || !errors.As(err, &e) || !errors.Is(err, locks.ErrLocked) || e.Phase != report.PhaseClean || !strings.HasPrefix(e.Hint, "End those sessions") || !result.Resumable {
-			t.Errorf("%s: status %s, error %v, resumable %t", name, result.Status, err, result.Resumable)
+		if !errors.As(err, &e) || !errors.Is(err, locks.ErrLocked) {
+			t.Fatalf("%s: error %v, want a lock that is held", name, err)
+		}
+		dbtest.Same(t, name+": status", result.Status, report.StatusFailed)
+		dbtest.Same(t, name+": phase", e.Phase, report.PhaseClean)
+		dbtest.Same(t, name+": resumable", result.Resumable, true)
+		if !strings.HasPrefix(e.Hint, "End those sessions") {
+			t.Errorf("%s: hint %q", name, e.Hint)
 		}
 		release()
 		mustComplete(t, resumed(spec))

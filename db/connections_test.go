@@ -83,9 +83,11 @@ func TestConnections(t *testing.T) {
 	private := saveURL(t, store, ana, "shop", secret, protected)
 	team := save(t, store, ana, "Team", shared)
 
-	if private.Address != "db.example.org:6543" || private.Database != "shop" || private.User != "app" || !private.Protected || private.Owner != ana.Email {
-		t.Errorf("saved: %+v", private)
-	}
+	dbtest.Same(t, "saved address", private.Address, "db.example.org:6543")
+	dbtest.Same(t, "saved database", private.Database, "shop")
+	dbtest.Same(t, "saved user", private.User, "app")
+	dbtest.Same(t, "saved protection", private.Protected, true)
+	dbtest.Same(t, "saved owner", private.Owner, ana.Email)
 	if got, _, err := store.ConnectionURL(t.Context(), private.ID); err != nil || got != secret {
 		t.Errorf("its URL: %v, %v", got, err)
 	}
@@ -105,9 +107,15 @@ func TestConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := store.Connection(t.Context(), private.ID)
-	if err != nil || got.Name != "Shop 2" || got.Environment != jobs.Production || got.Protected || got.Address != "other:5432" || got.Database != "elsewhere" || got.User != "me" {
-		t.Errorf("changed: %+v, %v", got, err)
+	if err != nil {
+		t.Fatal(err)
 	}
+	dbtest.Same(t, "changed name", got.Name, "Shop 2")
+	dbtest.Same(t, "changed environment", got.Environment, jobs.Production)
+	dbtest.Same(t, "changed protection", got.Protected, false)
+	dbtest.Same(t, "changed address", got.Address, "other:5432")
+	dbtest.Same(t, "changed database", got.Database, "elsewhere")
+	dbtest.Same(t, "changed user", got.User, "me")
 	private.Name = "team"
 	if err := change(t, store, private, ""); !errors.Is(err, jobs.ErrTaken) {
 		t.Errorf("a name that is taken: %v", err)
@@ -199,8 +207,10 @@ func TestURLInheritsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if config.Host != "example.org" || config.Port != 5432 || config.User != "me" || config.Database != "mine" || config.Password != "" || config.RuntimeParams["options"] != "" {
-		t.Errorf("host %s, port %d, user %s, database %s, a password: %v, parameters %v",
-			config.Host, config.Port, config.User, config.Database, config.Password != "", config.RuntimeParams)
-	}
+	dbtest.Same(t, "host", config.Host, "example.org")
+	dbtest.Same(t, "port", config.Port, 5432)
+	dbtest.Same(t, "user", config.User, "me")
+	dbtest.Same(t, "database", config.Database, "mine")
+	dbtest.Same(t, "a password", config.Password != "", false)
+	dbtest.Same(t, "options", config.RuntimeParams["options"], "")
 }

@@ -186,9 +186,10 @@ func TestLivesOfATask(t *testing.T) {
 		t.Fatal(cancel, err)
 	}
 	got := task(t, store, id)
-	if got.Status != jobs.Queued || got.Term != 2 || !got.Touched || got.Progress.Done != 0.25 || !got.StartedAt.Equal(started) {
-		t.Errorf("queued again: %+v", got)
-	}
+	dbtest.Same(t, "queued again", lifeOf(got), "queued 2")
+	dbtest.Same(t, "queued again, touched", got.Touched, true)
+	dbtest.Same(t, "queued again, done", got.Progress.Done, 0.25)
+	dbtest.Same(t, "queued again, first start", got.StartedAt.String(), started.String())
 	if n := carried(t, url, id, 2); n != "1" {
 		t.Errorf("River carries it %s times, want once", n)
 	}
@@ -208,6 +209,10 @@ func TestLivesOfATask(t *testing.T) {
 	if err != nil || len(events) != 4 {
 		t.Fatalf("the log: %+v, %v, want four lines", events, err)
 	}
+	dbtest.Same(t, "last line", events[0].Text, "four")
+	dbtest.Same(t, "kind of the line before", events[1].Kind, report.EventRetry)
+	dbtest.Same(t, "second line", events[2].Text, "two")
+	dbtest.Same(t, "first line", events[3].Text, "one")
 	if got := task(t, store, id); !got.StartedAt.Equal(started) {
 		t.Errorf("started at %v, and at first %v", got.StartedAt, started)
 	}
@@ -259,9 +264,16 @@ func TestResumeTask(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := task(t, store, id)
-		if got.Status != jobs.Queued || got.Term != 2 || got.Report != nil || got.Error != "" || !got.FinishedAt.IsZero() || got.Cancelling ||
-			got.Resumable || got.Revision <= before.Revision || !got.StartedAt.Equal(before.StartedAt) || !got.Touched {
-			t.Errorf("resumed: %+v", got)
+		dbtest.Same(t, "resumed", lifeOf(got), "queued 2")
+		dbtest.Same(t, "error", got.Error, "")
+		dbtest.Same(t, "a report", got.Report != nil, false)
+		dbtest.Same(t, "no time of its end", got.FinishedAt.IsZero(), true)
+		dbtest.Same(t, "cancelling", got.Cancelling, false)
+		dbtest.Same(t, "resumable", got.Resumable, false)
+		dbtest.Same(t, "touched", got.Touched, true)
+		dbtest.Same(t, "first start", got.StartedAt.String(), before.StartedAt.String())
+		if got.Revision <= before.Revision {
+			t.Errorf("revision %d after %d", got.Revision, before.Revision)
 		}
 		if n := carried(t, url, id, 2); n != "1" {
 			t.Errorf("River carries it %s times, want once", n)

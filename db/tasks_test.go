@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -77,19 +78,28 @@ func TestCreateTask(t *testing.T) {
 	confirmed := report.Confirmation{Target: report.Identity{System: "7", Database: 5, Address: "db.example.org:5432/target"}}
 	id := create(t, store, ana, source, target, func(n *jobs.NewTask) { n.Schemas, n.Clean = []string{"app"}, &confirmed })
 	got := task(t, store, id)
-	if got.Status != jobs.Queued || got.UserID != ana.ID || got.Owner != ana.Email || got.Source != source.Place() || got.Target != target.Place() ||
-		fmt.Sprint(got.Schemas) != "[app]" || !got.Clean || got.Term != 1 || got.CreatedAt.IsZero() || !got.StartedAt.IsZero() {
-		t.Errorf("created: %+v", got)
-	}
+	dbtest.Same(t, "status", got.Status, jobs.Queued)
+	dbtest.Same(t, "user", got.UserID, ana.ID)
+	dbtest.Same(t, "owner", got.Owner, ana.Email)
+	dbtest.Same(t, "source", got.Source, source.Place())
+	dbtest.Same(t, "target", got.Target, target.Place())
+	dbtest.Same(t, "schemas", fmt.Sprint(got.Schemas), "[app]")
+	dbtest.Same(t, "clean", got.Clean, true)
+	dbtest.Same(t, "term", got.Term, 1)
+	dbtest.Same(t, "no time of creation", got.CreatedAt.IsZero(), false)
+	dbtest.Same(t, "no time of start", got.StartedAt.IsZero(), true)
 	carried := dbtest.Query(t, url, `SELECT kind, args ->> 'task', args ->> 'term', max_attempts FROM river_job`)
 	if want := fmt.Sprintf("[[clone_database %s 1 1]]", id); fmt.Sprint(carried) != want {
 		t.Errorf("River carries %v, want %s", carried, want)
 	}
 	job := claim(t, store, id)
-	if job.Spec.Source != "postgres://u:pw@db.example.org/source" || job.Spec.Target != "postgres://u:pw@db.example.org/target" ||
-		job.Spec.Job != id || job.Spec.Term != 1 || !job.Spec.Clean || job.Spec.Confirmed.Digest() != confirmed.Digest() || job.Protected {
-		t.Errorf("claimed: %#v", job)
-	}
+	dbtest.Same(t, "claimed source", string(job.Spec.Source), "postgres://u:pw@db.example.org/source")
+	dbtest.Same(t, "claimed target", string(job.Spec.Target), "postgres://u:pw@db.example.org/target")
+	dbtest.Same(t, "claimed job", job.Spec.Job, id)
+	dbtest.Same(t, "claimed term", job.Spec.Term, 1)
+	dbtest.Same(t, "claimed clean", job.Spec.Clean, true)
+	dbtest.Same(t, "claimed confirmation", job.Spec.Confirmed.Digest(), confirmed.Digest())
+	dbtest.Same(t, "claimed protection", job.Protected, false)
 	if _, err := store.Claim(t.Context(), runner.Run{Task: id, Term: 1}, "other"); !errors.Is(err, runner.ErrLost) {
 		t.Errorf("claimed twice: %v", err)
 	}
@@ -126,8 +136,15 @@ func TestAttempts(t *testing.T) {
 			t.Errorf("the newest of %s is %q, want %q", id, got.Newest, newest)
 		}
 		attempts, err := store.Attempts(t.Context(), id)
-		if err != nil || len(attempts) != 3 || attempts[0].ID != first || attempts[1].ID != second || attempts[2].ID != third {
-			t.Errorf("attempts of %s: %v, %v", id, attempts, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, a := range attempts {
+			got = append(got, a.ID)
+		}
+		if want := []string{first, second, third}; !slices.Equal(got, want) {
+			t.Errorf("attempts of %s: %v, want %v", id, got, want)
 		}
 	}
 	if _, err := store.Attempts(t.Context(), "aaaaaaaaaa"); !errors.Is(err, jobs.ErrNotFound) {
@@ -306,9 +323,13 @@ func TestTables(t *testing.T) {
 		t.Errorf("a table: %+v, %v", tables, err)
 	}
 	events, err := store.TaskEvents(t.Context(), id, 3)
-	if err != nil || len(events) != 3 || events[0].Text != "four" || events[0].Phase != report.PhaseIndexes || events[1].Text != "a zerobyte and �" || events[2].Text != "two" {
-		t.Errorf("events: %+v, %v", events, err)
+	if err != nil || len(events) != 3 {
+		t.Fatalf("events: %+v, %v, want three", events, err)
 	}
+	dbtest.Same(t, "last line", events[0].Text, "four")
+	dbtest.Same(t, "phase of the last line", events[0].Phase, report.PhaseIndexes)
+	dbtest.Same(t, "line before", events[1].Text, "a zerobyte and �")
+	dbtest.Same(t, "first line", events[2].Text, "two")
 }
 
 // A run that lost its job writes nothing more.

@@ -130,8 +130,20 @@ func TestSlowRequests(t *testing.T) {
 
 func TestUsualLimits(t *testing.T) {
 	l := usualLimits()
-	if l.header > 10*time.Second || l.body > 10*time.Second || l.write > 30*time.Second || l.idle > 2*time.Minute || l.headers > 64<<10 || l.waiting > 1000 {
-		t.Errorf("limits that limit nothing: %+v", l)
+	for _, c := range []struct {
+		name       string
+		got, limit int64
+	}{
+		{"header", int64(l.header), int64(10 * time.Second)},
+		{"body", int64(l.body), int64(10 * time.Second)},
+		{"write", int64(l.write), int64(30 * time.Second)},
+		{"idle", int64(l.idle), int64(2 * time.Minute)},
+		{"headers", int64(l.headers), 64 << 10},
+		{"waiting", int64(l.waiting), 1000},
+	} {
+		if c.got <= 0 || c.got > c.limit {
+			t.Errorf("the limit %s is %d, want at most %d", c.name, c.got, c.limit)
+		}
 	}
 }
 

@@ -227,9 +227,12 @@ func TestStart(t *testing.T) {
 	id := f.newest()
 	want(t, "start", got, "303 /clones/"+id)
 	task := f.task(id)
-	if task.UserID != f.owner.ID || task.Source != source.Place() || task.Target != target.Place() || !task.Clean || task.Verify != report.VerifyContents || fmt.Sprintf("%q", task.Schemas) != `["app" "odd 'one'"]` {
-		t.Errorf("started is %+v", task)
-	}
+	dbtest.Same(t, "user", task.UserID, f.owner.ID)
+	dbtest.Same(t, "source", task.Source, source.Place())
+	dbtest.Same(t, "target", task.Target, target.Place())
+	dbtest.Same(t, "clean", task.Clean, true)
+	dbtest.Same(t, "verify", task.Verify, report.VerifyContents)
+	dbtest.Same(t, "schemas", fmt.Sprintf("%q", task.Schemas), `["app" "odd 'one'"]`)
 	source, target = f.pair(f.owner)
 	got = v.post("/clones", "source", idOf(source), "target", idOf(target), "scope", "all", "schema", "app")
 	want(t, "all of it", got, "303 /clones/"+f.newest())

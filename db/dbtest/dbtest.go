@@ -230,3 +230,11 @@ func Role(t testing.TB, database string) string {
 	Exec(t, database, "CREATE ROLE "+name)
 	return name
 }
+
+// Same wants one thing of a value, which has a name of its own in a failure.
+func Same[T comparable](t testing.TB, name string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: %v, want %v", name, got, want)
+	}
+}
