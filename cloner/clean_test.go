@@ -22,6 +22,7 @@ const relationNames = `
 // schema a, which is to be cleaned. Nothing may be dropped.
 func TestCleanRefusesWithDependents(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	const inside = `CREATE SCHEMA a; CREATE SCHEMA b;
 		CREATE TABLE a.t (id int PRIMARY KEY); CREATE TYPE a.e AS ENUM ('x'); CREATE SEQUENCE a.s; CREATE DOMAIN a.d AS int;
 		CREATE FUNCTION a.f() RETURNS int LANGUAGE sql AS 'SELECT 1';

@@ -130,6 +130,7 @@ func TestEncodings(t *testing.T) {
 // TestOrder has objects that need each other in ways that no dependency shows.
 func TestOrder(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	for _, test := range []struct {
 		name, sql, query string
 	}{

@@ -106,6 +106,7 @@ func TestLiveSource(t *testing.T) {
 // if it had none: that must be in the ledger, and all else be right.
 func TestSourceChanges(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	for _, test := range []struct {
 		name, change string
 		completed    bool // the change does no harm

@@ -176,6 +176,7 @@ func TestHostileNamesOfLargeTables(t *testing.T) {
 
 func TestHostileDatabaseNames(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	for _, name := range []string{
 		"with spaces ", `"`, "'", `\`, "100%", "%41", "a=b c='d", "postgres://x@y/z?w", "ünïcödé 🦉", "$(rm)`;--", "new\nline", "template", "@", "#?",
 	} {

@@ -35,6 +35,7 @@ const touchSQL = `
 // source of now, whatever was kept.
 func TestResume(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	for _, change := range []struct{ name, sql string }{{"quiet source", ""}, {"changed source", touchSQL}} {
 		t.Run(change.name, func(t *testing.T) {
 			t.Parallel()
@@ -146,6 +147,7 @@ func TestResumeKeepsParts(t *testing.T) {
 // TestCannotResume: what cannot go on says so, and clean and retry does.
 func TestCannotResume(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	tests := []struct{ name, source, target, want string }{
 		{"a column more", "ALTER TABLE plain ADD COLUMN z int DEFAULT 5", "", "the schema of the source has changed since"},
 		// It looks the same, and its values are gone.

@@ -70,6 +70,7 @@ const outsideState = `
 // something of its own.
 func TestSchemas(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source := dbtest.Database(t)
 	fixture(t, source, "torture.sql")
 	want := hashes(t, source)
@@ -112,6 +113,7 @@ func TestSchemas(t *testing.T) {
 // TestSchemaNeeds clones one schema, "a", that needs something of another one.
 func TestSchemaNeeds(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	for _, test := range []struct {
 		name   string
 		source string

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"calco/cloner/jobs"
+	"calco/db/dbtest"
 )
 
 // A model of a job's lease: what the row of the job, its River jobs, its workers and its target may do in any order. It is
@@ -393,6 +394,7 @@ func explore(t *testing.T) (worlds []world, steps [][]step) {
 // job that was cancelled ends, and none is lost.
 func TestLease(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	worlds, steps := explore(t)
 	t.Logf("%d worlds", len(worlds))
 	index := make(map[world]int, len(worlds))

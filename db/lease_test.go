@@ -161,6 +161,7 @@ func heard(asks bool, err error) answer {
 // The store does what the model does: to each row that there can be, whoever comes.
 func TestLeaseOfStore(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	store, url := openAt(t)
 	ana := addUser(t, store, jobs.RoleMember)
 	conn, err := pgx.Connect(t.Context(), url)
