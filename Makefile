@@ -19,7 +19,7 @@ build: ## build bin/calco
 demo: setup build ## try the web app, with a sample database on a private server
 	bin/calco demo
 
-check: ## run the quick tests, in about a minute: no browser, no faults, no server of a test's own
+check: ## run the quick tests, in a minute or two: no browser, no faults, no server of a test's own
 	go test -short -timeout 10m ./...
 
 test: setup ## run all tests, against PostgreSQL servers of their own

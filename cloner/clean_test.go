@@ -83,6 +83,7 @@ func TestCleanRefusesWithDependents(t *testing.T) {
 // TestClean cleans what is hard to drop, and wants the source's state afterwards.
 func TestClean(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	source := dbtest.Database(t)
 	dbtest.Exec(t, source, `CREATE TABLE new (id int PRIMARY KEY, s text); INSERT INTO new VALUES (1, 'x');
 		CREATE VIEW v AS SELECT * FROM new; CREATE SCHEMA fresh; SELECT lo_from_bytea(4711, 'x')`)

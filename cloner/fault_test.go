@@ -245,6 +245,7 @@ func TestOneBackendEnded(t *testing.T) {
 // is raised by functions, which say what the disk would.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	tests := []struct {
 		name, sql string
 		phase     report.Phase

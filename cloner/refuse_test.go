@@ -539,6 +539,7 @@ func baseBackup(t *testing.T, primary *embedded.Server) *embedded.Server {
 
 func TestRefuseNotEmpty(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	tests := []struct{ name, sql, object string }{
 		{"table", "CREATE TABLE t (n int)", "table public.t"},
 		{"partitioned table", "CREATE TABLE t (n int) PARTITION BY LIST (n)", "table public.t"},

@@ -291,6 +291,7 @@ func TestTermTaken(t *testing.T) {
 // A process that runs no jobs looks after those of dead workers.
 func TestIdle(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	f := newFixture(t, library)
 	id := f.create()
 	if _, err := f.store.Claim(t.Context(), runner.Run{Task: id, Term: 1}, "a worker"); err != nil {

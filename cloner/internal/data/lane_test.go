@@ -273,6 +273,7 @@ func TestLaneFence(t *testing.T) {
 // TestLaneInterrupted stops a part in its middle, in every way there is.
 func TestLaneInterrupted(t *testing.T) {
 	t.Parallel()
+	dbtest.Long(t)
 	const waitOut = "COPY (SELECT n, CASE n WHEN 5000 THEN pg_advisory_xact_lock_shared(1)::text ELSE 'x' END FROM public.t) TO STDOUT"
 	const plainOut = "COPY public.t TO STDOUT"
 	stop := func(function string, side report.Side) func(*testing.T, *testLane, context.CancelCauseFunc) {
