@@ -89,7 +89,7 @@ func (k *keepalive) copying(h held) { k.held.Store(&h) }
 // probe asks for a sign of life until ctx ends or there is none, and does a task beside that until it is done.
 func probe(ctx context.Context, s *session.Session, abort context.CancelCauseFunc, ping func(context.Context) error, task func(context.Context) (done bool, err error)) {
 	for pinged, done := time.Now(), false; ; {
-		every := session.PulseEvery
+		every := session.ProbeEvery
 		if !done {
 			every = durableEvery
 		}
@@ -98,14 +98,14 @@ func probe(ctx context.Context, s *session.Session, abort context.CancelCauseFun
 		}
 		var err error
 		if !done {
-			asking, cancel := context.WithTimeout(ctx, session.PulsePatience)
+			asking, cancel := context.WithTimeout(ctx, session.ProbePatience)
 			err = safely.Do(func() (err error) {
 				done, err = task(asking)
 				return err
 			})
 			cancel()
 		}
-		if err == nil && time.Since(pinged) >= session.PulseEvery {
+		if err == nil && time.Since(pinged) >= session.ProbeEvery {
 			pinged, err = time.Now(), safely.Do(func() error { return ping(ctx) })
 		}
 		if err != nil && ctx.Err() == nil {

@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -37,8 +38,13 @@ func (s *Store) ListenCancel(ctx context.Context, wake func(task string)) error 
 }
 
 func (s *Store) listen(ctx context.Context, channel string, tell func(string)) error {
-	for ctx.Err() == nil {
-		_ = s.listenOnce(ctx, channel, tell) // whatever ended it, the answer is to listen again
+	for said := ""; ctx.Err() == nil; {
+		// Whatever ended it, the answer is to listen again. A pooler in front of the state database may never let it.
+		err := s.listenOnce(ctx, channel, tell)
+		if err != nil && ctx.Err() == nil && err.Error() != said {
+			said = err.Error()
+			slog.WarnContext(ctx, "listening to the state database ended; it is tried again, and looked at now and then meanwhile", "channel", channel, "error", err)
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(listenAgain):

@@ -46,7 +46,7 @@ func TestResume(t *testing.T) {
 		if resume < 0 || retry < resume {
 			t.Errorf("%s: Resume is at %d, and Clean target and retry at %d", status, resume, retry)
 		}
-		says(t, page, "Resume goes on from what is on the target. Nothing is copied twice.")
+		says(t, page, "Resume goes on from what is on the target. What the source has changed since, or cannot prove to be unchanged, is copied again.")
 		lacks(t, f.as(f.other).get(clonePath(id)), clonePath(id)+"/resume")
 
 		want(t, "resume", v.post(clonePath(id)+"/resume"), "303 "+clonePath(id))

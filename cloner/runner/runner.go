@@ -1,6 +1,6 @@
 // Package runner is the life of a job around the engine: it claims a job that River brings, clones, writes about once a
 // second how far that is, and writes the outcome, whatever happens meanwhile to people, processes and the state
-// database. It knows neither SQL nor HTTP, and nothing of how rows are copied.
+// database. It has no SQL of its own, knows no HTTP, and nothing of how rows are copied.
 package runner
 
 import (

@@ -90,7 +90,7 @@ func Usable(r *report.Report) bool {
 	return r.Size > 0 && headOf(r) > 0 && bodyOf(r) > 0 && r.Seconds > headOf(r)+bodyOf(r)
 }
 
-// headOf is how many seconds passed before the first row, and fillingOf those from there to the last constraint.
+// headOf is how many seconds passed before the first row, and bodyOf those from there to the last constraint.
 func headOf(r *report.Report) float64 { return begunAt(r, report.PhaseCopy) }
 func bodyOf(r *report.Report) float64 { return begunAt(r, report.PhaseSequences) - headOf(r) }
 

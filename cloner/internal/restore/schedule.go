@@ -16,12 +16,12 @@ import (
 	"calco/cloner/report"
 )
 
-// planner turns the entries that come after the rows into a graph.
+// planner turns the entries that come after the rows into a scheduler.
 type planner struct {
 	m       *Maker
 	g       *Scheduler
 	all     []*step
-	byEntry map[int]*step   // the node that completes an entry
+	byEntry map[int]*step   // the step that completes an entry
 	sizes   map[int64]int64 // of their rows
 	toBuild map[int64]int   // how many indexes and constraints each has
 	// standing is how many of those are on the target already.
@@ -65,7 +65,7 @@ func (m *Maker) Schedule(pending func(table int64) bool) *Scheduler {
 	return b.g
 }
 
-// add enters the nodes of one entry, unless it stands already. An index is built first under
+// add enters the steps of one entry, unless it stands already. An index is built first under
 // a lock that others can share, and then put to its use under one that they cannot.
 func (b *planner) add(e *archive.Entry) {
 	st := b.m.entryStatement(report.PhasePostData, e)
@@ -165,7 +165,7 @@ func (b *planner) indexWork(x *schema.Index) float64 {
 	return progress.ScanWork*float64(b.sizes[x.TableOID]) + progress.IndexWork*float64(x.Size)
 }
 
-// enter adds the node that begins an entry.
+// enter adds the step that begins an entry.
 func (b *planner) enter(e *archive.Entry, x *schema.Index, n *step) {
 	var after []*step
 	for _, d := range e.Deps {
@@ -189,7 +189,7 @@ func (b *planner) enter(e *archive.Entry, x *schema.Index, n *step) {
 	b.byEntry[e.ID] = n
 }
 
-// complete adds the node that follows the first of an entry.
+// complete adds the step that follows the first of an entry.
 func (b *planner) complete(e *archive.Entry, first, n *step) {
 	n.completes, n.isLast, first.isLast = true, true, false
 	n.table = first.table
@@ -256,7 +256,7 @@ func cutStatement(sql string) (first, rest string) {
 	return sql, ""
 }
 
-// Build makes the nodes of g as they become ready, until all are done.
+// Build makes the steps of the scheduler as they become ready, until all are done.
 func (m *Maker) Build(ctx context.Context, g *Scheduler) error {
 	eg, ctx := safely.NewGroup(ctx)
 	stop := context.AfterFunc(ctx, g.wake)

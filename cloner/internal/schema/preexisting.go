@@ -11,7 +11,7 @@ import (
 type PreexistingEntry struct{ Kind, Namespace, Name string }
 
 const (
-	KindDatabase = "DATABASE" // Name is that of a property, or keptGrants for all of its grants
+	KindDatabase = "DATABASE" // Name is that of a property, or AllGrants for all of its grants
 	AllGrants    = "GRANTS"
 	KindRows     = "ROWS"
 )

@@ -2,7 +2,7 @@ package schema
 
 // Trait is what no entry of an archive has, and the copy may have otherwise.
 type Trait struct {
-	Kind     string // of the difference it makes, see likenessSQL
+	Kind     string // of the difference it makes, see TraitsSQL
 	Name     string
 	Value    string
 	Relation int64 // the table of an index, else 0

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// The pulse of a side: how often it is felt, and how long an answer may take.
+// How often a side is probed, and how long an answer may take.
 const (
-	PulseEvery    = 5 * time.Second
-	PulsePatience = 15 * time.Second
+	ProbeEvery    = 5 * time.Second
+	ProbePatience = 15 * time.Second
 )
 
 // Ping wants an answer soon.
@@ -19,11 +19,11 @@ func (s *Session) Ping(ctx context.Context) error {
 
 // Soon asks something that is answered at once by a server that lives.
 func (s *Session) Soon(ctx context.Context, ask func(context.Context) error) error {
-	asking, cancel := context.WithTimeout(ctx, PulsePatience)
+	asking, cancel := context.WithTimeout(ctx, ProbePatience)
 	defer cancel()
 	err := ask(asking)
 	if err != nil && asking.Err() != nil && ctx.Err() == nil {
-		return &LostError{Side: s.Side, Err: fmt.Errorf("no answer for %v", PulsePatience)}
+		return &LostError{Side: s.Side, Err: fmt.Errorf("no answer for %v", ProbePatience)}
 	}
 	return err
 }

@@ -238,7 +238,7 @@ func Query[T any](ctx context.Context, s *Session, sql string, args ...any) ([]T
 	return list, s.Explain(err)
 }
 
-// QueryRow is collect of a query that returns one row.
+// QueryRow is Query of one that returns one row.
 func QueryRow[T any](ctx context.Context, s *Session, sql string, args ...any) (row T, err error) {
 	rows, err := Query[T](ctx, s, sql, args...)
 	if err == nil && len(rows) != 1 {
@@ -297,7 +297,7 @@ func (s *Session) Pipeline(ctx context.Context, fence Fence, queries []string) (
 	return errs, nil
 }
 
-// sendBatch sends one batch of pipeline and reads its answers.
+// sendBatch sends one batch of Pipeline and reads its answers.
 func (s *Session) sendBatch(ctx context.Context, fence Fence, queries []string, errs []error) error {
 	pc := s.Conn.PgConn()
 	for _, q := range queries {

@@ -26,8 +26,8 @@ type Snapshot struct {
 	At        time.Time // by the source's clock
 	Xmin      int64     // the oldest transaction that was running, or the next one
 	Xmax      int64     // the next one
-	InsertLSN string    // of the WAL when it was taken; "" where nobody may know, for the reason in noEnd
-	NoLSN     error
+	InsertLSN string    // of the WAL when it was taken; "" where nobody may know, for the reason in NoLSN
+	NoLSN     error     // why it is not known
 
 	refreshing sync.Mutex // held by the one caller of refresh that uses the holders
 

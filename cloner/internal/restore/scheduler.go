@@ -12,36 +12,36 @@ type step struct {
 	weight    int64   // how much there is to read, in bytes of the source's disk
 	work      float64 // what it costs, in bytes of copying
 	locks     []lock  // that it takes
-	completes bool    // it completes an entry that another node began
+	completes bool    // it completes an entry that another step began
 	isLast    bool    // its entry is complete with it
 
-	needs int     // nodes and gates it still waits for
+	needs int     // steps and rows it still waits for
 	next  []*step // that wait for it
 }
 
-// lock is one that a node takes on a partition tree or a plain table. The root stands
+// lock is one that a step takes on a partition tree or a plain table. The root stands
 // for its tree: work on partitions reaches up and down, and would deadlock.
 type lock struct {
 	root      int64
 	exclusive bool
 }
 
-// Scheduler hands out nodes when all they need is done, the heaviest first, and never two
-// at a time that would wait for each other's locks. Gates stand for all rows of a
+// Scheduler hands out steps when all they need is done, the heaviest first, and never two
+// at a time that would wait for each other's locks. A wait stands for all rows of a
 // partition tree, or of a plain table: one a tree, which counts the tables whose rows are
-// still to come, because a node for each index of each of n partitions would wait for n.
+// still to come, because a step for each index of each of n partitions would wait for n.
 type Scheduler struct {
 	mu           sync.Mutex
 	changed      *sync.Cond
 	ready        []*step // heaviest first
 	locked       map[int64]int
-	todo         int               // nodes not done
+	todo         int               // steps not done
 	waiting      map[int64][]*step // by the root of the tree
 	pending      map[int64]int64   // tables whose rows are to come, with their roots
 	treesPending map[int64]int     // how many of those each tree has
 }
 
-// exclusively marks, in graph.held, a lock that is not shared.
+// exclusively marks, in Scheduler.locked, a lock that is not shared.
 const exclusively = -1
 
 func newScheduler() *Scheduler {
@@ -50,7 +50,7 @@ func newScheduler() *Scheduler {
 	return g
 }
 
-// add enters a node that needs the given nodes, all added before it (so that there is
+// add enters a step that needs the given steps, all added before it (so that there is
 // no circle), and the rows of the trees with the given roots.
 func (g *Scheduler) add(n *step, after []*step, roots []int64) {
 	g.mu.Lock()
@@ -66,7 +66,7 @@ func (g *Scheduler) add(n *step, after []*step, roots []int64) {
 	g.todo++
 }
 
-// start releases what needs nothing, and the gates of trees of which no table has rows to come. It keeps coming: those that
+// start releases what needs nothing, and the rows of trees of which no table has rows to come. It keeps coming: those that
 // have, with their roots.
 func (g *Scheduler) start(all []*step, coming map[int64]int64) {
 	g.mu.Lock()
@@ -185,7 +185,7 @@ func (g *Scheduler) pick() []*step {
 	return batch
 }
 
-// free tells whether a node's locks are to be had beside those of other batches.
+// free tells whether a step's locks are to be had beside those of other batches.
 func (g *Scheduler) free(n *step, mine map[int64]bool) bool {
 	for _, l := range n.locks {
 		held := g.locked[l.root]
