@@ -285,7 +285,7 @@ func (a *attempt) report() report.Report {
 		r.Target = a.target.Endpoint()
 	}
 	if a.epoch != nil {
-		r.SnapshotAt, r.Pulled = a.epoch.at, a.epoch.pulled()
+		r.SnapshotAt, r.Dependencies = a.epoch.at, a.epoch.pulled()
 	}
 	if a.result.differences != nil {
 		r.Differences = a.result.differences
@@ -308,7 +308,7 @@ func (a *attempt) finish(ctx context.Context) error {
 		return session.InPhase(report.PhaseVerify, err)
 	}
 	if err != nil {
-		a.ledger.Warn(fmt.Sprintf("Calco's marks are still on the target, in the schema _calco, which can be dropped: %v.", err))
+		a.ledger.Warn(report.Said(fmt.Sprintf("Calco's marks are still on the target, in the schema _calco, which can be dropped: %v.", err)))
 	}
 	return nil
 }
@@ -347,6 +347,9 @@ func (a *attempt) notRefused(err error) error {
 		return err
 	}
 	e := &report.Error{Phase: report.PhasePreflight, Err: errors.New(refused.Error()), Hint: reason.Hint}
+	if reason.Text.Code != "" { // else Err has the words
+		e.Failure = reason.Text
+	}
 	if silent {
 		e.Err = &session.LostError{Side: reason.Side, Err: e.Err, Text: reason.Text}
 	}
@@ -371,5 +374,5 @@ func (a *attempt) takeInTime(ctx context.Context) (*taken, error) {
 	if t.source != nil {
 		side = report.Target
 	}
-	return t, &session.LostError{Side: side, Err: errSilent, Text: fmt.Sprintf("The server of the %s lets Calco in and then does not answer.", side)}
+	return t, &session.LostError{Side: side, Err: errSilent, Text: report.Said(fmt.Sprintf("The server of the %s lets Calco in and then does not answer.", side))}
 }

@@ -64,7 +64,7 @@ func TestEndlessAnswer(t *testing.T) {
 		return rows
 	})
 	_, err := Inspect(t.Context(), dsn.URL(endless), nil)
-	if refused, ok := errors.AsType[*report.RefusedError](err); !ok || !strings.Contains(refused.Reasons[0].Text, session.ErrAnswerSize.Error()) {
+	if refused, ok := errors.AsType[*report.RefusedError](err); !ok || !strings.Contains(refused.Reasons[0].Text.String(), session.ErrAnswerSize.Error()) {
 		t.Errorf("Inspect: %v", err)
 	}
 	large := dbtest.Distort(t, dbtest.Database(t), func(_ string, kind byte, body []byte) [][]byte {
@@ -99,7 +99,7 @@ func TestErrorsAreShort(t *testing.T) {
 		texts = append(texts, e.Error)
 	}
 	for _, e := range m.Since(0).Events {
-		texts = append(texts, e.Text)
+		texts = append(texts, e.Text.String())
 	}
 	for _, text := range texts {
 		if len(text) > 2*dsn.ErrorBytes || strings.Contains(text, "hash of") {

@@ -45,7 +45,7 @@ func TestBusy(t *testing.T) {
 		} {
 			_, err := PreviewClean(t.Context(), Spec{Target: dsn.URL(u)})
 			var refused *report.RefusedError
-			if !errors.As(err, &refused) || len(refused.Reasons) != 1 || refused.Reasons[0].Code != report.ReasonBusy || refused.Reasons[0].Text != text {
+			if !errors.As(err, &refused) || len(refused.Reasons) != 1 || refused.Reasons[0].Code != report.ReasonBusy || refused.Reasons[0].Text.String() != text {
 				t.Errorf("preview of %s: %v, want %q", dsn.URL(u), err, text)
 			}
 		}

@@ -122,7 +122,7 @@ func (r *run) waitOut(ctx context.Context, w *patience.Wait, err error) error {
 	if time.Now().After(until) {
 		return gaveUp(err, r.patience.Limit())
 	}
-	r.meter.SetWait(report.Trouble{Text: session.TroubleText(err), Since: w.Since, Until: until, Tries: w.Tries})
+	r.meter.SetWait(report.Wait{Text: session.WaitText(err), Since: w.Since, Until: until, Tries: w.Tries})
 	delay := min(firstWait<<min(w.Tries-1, 10), maxWait)
 	if session.Pause(ctx, min(delay, time.Until(until)+time.Millisecond)) != nil {
 		return context.Cause(ctx)
@@ -132,9 +132,9 @@ func (r *run) waitOut(ctx context.Context, w *patience.Wait, err error) error {
 
 // gaveUp names how long was waited, beside what for.
 func gaveUp(err error, waited time.Duration) error {
-	e := &report.Error{Err: err, Hint: "Nothing got done for " + waited.String() + ". When both servers can be reached again, go on from here."}
+	e := &report.Error{Err: err, Hint: report.Said("Nothing got done for " + waited.String() + ". When both servers can be reached again, go on from here.")}
 	if inner, ok := errors.AsType[*report.Error](err); ok {
-		e.Phase, e.Relation, e.Err = inner.Phase, inner.Relation, inner.Err
+		e.Phase, e.Relation, e.Failure, e.Err = inner.Phase, inner.Relation, inner.Failure, inner.Err
 	}
 	return e
 }
@@ -168,7 +168,7 @@ func (r *run) conclude(ctx context.Context, a *attempt, err error) (report.Repor
 		rep.Hint = session.HintFor(err)
 	}
 	if e, ok := errors.AsType[*report.Error](err); ok {
-		rep.Hint, rep.Phase, rep.Relation = e.Hint, e.Phase, e.Relation
+		rep.Failure, rep.Hint, rep.Phase, rep.Relation = e.Failure, e.Hint, e.Phase, e.Relation
 	}
 	if refused == nil {
 		rep.Error = err.Error()
@@ -201,8 +201,8 @@ func (a *attempt) sweep(ctx context.Context) {
 		}
 		both.Go(func() {
 			if err := safely.Do(func() error { return a.sweepSide(ctx, side) }); err != nil {
-				a.ledger.Warn(fmt.Sprintf("Something may still be running on the %s for a while: look for %s in pg_stat_activity (%v).",
-					side.Side, side.Name, err))
+				a.ledger.Warn(report.Said(fmt.Sprintf("Something may still be running on the %s for a while: look for %s in pg_stat_activity (%v).",
+					side.Side, side.Name, err)))
 			}
 		})
 	}

@@ -72,7 +72,7 @@ func TestBeginRefuses(t *testing.T) {
 	dbtest.Long(t)
 	source, target := dbtest.Database(t), dbtest.Database(t)
 	dbtest.Exec(t, source, stageSQL)
-	refusal := report.Reason{Code: "protected", Side: report.Target, Text: "The target is protected.", Hint: "Choose another target."}
+	refusal := report.Reason{Code: "protected", Side: report.Target, Text: report.Said("The target is protected."), Hint: report.Said("Choose another target.")}
 	refusing := Options{Begin: func(_ context.Context, s, into report.Identity) error {
 		if s.Address != dsn.URL(source).Endpoint().Address+"/"+dsn.URL(source).Database() || s.Database == into.Database || s.System != into.System {
 			t.Errorf("from %+v into %+v", s, into)
@@ -144,7 +144,7 @@ func TestCleanDropsWhatWasShown(t *testing.T) {
 				if len(result.Reasons) != 1 || result.Reasons[0].Code != report.ReasonNotShown || !slices.Contains(result.Reasons[0].Objects, test.found) {
 					t.Errorf("reasons %+v, want %s", result.Reasons, test.found)
 				}
-				if text := result.Reasons[0].Text; !strings.HasSuffix(text, ". Nothing was dropped.") {
+				if text := result.Reasons[0].Text; !strings.HasSuffix(text.String(), ". Nothing was dropped.") {
 					t.Errorf("text %q", text)
 				}
 				got := dbtest.Query(t, target, "SELECT to_regnamespace('_calco') IS NULL, (SELECT count(*) FROM pg_class WHERE relname = 'new')")
@@ -176,7 +176,7 @@ func TestCleanAnotherDatabase(t *testing.T) {
 	for name, c := range map[string]*report.Confirmation{"it was dropped and made again": spec.Confirmed, "another server answers there now": &other, "that was 127.0.0.1:1/target": &elsewhere} {
 		spec.Confirmed = c
 		result := mustEnd(t, spec, Options{}, report.StatusRefused)
-		if len(result.Reasons) != 1 || result.Reasons[0].Code != report.ReasonOtherTarget || !strings.Contains(result.Reasons[0].Text, name) {
+		if len(result.Reasons) != 1 || result.Reasons[0].Code != report.ReasonOtherTarget || !strings.Contains(result.Reasons[0].Text.String(), name) {
 			t.Errorf("reasons %+v, want %s", result.Reasons, name)
 		}
 	}
@@ -211,7 +211,7 @@ func TestCleanGoesOn(t *testing.T) {
 		dbtest.Exec(t, target, "CREATE TABLE late (n int)")
 		result = mustEnd(t, resumed(spec), Options{}, report.StatusRefused)
 		if r := result.Reasons[0]; r.Code != report.ReasonNotShown || !slices.Equal(r.Objects, []string{"table public.late"}) ||
-			!strings.HasSuffix(r.Text, "Cleaning had begun (of 2 confirmed objects 1 gone), and nothing else was dropped.") {
+			!strings.HasSuffix(r.Text.String(), "Cleaning had begun (of 2 confirmed objects 1 gone), and nothing else was dropped.") {
 			t.Errorf("reason %+v", r)
 		}
 		unconfirmed := resumed(resumed(spec))

@@ -33,7 +33,7 @@ func hasFailed(t *testing.T, spec Spec, result report.Report, err error) report.
 		t.Errorf("error %v has no phase", err)
 	}
 	dbtest.Same(t, "error of the report", result.Error, err.Error())
-	dbtest.Same(t, "hint of the report", result.Hint, e.Hint)
+	dbtest.Same(t, "hint of the report", result.Hint.String(), e.Hint.String())
 	dbtest.Same(t, "phase of the report", result.Phase, e.Phase)
 	dbtest.Same(t, "relation of the report", result.Relation, e.Relation)
 	dbtest.Same(t, "SQLSTATE of the report", result.SQLState, session.SQLState(err))
@@ -270,7 +270,7 @@ func TestDiskFull(t *testing.T) {
 			if e.Phase != tt.phase || e.Relation != tt.relation || session.SQLState(err) != "53100" {
 				t.Errorf("phase %s, relation %q, error %v, want %s and %q", e.Phase, e.Relation, err, tt.phase, tt.relation)
 			}
-			if want := "Free disk space on the server, then start again."; e.Hint != want {
+			if want := "Free disk space on the server, then start again."; e.Hint.String() != want {
 				t.Errorf("hint %q, want %q", e.Hint, want)
 			}
 			dbtest.Exec(t, source, "CREATE OR REPLACE FUNCTION full_disk(n int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT n'")
@@ -315,7 +315,7 @@ func TestObjectsThatFail(t *testing.T) {
 			report := mustEnd(t, spec, Options{}, report.StatusDifferences)
 			nothingRuns(t, spec)
 			e := inLedger(t, report, tt.object)
-			if e.Phase != tt.phase || e.SQLState != tt.state || e.Error == "" || !strings.HasPrefix(e.Hint, tt.hint) {
+			if e.Phase != tt.phase || e.SQLState != tt.state || e.Error == "" || !strings.HasPrefix(e.Hint.String(), tt.hint) {
 				t.Errorf("ledger %+v, want %s in %s and the hint %q", e, tt.state, tt.phase, tt.hint)
 			}
 			if len(report.Differences) == 0 {
@@ -339,7 +339,7 @@ func TestRolesThatAreMissing(t *testing.T) {
 	report := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target)}, Options{}, report.StatusDifferences)
 	for _, object := range []string{"OWNER OF TABLE public.t", "ACL public.TABLE u", "POLICY public.u p"} {
 		e := inLedger(t, report, object)
-		if e.SQLState != "42704" || !strings.HasPrefix(e.Hint, "Create the role on the target server") {
+		if e.SQLState != "42704" || !strings.HasPrefix(e.Hint.String(), "Create the role on the target server") {
 			t.Errorf("%s: %+v", object, e)
 		}
 	}
@@ -394,7 +394,7 @@ func TestTakeover(t *testing.T) {
 				return
 			}
 			e := hasFailed(t, spec, result, err)
-			if !errors.Is(err, session.ErrTermLost) || !strings.Contains(result.Error, "another run has taken over this target") || e.Hint != "Open the newer run of this clone; this one has stopped." {
+			if !errors.Is(err, session.ErrTermLost) || !strings.Contains(result.Error, "another run has taken over this target") || e.Hint.String() != "Open the newer run of this clone; this one has stopped." {
 				t.Errorf("error %v, hint %q, want a takeover", err, e.Hint)
 			}
 			after := dbtest.Query(t, target, state)

@@ -49,7 +49,7 @@ func TestMissingRoles(t *testing.T) {
 	for _, e := range r.Ledger {
 		known := slices.ContainsFunc([]string{"OWNER OF ", "ACL ", "DEFAULT ACL ", "POLICY ", "COMMENT app.POLICY ", "USER MAPPING ", "DATABASE GRANT ", "DATABASE SETTING ", "SCHEMA app", withRows},
 			func(prefix string) bool { return strings.HasPrefix(e.Object, prefix) })
-		if !known || e.SQLState != "42704" || !strings.Contains(e.Hint, "Create the role") && !strings.HasPrefix(e.Object, "COMMENT ") {
+		if !known || e.SQLState != "42704" || !strings.Contains(e.Hint.String(), "Create the role") && !strings.HasPrefix(e.Object, "COMMENT ") {
 			t.Errorf("ledger: %+v", e)
 		}
 	}
@@ -115,7 +115,7 @@ func TestEncodings(t *testing.T) {
 				return
 			}
 			if test.from != test.to {
-				if d := find(t, r, "locale", "DATABASE ENCODING"); d.Source != test.from || d.Target != test.to || d.Harmless == "" {
+				if d := find(t, r, "locale", "DATABASE ENCODING"); d.Source != test.from || d.Target != test.to || d.ExpectedBecause.IsZero() {
 					t.Errorf("%+v", d)
 				}
 			}
@@ -229,7 +229,7 @@ func TestOrdinaryRoles(t *testing.T) {
 	dbtest.Exec(t, source, "ALTER TABLE shop.purchase OWNER TO postgres; ALTER DATABASE s SET work_mem = '9MB'; CREATE PUBLICATION p FOR ALL TABLES")
 	r := mustEnd(t, spec, Options{}, report.StatusDifferences)
 	for _, object := range []string{"OWNER OF TABLE shop.purchase", "PUBLICATION p"} {
-		if e := inLedger(t, r, object); e.SQLState != "42501" || e.Hint == "" {
+		if e := inLedger(t, r, object); e.SQLState != "42501" || e.Hint.IsZero() {
 			t.Errorf("%s: %+v", object, e)
 		}
 	}
@@ -262,7 +262,7 @@ func TestTablespaces(t *testing.T) {
 
 	other := dbtest.Database(t)
 	r := mustComplete(t, Spec{Source: dsn.URL(source), Target: dsn.URL(other)})
-	if !slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.Contains(w, "no tablespace "+space) }) {
+	if !slices.ContainsFunc(r.Warnings, func(w report.Text) bool { return strings.Contains(w.String(), "no tablespace "+space) }) {
 		t.Errorf("warnings %q", r.Warnings)
 	}
 	dbtest.Equal(t, source, other, "SELECT * FROM t, p, m ORDER BY p.id")

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"calco/cloner/dsn"
 	"calco/cloner/internal/session"
@@ -146,5 +147,17 @@ func TestHostsOfPgDump(t *testing.T) {
 	var forbidden *dsn.ForbiddenError
 	if info, err = spec.SourceHosts.Pin(t.Context(), info); !errors.As(err, &forbidden) {
 		t.Errorf("pg_dump gets %v, %v", info["hostaddr"], err)
+	}
+}
+
+// A job that had begun fails where it would have been refused. What a person is told is the text of the reason, for the error
+// has its code.
+func TestRefusalAfterTheBeginHasAText(t *testing.T) {
+	t.Parallel()
+	reason := report.NewReason(report.ReasonHostForbidden, report.Target, "reason.host_forbidden")
+	a := &attempt{run: &run{}, state: state{claimed: true}}
+	e, ok := errors.AsType[*report.Error](gaveUp(a.notRefused(report.Refuse(reason)), time.Minute))
+	if !ok || !e.Failure.Same(reason.Text) || e.Error() != "preflight: reason.host_forbidden" {
+		t.Errorf("it fails with %#v", e)
 	}
 }

@@ -216,7 +216,7 @@ func isUnreachable(t *testing.T, u string, code report.ReasonCode, text string) 
 	if !errors.As(err, &refused) || len(refused.Reasons) != 1 {
 		t.Fatalf("error %v, want a refusal", err)
 	}
-	if r := refused.Reasons[0]; r.Code != code || r.Side != "" || r.Text != text || r.Hint == "" {
+	if r := refused.Reasons[0]; r.Code != code || r.Side != "" || r.Text.String() != text || r.Hint.IsZero() {
 		t.Errorf("got %+v, want %s: %s", r, code, text)
 	}
 	if strings.Contains(fmt.Sprint(err), "sesame") {

@@ -158,7 +158,7 @@ func TestSourceChanges(t *testing.T) {
 			case test.completed && fmt.Sprint(got) != fmt.Sprint(before):
 				t.Errorf("rows %v, want %v", got, before)
 			case !test.completed:
-				if e := inLedger(t, r, "ROWS OF public.t"); e.Hint == "" {
+				if e := inLedger(t, r, "ROWS OF public.t"); e.Hint.IsZero() {
 					t.Errorf("no hint: %+v", e)
 				}
 				if got[0][0] != "0" {

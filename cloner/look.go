@@ -72,7 +72,7 @@ func Preflight(ctx context.Context, spec Spec) (p report.Preflight, err error) {
 }
 
 func checks(ctx context.Context, spec Spec) (report.Preflight, error) {
-	p := report.Preflight{Schemas: spec.Schemas, Reasons: []report.Reason{}, Warnings: []string{}}
+	p := report.Preflight{Schemas: spec.Schemas, Reasons: []report.Reason{}, Warnings: []report.Text{}}
 	spec, err := spec.normalize()
 	if err != nil {
 		return p, err

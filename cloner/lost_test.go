@@ -163,7 +163,7 @@ func TestGiveUp(t *testing.T) {
 	dbtest.Exec(t, source, stageSQL)
 	spec := Spec{Source: dsn.URL(source), Target: dsn.URL(target), Lanes: 2, Job: NewJob()}
 	meter := &progress.Meter{}
-	var shown atomic.Pointer[report.Trouble]
+	var shown atomic.Pointer[report.Wait]
 	result, err := Clone(t.Context(), confirmed(t, spec), Options{Meter: meter, Patience: 2 * time.Second, notify: func(p report.Phase) {
 		if p == report.PhaseIndexes {
 			if err := s.Stop(context.Background()); err != nil {
@@ -171,16 +171,16 @@ func TestGiveUp(t *testing.T) {
 			}
 			go func() {
 				for shown.Load() == nil && t.Context().Err() == nil {
-					shown.Store(meter.Progress().Trouble)
+					shown.Store(meter.Progress().Waiting)
 					_ = session.Pause(t.Context(), 20*time.Millisecond)
 				}
 			}()
 		}
 	}})
-	if result.Status != report.StatusFailed || !result.Resumable || !strings.Contains(result.Hint, "Nothing got done for 2s.") {
+	if result.Status != report.StatusFailed || !result.Resumable || !strings.Contains(result.Hint.String(), "Nothing got done for 2s.") {
 		t.Fatalf("%s, resumable %t, hint %q, error %v", result.Status, result.Resumable, result.Hint, err)
 	}
-	if tr := shown.Load(); tr == nil || tr.Text == "" || tr.Until.Sub(tr.Since) != 2*time.Second {
+	if tr := shown.Load(); tr == nil || tr.Text.IsZero() || tr.Until.Sub(tr.Since) != 2*time.Second {
 		t.Errorf("trouble %+v while it waited", tr)
 	}
 }

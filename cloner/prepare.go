@@ -66,7 +66,7 @@ func (a *attempt) take(ctx context.Context) (t *taken, err error) {
 		return t, err
 	}
 	fitting, warning, err := preflight.FitLanes(ctx, t.source, t.target, a.spec.Lanes)
-	if warning != "" {
+	if !warning.IsZero() {
 		a.ledger.Warn(warning)
 	}
 	t.lanes = fitting

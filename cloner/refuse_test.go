@@ -74,15 +74,15 @@ func mustRefuse(t *testing.T, spec Spec, wants ...want) report.Report {
 		if r.Code != w.code || r.Side != w.side || !slices.Equal(r.Objects, w.objects) {
 			t.Errorf("reason %s of the %s about %q, want %s of the %s about %q", r.Code, r.Side, r.Objects, w.code, w.side, w.objects)
 		}
-		if start, cut := strings.CutSuffix(w.text, "…"); r.Text != w.text && (!cut || !strings.HasPrefix(r.Text, start)) {
+		if start, cut := strings.CutSuffix(w.text, "…"); r.Text.String() != w.text && (!cut || !strings.HasPrefix(r.Text.String(), start)) {
 			t.Errorf("text %q, want %q", r.Text, w.text)
 		}
-		for _, sentence := range []string{r.Text, r.Hint} {
+		for _, sentence := range []string{r.Text.String(), r.Hint.String()} {
 			if len(sentence) < 10 || !strings.HasSuffix(strings.TrimSuffix(sentence, ")"), ".") && !strings.HasSuffix(sentence, ".") || strings.Contains(sentence, "%!") || strings.Contains(sentence, "..") {
 				t.Errorf("%q is no sentence", sentence)
 			}
 		}
-		if !strings.Contains(err.Error(), r.Text) {
+		if !strings.Contains(err.Error(), r.Text.String()) {
 			t.Errorf("error %q does not say %q", err, r.Text)
 		}
 	}
@@ -485,9 +485,9 @@ func TestStandby(t *testing.T) {
 		})
 	}
 	dbtest.Exec(t, standby.URL(""), "SELECT pg_promote()")
-	report := mustComplete(t, Spec{Source: dsn.URL(primary.URL("")), Target: dsn.URL(standby.URL("")), Clean: true})
-	if !slices.ContainsFunc(report.Warnings, func(w string) bool { return strings.Contains(w, "descend from one physical copy") }) {
-		t.Errorf("warnings %q, want one about the physical copy", report.Warnings)
+	r := mustComplete(t, Spec{Source: dsn.URL(primary.URL("")), Target: dsn.URL(standby.URL("")), Clean: true})
+	if !slices.ContainsFunc(r.Warnings, func(w report.Text) bool { return strings.Contains(w.String(), "descend from one physical copy") }) {
+		t.Errorf("warnings %q, want one about the physical copy", r.Warnings)
 	}
 }
 
@@ -750,7 +750,7 @@ func TestServerReason(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			r := session.ServerReason(report.Reason{Side: report.Target}, u, info, &tt.err)
-			if r.Code != tt.code || r.Hint != tt.hint || !strings.HasSuffix(r.Text, ".") || strings.Contains(r.Text, "sesame") {
+			if r.Code != tt.code || r.Hint.String() != tt.hint || !strings.HasSuffix(r.Text.String(), ".") || strings.Contains(r.Text.String(), "sesame") {
 				t.Errorf("got %+v, want %s and %q", r, tt.code, tt.hint)
 			}
 		})
@@ -843,7 +843,7 @@ func TestRefusedConnections(t *testing.T) {
 		var m progress.Meter
 		said := func(what string) {
 			for session.Pause(t.Context(), 10*time.Millisecond) == nil {
-				if slices.ContainsFunc(m.Since(0).Events, func(e report.Event) bool { return strings.HasPrefix(e.Text, what) }) {
+				if slices.ContainsFunc(m.Since(0).Events, func(e report.Event) bool { return strings.HasPrefix(e.Text.String(), what) }) {
 					return
 				}
 			}
@@ -868,7 +868,7 @@ func TestRefusedConnections(t *testing.T) {
 		if i := slices.IndexFunc(m.Since(0).Events, func(e report.Event) bool { return e.Kind == report.EventRetry }); i >= 0 {
 			t.Errorf("limit %d: %+v", limit, m.Since(0).Events[i])
 		}
-		if !slices.ContainsFunc(result.Warnings, func(w string) bool { return strings.HasPrefix(w, lane) }) {
+		if !slices.ContainsFunc(result.Warnings, func(w report.Text) bool { return strings.HasPrefix(w.String(), lane) }) {
 			t.Errorf("limit %d: warnings %q", limit, result.Warnings)
 		}
 	}
@@ -898,7 +898,7 @@ func TestFewerLanes(t *testing.T) {
 		for _, end := range release {
 			end()
 		}
-		if !slices.ContainsFunc(r.Warnings, func(w string) bool { return strings.HasPrefix(w, "2 lanes instead of 8: ") }) {
+		if !slices.ContainsFunc(r.Warnings, func(w report.Text) bool { return strings.HasPrefix(w.String(), "2 lanes instead of 8: ") }) {
 			t.Errorf("%+v: warnings %q", limit, r.Warnings)
 		}
 	}

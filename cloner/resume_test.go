@@ -182,7 +182,7 @@ func TestCannotResume(t *testing.T) {
 			again.Clean = true // which was confirmed for what was there then
 			report, err = Clone(t.Context(), confirmed(t, again), Options{})
 			e := hasFailed(t, again, report, err)
-			if !strings.Contains(report.Error, tt.want) || e.Hint != "Clean the target and start the clone again." || report.Resumable {
+			if !strings.Contains(report.Error, tt.want) || e.Hint.String() != "Clean the target and start the clone again." || report.Resumable {
 				t.Errorf("error %q, hint %q, resumable %t, want %q", report.Error, e.Hint, report.Resumable, tt.want)
 			}
 			again.Term, again.Touched, again.Resume, again.Job = 1, false, false, NewJob()
@@ -214,7 +214,7 @@ func TestResumeFromMarksAlone(t *testing.T) {
 	dbtest.Exec(t, other, "CREATE TABLE t AS SELECT 1 AS n")
 	for _, s := range []Spec{{Source: dsn.URL(other), Target: dsn.URL(target), Resume: true}, {Source: dsn.URL(source), Target: dsn.URL(target), Schemas: []string{"public"}, Resume: true}} {
 		result := mustEnd(t, s, Options{}, report.StatusRefused)
-		if r := result.Reasons[0]; r.Code != report.ReasonNotEmpty || !strings.Contains(r.Text, "an interrupted clone of another source") {
+		if r := result.Reasons[0]; r.Code != report.ReasonNotEmpty || !strings.Contains(r.Text.String(), "an interrupted clone of another source") {
 			t.Errorf("reason %+v", r)
 		}
 	}
@@ -391,7 +391,7 @@ func TestUnprovableIsSaidEarly(t *testing.T) {
 			})
 			report, err := Clone(t.Context(), Spec{Source: dsn.URL(as(t, source, role, "x")), Target: dsn.URL(target)}, Options{})
 			want := "The source does not tell where its write-ahead log is (ERROR: permission denied for function " + function
-			if err != nil || len(report.Warnings) != 1 || !strings.HasPrefix(report.Warnings[0], want) || !strings.HasSuffix(report.Warnings[0], "all rows have to be copied again.") {
+			if err != nil || len(report.Warnings) != 1 || !strings.HasPrefix(report.Warnings[0].String(), want) || !strings.HasSuffix(report.Warnings[0].String(), "all rows have to be copied again.") {
 				t.Errorf("warnings %q, error %v, want one that begins with %q", report.Warnings, err, want)
 			}
 		})

@@ -233,10 +233,10 @@ func TestSchemaNeeds(t *testing.T) {
 			}
 			r := mustEnd(t, Spec{Source: dsn.URL(source), Target: dsn.URL(target), Schemas: []string{"a"}}, Options{}, test.want)
 			dbtest.Equal(t, source, target, test.query)
-			if !slices.ContainsFunc(r.Pulled, func(s string) bool { return strings.Contains(s, test.pulled) }) {
-				t.Errorf("pulled %q, want %s", r.Pulled, test.pulled)
+			if !slices.ContainsFunc(r.Dependencies, func(s string) bool { return strings.Contains(s, test.pulled) }) {
+				t.Errorf("pulled %q, want %s", r.Dependencies, test.pulled)
 			}
-			if test.warned != "" && !slices.ContainsFunc(r.Warnings, func(s string) bool { return strings.Contains(s, test.warned) }) {
+			if test.warned != "" && !slices.ContainsFunc(r.Warnings, func(s report.Text) bool { return strings.Contains(s.String(), test.warned) }) {
 				t.Errorf("warnings %q, want %s", r.Warnings, test.warned)
 			}
 		})

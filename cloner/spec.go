@@ -31,7 +31,7 @@ type Spec struct {
 	SourceHosts, TargetHosts *dsn.Hosts
 
 	// Schemas are the chosen schemas; none means the whole database. What the
-	// chosen schemas depend on is copied too (see Report.Pulled).
+	// chosen schemas depend on is copied too (see Report.Dependencies).
 	Schemas []string
 
 	// Clean drops what the chosen schemas of the target hold, after the source

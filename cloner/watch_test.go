@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -102,7 +103,7 @@ func TestSince(t *testing.T) {
 	if again := m.Since(w.revision); len(again.Tables)+len(again.Events) != 0 || again.Revision != w.revision {
 		t.Errorf("nothing has happened since %d, got %+v", w.revision, again)
 	}
-	if all := m.Since(0); len(all.Tables) != 62 || !slices.Equal(all.Events, w.events) {
+	if all := m.Since(0); len(all.Tables) != 62 || !reflect.DeepEqual(all.Events, w.events) {
 		t.Errorf("all there is: %d tables, %d events", len(all.Tables), len(all.Events))
 	}
 }

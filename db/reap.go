@@ -104,7 +104,7 @@ func (s *Store) takeOver(ctx context.Context, tx pgx.Tx, which string, args ...a
 			err = endWithout(ctx, tx, j.ID, jobs.Failed, fmt.Sprintf("%d workers in a row have died with this clone before they got anything done, so it may be what kills them: "+
 				"look into their logs, and at the memory they have, before it goes on", fruitlessLives))
 		default:
-			err = logRetry(ctx, tx, j.ID, "The process that ran the clone was not heard of any more. The clone goes on in another one.")
+			err = logRetry(ctx, tx, j.ID, report.Said("The process that ran the clone was not heard of any more. The clone goes on in another one."))
 			if err == nil {
 				err = s.queueAgain(ctx, tx, j.ID, j.Fruitless)
 			}
@@ -178,12 +178,12 @@ func (s *Store) queueAgain(ctx context.Context, tx pgx.Tx, id string, fruitless 
 }
 
 // logRetry adds a line to the log of a job, whose row the transaction has.
-func logRetry(ctx context.Context, tx pgx.Tx, id, text string) error {
+func logRetry(ctx context.Context, tx pgx.Tx, id string, text report.Text) error {
 	_, err := tx.Exec(ctx, `
-		INSERT INTO task_events (task_id, number, at, kind, phase, object, text)
+		INSERT INTO task_events (task_id, number, at, kind, phase, object, message)
 		SELECT $1, coalesce(max(number), 0) + 1, now(), $2, '', '', $3
 		FROM   task_events
-		WHERE  task_id = $1`, id, string(report.EventRetry), text)
+		WHERE  task_id = $1`, id, string(report.EventRetry), cleanJSON{text})
 	return err
 }
 

@@ -168,7 +168,7 @@ func TestLivesOfATask(t *testing.T) {
 	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
 	claim(t, store, id)
 	line := func(text string) []report.Event {
-		return []report.Event{{At: time.Now(), Kind: report.EventResumed, Text: text}}
+		return []report.Event{{At: time.Now(), Kind: report.EventResumed, Text: report.Said(text)}}
 	}
 	first := runner.Beat{
 		Run: runner.Run{Task: id, Term: 1}, Event: 1, Events: line("one"), Touched: true,
@@ -209,12 +209,43 @@ func TestLivesOfATask(t *testing.T) {
 	if err != nil || len(events) != 4 {
 		t.Fatalf("the log: %+v, %v, want four lines", events, err)
 	}
-	dbtest.Same(t, "last line", events[0].Text, "four")
+	dbtest.Same(t, "last line", events[0].Text.String(), "four")
 	dbtest.Same(t, "kind of the line before", events[1].Kind, report.EventRetry)
-	dbtest.Same(t, "second line", events[2].Text, "two")
-	dbtest.Same(t, "first line", events[3].Text, "one")
+	dbtest.Same(t, "second line", events[2].Text.String(), "two")
+	dbtest.Same(t, "first line", events[3].Text.String(), "one")
 	if got := task(t, store, id); !got.StartedAt.Equal(started) {
 		t.Errorf("started at %v, and at first %v", got.StartedAt, started)
+	}
+}
+
+// A line of the log keeps its code and parameters. One of an older version has a text alone.
+func TestEventsHaveTexts(t *testing.T) {
+	t.Parallel()
+	store, url := openAt(t)
+	ana := addUser(t, store, jobs.RoleMember)
+	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
+	claim(t, store, id)
+	texts := []report.Text{
+		report.T("wait.lost.silent", "Side", report.Source, "Waited", time.Minute), report.T("a", "Names", []string{"a zero\x00byte"}), report.Said("disk full"), {},
+	}
+	beat := runner.Beat{Run: runner.Run{Task: id, Term: 1}, Event: 1}
+	for _, text := range texts {
+		beat.Events = append(beat.Events, report.Event{At: time.Now(), Kind: report.EventWarning, Text: text})
+	}
+	if _, err := store.Beat(t.Context(), beat); err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Exec(t, url, fmt.Sprintf(`INSERT INTO task_events (task_id, number, at, kind, phase, object, text) VALUES ('%s', 5, now(), 'warning', '', '', 'It "was" so.')`, id))
+	texts[1] = report.T("a", "Names", []string{"a zero\ufffdbyte"})
+	texts = append(texts, report.Said(`It "was" so.`))
+	events, err := store.TaskEvents(t.Context(), id, 10)
+	if err != nil || len(events) != len(texts) {
+		t.Fatalf("the log: %+v, %v", events, err)
+	}
+	for i, e := range events {
+		if want := texts[len(texts)-1-i]; !e.Text.Same(want) {
+			t.Errorf("line %d says %#v, want %#v", i, e.Text, want)
+		}
 	}
 }
 

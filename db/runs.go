@@ -195,7 +195,7 @@ func (s *Store) Requeue(ctx context.Context, b runner.Beat) (cancel bool, err er
 		if err := writeDetails(ctx, tx, b); err != nil {
 			return err
 		}
-		if err := logRetry(ctx, tx, b.Task, "The server that ran the clone stopped. The clone goes on in the next one."); err != nil {
+		if err := logRetry(ctx, tx, b.Task, report.Said("The server that ran the clone stopped. The clone goes on in the next one.")); err != nil {
 			return err
 		}
 		return s.queueAgain(ctx, tx, b.Task, 0)
@@ -243,10 +243,10 @@ func writeDetails(ctx context.Context, tx pgx.Tx, b runner.Beat) error {
 	}
 	if len(b.Events) > 0 {
 		if _, err := tx.Exec(ctx, `
-			INSERT INTO task_events (task_id, number, at, kind, phase, object, text)
-			SELECT $1, $2 + n - 1, at, kind, phase, object, text
-			FROM   unnest($3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::text[])
-			       WITH ORDINALITY e (at, kind, phase, object, text, n)
+			INSERT INTO task_events (task_id, number, at, kind, phase, object, message)
+			SELECT $1, $2 + n - 1, at, kind, phase, object, message
+			FROM   unnest($3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::jsonb[])
+			       WITH ORDINALITY e (at, kind, phase, object, message, n)
 			ON CONFLICT DO NOTHING`,
 			append([]any{b.Task, b.Event}, eventColumns(b.Events)...)...); err != nil {
 			return fmt.Errorf("write its log: %w", err)
@@ -271,11 +271,11 @@ func tableColumns(tables []report.TableState) []any {
 func eventColumns(events []report.Event) []any {
 	n := len(events)
 	at := make([]time.Time, n)
-	kinds, phases, objects, texts := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	kinds, phases, objects, messages := make([]string, n), make([]string, n), make([]string, n), make([]cleanJSON, n)
 	for i, e := range events {
-		at[i], kinds[i], phases[i], objects[i], texts[i] = e.At, string(e.Kind), string(e.Phase), clean(e.Object), clean(e.Text)
+		at[i], kinds[i], phases[i], objects[i], messages[i] = e.At, string(e.Kind), string(e.Phase), clean(e.Object), cleanJSON{e.Text}
 	}
-	return []any{at, kinds, phases, objects, texts}
+	return []any{at, kinds, phases, objects, messages}
 }
 
 // lostIfNone: no row means that the run has its job no more.

@@ -341,7 +341,7 @@ func (s *Store) TaskTables(ctx context.Context, id string, f jobs.TableFilter) (
 // TaskEvents returns the log of a job, the newest line first.
 func (s *Store) TaskEvents(ctx context.Context, id string, limit int) ([]report.Event, error) {
 	rows, _ := s.pool.Query(ctx, `
-		SELECT   at, kind, phase, object, text
+		SELECT   at, kind, phase, object, coalesce(message, to_jsonb(text))
 		FROM     task_events
 		WHERE    task_id = $1
 		ORDER BY number DESC

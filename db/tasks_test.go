@@ -272,14 +272,14 @@ func TestTables(t *testing.T) {
 		beat.Tables = append(beat.Tables, report.TableState{Relation: fmt.Sprintf("app.t%05d", i), Status: report.TableWaiting, Size: int64(i), ToBuild: 2})
 	}
 	for _, text := range []string{"one", "two", "a zero\x00byte and \xff"} {
-		beat.Events = append(beat.Events, report.Event{At: time.Now(), Kind: report.EventWarning, Text: text})
+		beat.Events = append(beat.Events, report.Event{At: time.Now(), Kind: report.EventWarning, Text: report.Said(text)})
 	}
 	for range 2 { // twice: the first answer may have been lost
 		if _, err := store.Beat(t.Context(), beat); err != nil {
 			t.Fatal(err)
 		}
 	}
-	beat.Event, beat.Events = 4, []report.Event{{At: time.Now(), Kind: report.EventTrouble, Phase: report.PhaseIndexes, Object: "INDEX app.i", Text: "four"}}
+	beat.Event, beat.Events = 4, []report.Event{{At: time.Now(), Kind: report.EventTrouble, Phase: report.PhaseIndexes, Object: "INDEX app.i", Text: report.Said("four")}}
 	beat.Tables = []report.TableState{
 		{Relation: "app.t00003", Status: report.TableFailed, Rows: 1, Bytes: 2, Size: 3, Built: 1, ToBuild: 2},
 		{Relation: "app.t00004", Status: report.TableIndexing, Size: 4},
@@ -326,10 +326,10 @@ func TestTables(t *testing.T) {
 	if err != nil || len(events) != 3 {
 		t.Fatalf("events: %+v, %v, want three", events, err)
 	}
-	dbtest.Same(t, "last line", events[0].Text, "four")
+	dbtest.Same(t, "last line", events[0].Text.String(), "four")
 	dbtest.Same(t, "phase of the last line", events[0].Phase, report.PhaseIndexes)
-	dbtest.Same(t, "line before", events[1].Text, "a zerobyte and �")
-	dbtest.Same(t, "first line", events[2].Text, "two")
+	dbtest.Same(t, "line before", events[1].Text.String(), "a zero�byte and �")
+	dbtest.Same(t, "first line", events[2].Text.String(), "two")
 }
 
 // A run that lost its job writes nothing more.
@@ -339,7 +339,7 @@ func TestLostRun(t *testing.T) {
 	ana := addUser(t, store, jobs.RoleMember)
 	id := create(t, store, ana, save(t, store, ana, "source"), save(t, store, ana, "target"))
 	claim(t, store, id)
-	old := runner.Beat{Run: runner.Run{Task: id, Term: 7}, Event: 1, Events: []report.Event{{Kind: report.EventWarning, Text: "late"}}}
+	old := runner.Beat{Run: runner.Run{Task: id, Term: 7}, Event: 1, Events: []report.Event{{Kind: report.EventWarning, Text: report.Said("late")}}}
 	if _, err := store.Beat(t.Context(), old); !errors.Is(err, runner.ErrLost) {
 		t.Errorf("beat: %v", err)
 	}

@@ -1,7 +1,6 @@
 package views
 
 import (
-	"context"
 	"time"
 
 	"calco/cloner/report"
@@ -76,27 +75,6 @@ func (c CloneProps) verdict() report.Report {
 
 // unread tells whether Error says why it is not known what the job did. A job that stopped says so beside why it stopped.
 func (c CloneProps) unread() bool { return c.Report == nil && c.Error != "" && !c.stopped() }
-
-// reasonText and reasonHint are the engine's, in English, unless the pages have their own.
-func reasonText(ctx context.Context, r report.Reason) string {
-	return textOr(ctx, reasonID(r), r.Text)
-}
-
-func reasonHint(ctx context.Context, r report.Reason) string {
-	return textOr(ctx, reasonID(r)+".hint", r.Hint)
-}
-
-func reasonID(r report.Reason) string { return "reason." + string(r.Code) }
-
-// english tells whether the engine's own words stand for a text.
-func english(id string) bool { return !HasText(id) }
-
-func textOr(ctx context.Context, id, english string) string {
-	if HasText(id) {
-		return T(ctx, id)
-	}
-	return english
-}
 
 // CloneByHand are command lines that do the same. They name the databases $SOURCE and $TARGET, never by a URL.
 type CloneByHand struct {

@@ -96,7 +96,7 @@ func harmless(r report.Report) []report.Difference { return differencesThat(r, t
 func differencesThat(r report.Report, areHarmless bool) []report.Difference {
 	var list []report.Difference
 	for _, d := range r.Differences {
-		if (d.Harmless != "") == areHarmless {
+		if (!d.ExpectedBecause.IsZero()) == areHarmless {
 			list = append(list, d)
 		}
 	}

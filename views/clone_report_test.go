@@ -12,14 +12,14 @@ func TestReportIsBounded(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat(`ñ"<`, 5000)
 	name := strings.Repeat("n", 63) + "." + strings.Repeat("m", 63)
-	c := CloneProps{ID: "abcdefghij", Status: "differences", Report: &report.Report{Error: long, Hint: long}}
+	c := CloneProps{ID: "abcdefghij", Status: "differences", Report: &report.Report{Error: long, Hint: report.Said(long)}}
 	r := c.Report
 	for i := range 10_000 {
 		r.Differences = append(r.Differences, report.Difference{Kind: differenceKinds[i%3], Object: name, Source: long, Target: long},
-			report.Difference{Kind: "owner", Object: name, Harmless: "It is another role."})
-		r.Ledger = append(r.Ledger, report.LedgerEntry{Phase: report.PhaseIndexes, Object: name, SQLState: "23505", Error: long, Hint: long})
-		r.Pulled = append(r.Pulled, name)
-		r.Warnings = append(r.Warnings, long)
+			report.Difference{Kind: "owner", Object: name, ExpectedBecause: report.Said("It is another role.")})
+		r.Ledger = append(r.Ledger, report.LedgerEntry{Phase: report.PhaseIndexes, Object: name, SQLState: "23505", Error: long, Hint: report.Said(long)})
+		r.Dependencies = append(r.Dependencies, name)
+		r.Warnings = append(r.Warnings, report.Said(long))
 	}
 	for i := range 1000 {
 		e := report.Epoch{Copied: i}

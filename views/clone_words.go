@@ -43,8 +43,8 @@ func (c CloneProps) news() string {
 		}
 	}
 	tries := 0
-	if c.Trouble != nil {
-		tries = 1 + c.Trouble.Tries
+	if c.Waiting != nil {
+		tries = 1 + c.Waiting.Tries
 	}
 	return strings.Join([]string{
 		c.Status, strconv.Itoa(running), strconv.Itoa(done), strconv.Itoa(c.Ledger), strconv.Itoa(c.percent() / 5), strconv.Itoa(tries),
@@ -52,7 +52,7 @@ func (c CloneProps) news() string {
 }
 
 // waits tells whether something keeps the job from going on, so that it says so instead of what it does.
-func (c CloneProps) waits() bool { return c.Status == "running" && c.Trouble != nil && !c.Cancelling }
+func (c CloneProps) waits() bool { return c.Status == "running" && c.Waiting != nil && !c.Cancelling }
 
 // doing is what the job does at this moment: the newest of its running phases, in words.
 func (c CloneProps) doing(ctx context.Context) string {
@@ -324,7 +324,7 @@ func eventText(ctx context.Context, e report.Event) string {
 	case report.EventPhaseBegun, report.EventPhaseEnded:
 		return T(ctx, "log."+string(e.Kind), "Phase", T(ctx, "phase."+string(e.Phase)))
 	}
-	return e.Text
+	return Say(ctx, e.Text)
 }
 
 // inFlight are tables of which rows are on their way.

@@ -165,6 +165,11 @@ func TestTextsAreUsed(t *testing.T) {
 			ends = append(ends, m[1])
 		}
 	}
+	for _, c := range codes(t) {
+		for _, id := range c.ids {
+			named[id] = true
+		}
+	}
 	for id := range en {
 		begin := slices.ContainsFunc(begins, func(b string) bool { return strings.HasPrefix(id, b) })
 		end := slices.ContainsFunc(ends, func(e string) bool { return strings.HasSuffix(id, e) })

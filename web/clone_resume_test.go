@@ -147,7 +147,7 @@ func TestQueuedAgainRests(t *testing.T) {
 	beat := runner.Beat{Run: f.claim(id), Touched: true, Speeds: []int64{7_000_000, 8_000_000}}
 	beat.Progress.Phases = []report.PhaseProgress{{Name: report.PhasePreData, Ended: true}, {Name: report.PhaseCopy, Running: true}}
 	beat.Progress.Active = []report.TableProgress{{Relation: "app.orders"}}
-	beat.Progress.Trouble = &report.Trouble{Text: "the target does not answer"}
+	beat.Progress.Waiting = &report.Wait{Text: report.Said("the target does not answer")}
 	beat.Progress.Done, beat.Progress.Left = 0.4, time.Minute
 	if _, err := f.store.Requeue(t.Context(), beat); err != nil {
 		t.Fatal(err)
@@ -207,10 +207,10 @@ func TestFlowWaiting(t *testing.T) {
 	c.serve()
 	id := c.create()
 	c.claim(id)
-	beat := func(trouble *report.Trouble) {
+	beat := func(trouble *report.Wait) {
 		t.Helper()
 		b := runner.Beat{Run: runner.Run{Task: id, Term: 1}}
-		b.Progress.Phases, b.Progress.Trouble = []report.PhaseProgress{{Name: report.PhaseCopy, Running: true}}, trouble
+		b.Progress.Phases, b.Progress.Waiting = []report.PhaseProgress{{Name: report.PhaseCopy, Running: true}}, trouble
 		if _, err := c.store.Beat(t.Context(), b); err != nil {
 			t.Fatal(err)
 		}
@@ -220,7 +220,7 @@ func TestFlowWaiting(t *testing.T) {
 	p.Open(clonePath(id))
 	p.WaitFor("#job .badge", "Copying")
 	now := time.Now()
-	beat(&report.Trouble{Text: "The target does not answer: connection refused", Since: now.Add(-2 * time.Minute), Until: now.Add(8 * time.Minute), Tries: 3})
+	beat(&report.Wait{Text: report.Said("The target does not answer: connection refused"), Since: now.Add(-2 * time.Minute), Until: now.Add(8 * time.Minute), Tries: 3})
 	p.WaitFor("#job .badge", "Waiting")
 	p.WaitText("It last got something done 2 minutes ago.")
 	p.WaitText("The target does not answer: connection refused")

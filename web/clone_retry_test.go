@@ -249,7 +249,7 @@ func TestWaysOutOfRefusal(t *testing.T) {
 		id := f.start()
 		var reasons []report.Reason
 		for _, code := range tt.codes {
-			reasons = append(reasons, report.Reason{Code: code, Side: report.Target, Text: "No.", Hint: "Then."})
+			reasons = append(reasons, report.Reason{Code: code, Side: report.Target, Text: report.Said("No."), Hint: report.Said("Then.")})
 		}
 		f.finish(id, report.Report{Status: report.StatusRefused, Reasons: reasons})
 		page := v.get(clonePath(id))

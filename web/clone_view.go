@@ -52,7 +52,7 @@ func rest(props *views.CloneProps) {
 	for i := range props.Phases {
 		props.Phases[i].Running = false
 	}
-	props.Active, props.Speeds, props.Speed, props.Left, props.Trouble = nil, nil, 0, 0, nil
+	props.Active, props.Speeds, props.Speed, props.Left, props.Waiting = nil, nil, 0, 0, nil
 }
 
 // touched tells whether this life of the job has come to change its target.

@@ -126,7 +126,7 @@ func (s *Server) downloadReport(c echo.Context) error {
 	}
 	c.Response().Header().Set("Cache-Control", "no-store")
 	c.Response().Header().Set(echo.HeaderContentDisposition, fmt.Sprintf(`attachment; filename="calco-%s.json"`, task.ID))
-	return c.JSONPretty(http.StatusOK, task.Report, "  ")
+	return c.JSONPretty(http.StatusOK, views.WithSentences(*task.Report), "  ")
 }
 
 // cancelClone asks for it. A job may have ended meanwhile.

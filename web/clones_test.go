@@ -13,6 +13,7 @@ import (
 	"calco/cloner/jobs"
 	"calco/cloner/report"
 	"calco/cloner/runner"
+	"calco/views"
 )
 
 // cloneFixture is an app with an owner of jobs, somebody else, and an admin. Its databases need not be there: the tests
@@ -120,7 +121,7 @@ func (f *cloneFixture) end(id, status string) {
 	case "resumable":
 		result.Status, result.Error, result.Resumable = report.StatusFailed, "the disk of the target is full", true
 	case "refused":
-		result.Reasons = []report.Reason{{Code: report.ReasonNotEmpty, Side: report.Target, Text: "The target is not empty.", Hint: "Choose clean."}}
+		result.Reasons = []report.Reason{{Code: report.ReasonNotEmpty, Side: report.Target, Text: report.Said("The target is not empty."), Hint: report.Said("Choose clean.")}}
 	}
 	f.finish(id, result)
 }
@@ -205,6 +206,9 @@ func TestReport(t *testing.T) {
 	stored, _ := json.Marshal(task.Report)
 	if result.Status != report.StatusDifferences || len(result.Ledger) != 1 || !strings.Contains(result.Ledger[0].Object, "loan") || !bytes.Equal(whole, stored) {
 		t.Errorf("the report is %s, want %s", whole, stored)
+	}
+	if hint := result.Ledger[0].Hint; hint.IsZero() || !strings.Contains(got.body, `"text": "`+views.Say(t.Context(), hint)+`"`) {
+		t.Errorf("the hint %q has no sentence: %s", hint, got.body)
 	}
 	page := v.get("/clones/" + id)
 	says(t, page, path)

@@ -182,7 +182,7 @@ func TestBlockersAreEndedByChoice(t *testing.T) {
 		got := v.post(path, append(form, "confirm", c.target.Database, "shown", shown(t, page))...)
 		last = c.query(`SELECT id FROM background_tasks ORDER BY created_at DESC LIMIT 1`)[0][0]
 		want(t, name, got, "303 "+clonePath(last))
-		if task := c.awaitEnd(last); task.Status != jobs.Completed || !strings.Contains(strings.Join(task.Report.Warnings, " "), "(idle, role postgres)") {
+		if task := c.awaitEnd(last); task.Status != jobs.Completed || !strings.Contains(fmt.Sprint(task.Report.Warnings), "(idle, role postgres)") {
 			t.Errorf("%s: %s %s, warnings %q", name, task.Status, task.Error, task.Report.Warnings)
 		}
 	}

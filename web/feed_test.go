@@ -221,24 +221,24 @@ func TestFrameSize(t *testing.T) {
 	const many = 300
 	long := func(n int) string { return fmt.Sprint(`"`, n, strings.Repeat(`<"é`, 42), `"`) } // as long as names may be
 	text := strings.Repeat("<& long\r\n", 150)
-	progress := report.Progress{TablesTotal: 10_000, Ledger: many, Trouble: &report.Trouble{Text: text}}
+	progress := report.Progress{TablesTotal: 10_000, Ledger: many, Waiting: &report.Wait{Text: report.Said(text)}}
 	for n := range 50 {
 		progress.Active = append(progress.Active, report.TableProgress{Relation: long(n) + "." + long(n), Rows: 1, Bytes: 1, Size: 1})
 	}
-	result := report.Report{Error: text, Hint: text, Relation: long(0)}
+	result := report.Report{Error: text, Hint: report.Said(text), Relation: long(0)}
 	for _, phase := range report.Phases() {
 		progress.Phases = append(progress.Phases, report.PhaseProgress{Name: phase, Running: true, Done: 1 << 30, Total: 1 << 30})
 		result.Phases = append(result.Phases, report.PhaseReport{Name: phase})
 	}
 	for n := range many {
 		result.Epochs = append(result.Epochs, report.Epoch{Number: n + 1, RedoneTables: []string{long(n), long(n)}})
-		result.Ledger = append(result.Ledger, report.LedgerEntry{Phase: report.PhaseIndexes, Object: long(n), SQLState: "23505", Error: text, Hint: text})
-		result.Differences = append(result.Differences, report.Difference{Kind: []string{"rows", "missing", "definition", "a new kind"}[n%4], Object: long(n), Source: text, Target: text, Harmless: []string{"", text}[n%2]})
-		result.Pulled = append(result.Pulled, long(n))
-		result.Warnings = append(result.Warnings, text)
+		result.Ledger = append(result.Ledger, report.LedgerEntry{Phase: report.PhaseIndexes, Object: long(n), SQLState: "23505", Error: text, Hint: report.Said(text)})
+		result.Differences = append(result.Differences, report.Difference{Kind: []string{"rows", "missing", "definition", "a new kind"}[n%4], Object: long(n), Source: text, Target: text, ExpectedBecause: []report.Text{{}, report.Said(text)}[n%2]})
+		result.Dependencies = append(result.Dependencies, long(n))
+		result.Warnings = append(result.Warnings, report.Said(text))
 	}
 	for range 20 { // Clone itself bounds these
-		reason := report.Reason{Code: report.ReasonNotEmpty, Side: report.Target, Text: "The target is not empty.", Hint: "Choose clean."}
+		reason := report.Reason{Code: report.ReasonNotEmpty, Side: report.Target, Text: report.Said("The target is not empty."), Hint: report.Said("Choose clean.")}
 		for n := range 50 {
 			reason.Objects = append(reason.Objects, fmt.Sprint("table app.t", n))
 		}

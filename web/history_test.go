@@ -224,7 +224,7 @@ func TestLog(t *testing.T) {
 	says(t, v.get("/clones/"+id+"/log"), "Nothing has happened yet.")
 	beat := runner.Beat{Run: f.claim(id), Event: 1}
 	for n := range 250 {
-		beat.Events = append(beat.Events, report.Event{Kind: report.EventWarning, Phase: report.PhaseCopy, Object: "TABLE <a>", Text: fmt.Sprintf("line %d.", n)})
+		beat.Events = append(beat.Events, report.Event{Kind: report.EventWarning, Phase: report.PhaseCopy, Object: "TABLE <a>", Text: report.Said(fmt.Sprintf("line %d.", n))})
 	}
 	beat.Events = append(beat.Events, report.Event{Kind: report.EventPhaseBegun, Phase: report.PhaseIndexes})
 	f.beat(beat)

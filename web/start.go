@@ -373,10 +373,10 @@ func whyNot(c echo.Context, err error, fault string) ([]report.Reason, error) {
 		return refused.Reasons, nil
 	case errors.As(err, &unanswered):
 		text = cmp.Or(unansweredTexts[unanswered.Code], fault)
-		reason.Hint = whyUnanswered(unanswered)
+		reason.Hint = report.Said(whyUnanswered(unanswered))
 	default:
 		return nil, err
 	}
-	reason.Text = views.T(c.Request().Context(), text)
+	reason.Text = report.T(text)
 	return []report.Reason{reason}, nil
 }

@@ -15,6 +15,8 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"calco/cloner/report"
 )
 
 // HostPolicy says which servers saved databases may lead to. The rules of the operator are for everybody's; beyond them an
@@ -107,8 +109,8 @@ func (e *ForbiddenError) Error() string {
 }
 
 // Hint is what to do about it.
-func (e *ForbiddenError) Hint() string {
-	return "Use another host, or ask the operator to allow this one with --allow-host."
+func (e *ForbiddenError) Hint() report.Text {
+	return report.T("reason.host_forbidden.hint")
 }
 
 // Check refuses a URL that leads to forbidden hosts alone, as far as that shows without asking what a name stands for.

@@ -26,7 +26,8 @@ const EitherSide Side = "database"
 type Error struct {
 	Phase    Phase
 	Relation string // "app.orders", or "" when no one object is to blame
-	Hint     string // what to do about it, or ""
+	Failure  Text   // why, where Calco itself says that and Err has no words for a person; mostly nothing
+	Hint     Text   // what to do about it, or nothing
 	Err      error
 }
 
@@ -46,7 +47,7 @@ type RefusedError struct{ Reasons []Reason }
 func (e *RefusedError) Error() string {
 	texts := make([]string, len(e.Reasons))
 	for i, r := range e.Reasons {
-		texts[i] = r.Text
+		texts[i] = r.Text.String()
 	}
 	return strings.Join(texts, " ")
 }
@@ -93,13 +94,19 @@ const (
 	ReasonUnknownVersion ReasonCode = "unknown_version" // a server this version of Calco does not know
 )
 
-// Reason is one cause of a refusal: a plain sentence, and what to do about it.
+// Reason is one cause of a refusal, and what to do about it.
 type Reason struct {
 	Code    ReasonCode `json:"code"`
 	Side    Side       `json:"side,omitempty"`
-	Text    string     `json:"text"`
-	Hint    string     `json:"hint"`
-	Objects []string   `json:"objects,omitempty"` // what the sentence speaks of, at most listedObjects
+	Text    Text       `json:"text"`
+	Hint    Text       `json:"hint"`
+	Objects []string   `json:"objects,omitempty"` // what the text speaks of, at most ListedObjects
+}
+
+// NewReason is a reason whose text has this id, and whose hint has the id with .hint behind it and the same parameters,
+// which are those of T.
+func NewReason(code ReasonCode, side Side, id string, params ...any) Reason {
+	return Reason{Code: code, Side: side, Text: T(id, params...), Hint: T(id+".hint", params...)}
 }
 
 // OfConfirmation tells whether it asks for another confirmation, and says itself what was dropped already.
@@ -108,12 +115,12 @@ func (r Reason) OfConfirmation() bool {
 }
 
 // WithHint returns err with what to do about it, which it tells by a method Hint.
-func WithHint(err error, hint string) error { return &hinted{err, hint} }
+func WithHint(err error, hint Text) error { return &hinted{err, hint} }
 
 type hinted struct {
 	error
-	hint string
+	hint Text
 }
 
 func (e *hinted) Unwrap() error { return e.error }
-func (e *hinted) Hint() string  { return e.hint }
+func (e *hinted) Hint() Text    { return e.hint }

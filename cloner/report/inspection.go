@@ -41,5 +41,5 @@ type Preflight struct {
 	Target   Endpoint `json:"target"`
 	Schemas  []string `json:"schemas,omitempty"` // none: the whole database
 	Reasons  []Reason `json:"reasons"`           // for which the clone would be refused; none: nothing is in the way
-	Warnings []string `json:"warnings"`          // what cannot be told by reading, and what is worth knowing
+	Warnings []Text   `json:"warnings"`          // what cannot be told by reading, and what is worth knowing
 }

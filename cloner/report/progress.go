@@ -50,16 +50,16 @@ type Progress struct {
 	// Left is the estimated time to the end, of all phases; 0 while nothing can be said yet, and at the end.
 	Left time.Duration `json:"left"`
 
-	// Trouble is what the clone waits for at this moment, nil while it gets on.
-	Trouble *Trouble `json:"trouble,omitempty"`
+	// Waiting is what the clone waits for at this moment, nil while it gets on.
+	Waiting *Wait `json:"waiting,omitempty"`
 
 	SourceVersion string `json:"source_version,omitempty"` // of PostgreSQL, once it has answered
 	TargetVersion string `json:"target_version,omitempty"`
 }
 
-// Trouble is something that keeps a clone from going on, and that waiting may cure.
-type Trouble struct {
-	Text  string    `json:"text"`  // in English, PostgreSQL's own words where it spoke
+// Wait is what keeps a clone from going on, and may pass.
+type Wait struct {
+	Text  Text      `json:"text"`
 	Since time.Time `json:"since"` // when the clone last got anything done
 	Until time.Time `json:"until"` // when it will give up
 	Tries int       `json:"tries"`
@@ -125,5 +125,5 @@ type Event struct {
 	Kind   EventKind `json:"kind"`
 	Phase  Phase     `json:"phase,omitempty"`
 	Object string    `json:"object,omitempty"`
-	Text   string    `json:"text,omitempty"` // in English, PostgreSQL's own words where it spoke
+	Text   Text      `json:"text,omitzero"`
 }

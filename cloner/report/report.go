@@ -28,8 +28,9 @@ const (
 // Report is what a clone did and what the comparison found.
 type Report struct {
 	Status  Status   `json:"status"`
-	Error   string   `json:"error,omitempty"`   // of a failed or cancelled clone
-	Hint    string   `json:"hint,omitempty"`    // what to do about it
+	Error   string   `json:"error,omitempty"`   // of a failed or cancelled clone: PostgreSQL's words, and technical detail
+	Failure Text     `json:"failure,omitzero"`  // instead of Error for a person: why it failed, where Calco itself says that
+	Hint    Text     `json:"hint,omitzero"`     // what to do about it
 	Reasons []Reason `json:"reasons,omitempty"` // of a refused clone
 
 	// Where a failed clone failed, as far as one phase and one object are to blame.
@@ -64,8 +65,8 @@ type Report struct {
 	// Resumable: the clone ended early, and can go on from what is on the target. See Spec.Resume.
 	Resumable bool `json:"resumable,omitempty"`
 
-	Pulled   []string `json:"pulled,omitempty"`   // objects outside the chosen schemas that these need
-	Warnings []string `json:"warnings,omitempty"` // worth knowing, no difference
+	Dependencies []string `json:"dependencies,omitempty"` // objects outside the chosen schemas that these need
+	Warnings     []Text   `json:"warnings,omitempty"`     // worth knowing, no difference
 }
 
 // Endpoint is one database of a clone, without any secret.
@@ -106,11 +107,13 @@ type Contents struct {
 
 // Difference is one point in which the target is not the source.
 type Difference struct {
-	Kind     string `json:"kind"`   // rows, missing, additional, definition, owner, sequence, database, ...
-	Object   string `json:"object"` // TABLE app.orders
-	Source   string `json:"source,omitempty"`
-	Target   string `json:"target,omitempty"`
-	Harmless string `json:"harmless,omitempty"` // why it does not change the outcome, or ""
+	Kind   string `json:"kind"`   // rows, missing, additional, definition, owner, sequence, database, ...
+	Object string `json:"object"` // TABLE app.orders
+	Source string `json:"source,omitempty"`
+	Target string `json:"target,omitempty"`
+
+	// ExpectedBecause is why it does not change the outcome; nothing where it does.
+	ExpectedBecause Text `json:"expected_because,omitzero"`
 }
 
 // LedgerEntry is an object that could not be made.
@@ -119,7 +122,7 @@ type LedgerEntry struct {
 	Object   string `json:"object"`
 	SQLState string `json:"sqlstate,omitempty"`
 	Error    string `json:"error"` // PostgreSQL's own words
-	Hint     string `json:"hint,omitempty"`
+	Hint     Text   `json:"hint,omitzero"`
 }
 
 // Decide sets the status from the comparison alone.
@@ -129,7 +132,7 @@ func (r *Report) Decide() {
 		r.Status = StatusDifferences
 	}
 	for _, d := range r.Differences {
-		if d.Harmless == "" {
+		if d.ExpectedBecause.IsZero() {
 			r.Status = StatusDifferences
 		}
 	}

@@ -7,7 +7,8 @@ import (
 )
 
 // Version is that of the JSON of Report and of Progress, which both carry it. It is raised when an older version of Calco
-// would misread what this one writes, and not for a field more. JSON without a version is of version 0.
+// would misread what this one writes, and not for a field more. JSON without a version is of version 0: its texts are
+// English sentences, and some fields have other names.
 const Version = 1
 
 // VersionError is that a newer version of Calco has written a Report or a Progress, so that this one does not read it.
@@ -29,10 +30,27 @@ func (r Report) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads this version and older ones. Its error for a newer one is a VersionError.
 func (r *Report) UnmarshalJSON(text []byte) error {
 	type plain Report
-	if err := checkVersion(text); err != nil {
+	version, err := readVersion(text)
+	if err != nil {
 		return err
 	}
-	return json.Unmarshal(text, (*plain)(r))
+	if err := json.Unmarshal(text, (*plain)(r)); err != nil || version > 0 {
+		return err
+	}
+	var old struct {
+		Pulled      []string `json:"pulled"`
+		Differences []struct {
+			Harmless Text `json:"harmless"`
+		} `json:"differences"`
+	}
+	if err := json.Unmarshal(text, &old); err != nil {
+		return err
+	}
+	r.Dependencies = old.Pulled
+	for i, d := range old.Differences {
+		r.Differences[i].ExpectedBecause = d.Harmless
+	}
+	return nil
 }
 
 // MarshalJSON adds the version.
@@ -47,10 +65,19 @@ func (p Progress) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads this version and older ones. Its error for a newer one is a VersionError.
 func (p *Progress) UnmarshalJSON(text []byte) error {
 	type plain Progress
-	if err := checkVersion(text); err != nil {
+	version, err := readVersion(text)
+	if err != nil {
 		return err
 	}
-	return json.Unmarshal(text, (*plain)(p))
+	if err := json.Unmarshal(text, (*plain)(p)); err != nil || version > 0 {
+		return err
+	}
+	var old struct {
+		Trouble *Wait `json:"trouble"`
+	}
+	err = json.Unmarshal(text, &old)
+	p.Waiting = old.Trouble
+	return err
 }
 
 // marshal escapes nothing for HTML: the encoder that asks does, where it is to.
@@ -62,15 +89,15 @@ func marshal(v any) ([]byte, error) {
 	return text.Bytes(), err
 }
 
-func checkVersion(text []byte) error {
+func readVersion(text []byte) (int, error) {
 	var of struct {
 		Version int `json:"version"`
 	}
 	if err := json.Unmarshal(text, &of); err != nil {
-		return err
+		return 0, err
 	}
 	if of.Version > Version {
-		return &VersionError{of.Version}
+		return 0, &VersionError{of.Version}
 	}
-	return nil
+	return of.Version, nil
 }

@@ -46,6 +46,40 @@ func TestVersionZeroIsRead(t *testing.T) {
 	}
 }
 
+// Texts were sentences, and some fields had other names.
+func TestVersionZeroHasOtherNames(t *testing.T) {
+	t.Parallel()
+	var r report.Report
+	if err := json.Unmarshal([]byte(`{
+		"hint": "Free disk space.", "pulled": ["TYPE a.b"], "warnings": ["A lane less."],
+		"reasons": [{"code": "not_empty", "text": "It is not empty.", "hint": "Clean it."}],
+		"differences": [{"kind": "rows", "object": "TABLE a"}, {"kind": "owner", "object": "TABLE b", "harmless": "It stays."}],
+		"ledger": [{"object": "INDEX i", "error": "no", "hint": "Remove them."}]}`), &r); err != nil {
+		t.Fatal(err)
+	}
+	want := report.Report{
+		Hint: report.Said("Free disk space."), Dependencies: []string{"TYPE a.b"}, Warnings: []report.Text{report.Said("A lane less.")},
+		Reasons:     []report.Reason{{Code: report.ReasonNotEmpty, Text: report.Said("It is not empty."), Hint: report.Said("Clean it.")}},
+		Differences: []report.Difference{{Kind: "rows", Object: "TABLE a"}, {Kind: "owner", Object: "TABLE b", ExpectedBecause: report.Said("It stays.")}},
+		Ledger:      []report.LedgerEntry{{Object: "INDEX i", Error: "no", Hint: report.Said("Remove them.")}},
+	}
+	if !reflect.DeepEqual(r, want) {
+		t.Errorf("the report is %+v, want %+v", r, want)
+	}
+	var p report.Progress
+	if err := json.Unmarshal([]byte(`{"trouble": {"text": "Nobody answers.", "tries": 3}}`), &p); err != nil {
+		t.Fatal(err)
+	}
+	if p.Waiting == nil || !p.Waiting.Text.Same(report.Said("Nobody answers.")) || p.Waiting.Tries != 3 {
+		t.Errorf("it waits for %+v", p.Waiting)
+	}
+	// In this version those names mean nothing.
+	var now report.Progress
+	if err := json.Unmarshal([]byte(`{"version": 1, "trouble": {"text": "Nobody answers."}}`), &now); err != nil || now.Waiting != nil {
+		t.Errorf("it waits for %+v, %v", now.Waiting, err)
+	}
+}
+
 func read(t *testing.T, file string, into any) {
 	t.Helper()
 	text, err := os.ReadFile(file)

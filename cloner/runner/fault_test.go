@@ -72,7 +72,7 @@ func TestZeroBytes(t *testing.T) {
 	lying := f.save("lying", dbtest.Distort(t, f.targetURL, dbtest.Replace("zzzz", "zz\x00z")))
 	f.work(f.store, runner.Options{Jobs: 1})
 	task := f.awaitEnd(f.create(func(n *jobs.NewTask) { n.TargetID = lying }))
-	if task.Status != jobs.Refused || !strings.Contains(task.Report.Reasons[0].Text, "table public.zz�z") {
+	if task.Status != jobs.Refused || !strings.Contains(task.Report.Reasons[0].Text.String(), "table public.zz�z") {
 		t.Errorf("%s: %s %+v", task.Status, task.Error, task.Report)
 	}
 }

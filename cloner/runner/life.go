@@ -190,8 +190,8 @@ func (l *life) refusal(ctx context.Context) (*report.Reason, error) {
 	}{{report.Source, spec.Source, spec.SourceHosts}, {report.Target, spec.Target, spec.TargetHosts}} {
 		if err := end.url.CheckRemote(end.hosts); err != nil { // it was saved before such URLs were refused
 			return &report.Reason{
-				Code: report.ReasonURL, Side: end.side, Text: fmt.Sprintf("The URL of the %s cannot be used: %v.", end.side, err),
-				Hint: "Change the saved database, then start a new clone.",
+				Code: report.ReasonURL, Side: end.side, Text: report.Said(fmt.Sprintf("The URL of the %s cannot be used: %v.", end.side, err)),
+				Hint: report.Said("Change the saved database, then start a new clone."),
 			}, nil
 		}
 	}
@@ -210,28 +210,28 @@ func (a Admission) reason() *report.Reason {
 	const another = "Choose another target."
 	switch a {
 	case IsState:
-		return &report.Reason{Code: ReasonStateDatabase, Side: report.Target, Text: "This is Calco's own state database.", Hint: another}
+		return &report.Reason{Code: ReasonStateDatabase, Side: report.Target, Text: report.Said("This is Calco's own state database."), Hint: report.Said(another)}
 	case MayBeState:
 		return &report.Reason{
 			Code: ReasonStateDatabase, Side: report.Target,
-			Text: "This may be Calco's own state database: it has the same identity, and could not be told apart.", Hint: another,
+			Text: report.Said("This may be Calco's own state database: it has the same identity, and could not be told apart."), Hint: report.Said(another),
 		}
 	case IsProtected:
 		return &report.Reason{
-			Code: ReasonProtected, Side: report.Target, Text: "The target is protected: nothing may be cloned into it.",
-			Hint: "Choose another target, or ask an admin to unprotect this one.",
+			Code: ReasonProtected, Side: report.Target, Text: report.Said("The target is protected: nothing may be cloned into it."),
+			Hint: report.Said("Choose another target, or ask an admin to unprotect this one."),
 		}
 	case MayBeProtected:
 		return &report.Reason{
 			Code: ReasonProtected, Side: report.Target,
-			Text: "The target has the identity of a protected database, which could not be asked whether it is the same one.",
-			Hint: "Start the clone again when the protected database can be reached, or choose another target.",
+			Text: report.Said("The target has the identity of a protected database, which could not be asked whether it is the same one."),
+			Hint: report.Said("Start the clone again when the protected database can be reached, or choose another target."),
 		}
 	case IsFork:
 		return &report.Reason{
 			Code: ReasonFork, Side: report.Target,
-			Text: "The target is a fork of a protected database, such as a branch or a restored snapshot: both have the same identity.",
-			Hint: "If it may be changed, start the clone again and confirm that it is a fork; or choose another target.",
+			Text: report.Said("The target is a fork of a protected database, such as a branch or a restored snapshot: both have the same identity."),
+			Hint: report.Said("If it may be changed, start the clone again and confirm that it is a fork; or choose another target."),
 		}
 	case Admitted:
 	}
@@ -244,18 +244,18 @@ func (s Standing) reason(side report.Side) *report.Reason {
 	switch s {
 	case Gone:
 		return &report.Reason{
-			Code: ReasonGone, Side: side, Text: the + " was removed.",
-			Hint: "Save it again, then start a new clone.",
+			Code: ReasonGone, Side: side, Text: report.Said(the + " was removed."),
+			Hint: report.Said("Save it again, then start a new clone."),
 		}
 	case Withdrawn:
 		return &report.Reason{
-			Code: ReasonWithdrawn, Side: side, Text: the + " is not shared any more with the one who started the clone, or that account was removed.",
-			Hint: "Have it shared again, or start a new clone with a database that you can see.",
+			Code: ReasonWithdrawn, Side: side, Text: report.Said(the + " is not shared any more with the one who started the clone, or that account was removed."),
+			Hint: report.Said("Have it shared again, or start a new clone with a database that you can see."),
 		}
 	case Moved:
 		return &report.Reason{
-			Code: ReasonMoved, Side: side, Text: the + " leads to another database than when the clone was started.",
-			Hint: "Start a new clone.",
+			Code: ReasonMoved, Side: side, Text: report.Said(the + " leads to another database than when the clone was started."),
+			Hint: report.Said("Start a new clone."),
 		}
 	case Stands:
 	}
@@ -363,10 +363,10 @@ func (l *life) epilogue(last report.Report) report.Report {
 	if last.Status == l.recorded.Status {
 		return last
 	}
-	report := *l.recorded
-	report.Warnings = append(report.Warnings, last.Warnings...)
-	report.Warnings = append(report.Warnings, "Calco's marks may still be on the target, in the schema _calco: "+last.Error)
-	return report
+	verdict := *l.recorded
+	verdict.Warnings = append(verdict.Warnings, last.Warnings...)
+	verdict.Warnings = append(verdict.Warnings, report.Said("Calco's marks may still be on the target, in the schema _calco: "+last.Error))
+	return verdict
 }
 
 // finish writes the outcome, or that it cannot be written.

@@ -10,6 +10,7 @@ import (
 	"calco/cloner"
 	"calco/cloner/dsn"
 	"calco/cloner/report"
+	"calco/views"
 )
 
 type checkCommand struct {
@@ -33,7 +34,7 @@ func (c *checkCommand) Run(ctx context.Context, tty terminal) error {
 	if c.JSON {
 		enc := json.NewEncoder(tty.out)
 		enc.SetEscapeHTML(false)
-		err = enc.Encode(found)
+		err = enc.Encode(views.PreflightWithSentences(found))
 	} else {
 		err = printPreflight(tty.out, found)
 	}
@@ -55,8 +56,8 @@ func printPreflight(out io.Writer, p report.Preflight) error {
 		fmt.Fprintln(w, "A clone would be refused.")
 	}
 	for _, reason := range p.Reasons {
-		fmt.Fprintf(w, "  %s\n    → %s\n", plain(reason.Text), plain(reason.Hint))
+		fmt.Fprintf(w, "  %s\n    → %s\n", say(reason.Text), say(reason.Hint))
 	}
-	section(w, "Worth knowing", plainAll(p.Warnings))
+	section(w, "Worth knowing", sayAll(p.Warnings))
 	return w.Flush()
 }

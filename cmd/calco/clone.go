@@ -17,6 +17,7 @@ import (
 	"calco/cloner"
 	"calco/cloner/dsn"
 	"calco/cloner/report"
+	"calco/views"
 )
 
 type cloneCommand struct {
@@ -80,7 +81,7 @@ func (c *cloneCommand) conclude(report report.Report, tty terminal) error {
 	if c.JSON {
 		enc := json.NewEncoder(tty.out)
 		enc.SetEscapeHTML(false)
-		err = enc.Encode(report)
+		err = enc.Encode(views.WithSentences(report))
 	} else {
 		err = printReport(tty.out, report)
 	}
@@ -133,7 +134,7 @@ func abandoned(spec cloner.Spec) report.Report {
 	}
 	return report.Report{
 		Status: report.StatusCancelled, Error: report.ErrCancelled.Error(),
-		Warnings: []string{"Not waited for the end: statements of this clone may still run on both servers for a while. In pg_stat_activity their application_name begins with " + name + "."},
+		Warnings: []report.Text{report.Said("Not waited for the end: statements of this clone may still run on both servers for a while. In pg_stat_activity their application_name begins with " + name + ".")},
 	}
 }
 
@@ -166,8 +167,8 @@ func (c *cloneCommand) confirm(ctx context.Context, spec cloner.Spec, tty termin
 	}
 	return nil, &report.Report{Status: report.StatusRefused, Reasons: []report.Reason{{
 		Code: report.ReasonNotConfirmed, Side: report.Target,
-		Text: "The target's name was not typed, so nothing was dropped and nothing was copied.",
-		Hint: "Type it exactly as it is shown, or add --yes.",
+		Text: report.Said("The target's name was not typed, so nothing was dropped and nothing was copied."),
+		Hint: report.Said("Type it exactly as it is shown, or add --yes."),
 	}}}, nil
 }
 

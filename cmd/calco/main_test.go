@@ -126,6 +126,12 @@ func TestCloneExitCodes(t *testing.T) {
 			if !strings.Contains(got.stdout, c.says) {
 				t.Errorf("report does not say %q: %s", c.says, got.stdout)
 			}
+			for _, reason := range list(report, "reasons") {
+				text, _ := reason["text"].(map[string]any)
+				if sentence, _ := text["text"].(string); !strings.Contains(sentence, c.says) {
+					t.Errorf("a reason has no sentence that says %q: %v", c.says, reason)
+				}
+			}
 			for _, field := range []string{"tables", "rows", "bytes", "seconds", "phases", "differences", "ledger"} {
 				if _, ok := report[field]; !ok {
 					t.Errorf("report has no %s: %s", field, got.stdout)
@@ -142,6 +148,16 @@ func decode(t *testing.T, stdout string) map[string]any {
 		t.Fatalf("stdout is not one JSON object: %v\n%s", err, stdout)
 	}
 	return report
+}
+
+// list returns the objects of a list in a report.
+func list(report map[string]any, field string) []map[string]any {
+	all, _ := report[field].([]any)
+	objects := make([]map[string]any, len(all))
+	for i := range all {
+		objects[i], _ = all[i].(map[string]any)
+	}
+	return objects
 }
 
 func TestUsage(t *testing.T) {

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"strings"
 
 	"calco/cloner/report"
+	"calco/views"
 )
 
 // listed bounds how many lines of a kind are printed; --json has them all.
@@ -17,10 +19,10 @@ func printReport(out io.Writer, r report.Report) error {
 	w := bufio.NewWriter(out)
 	fmt.Fprintln(w, headline(r))
 	for _, reason := range r.Reasons {
-		fmt.Fprintf(w, "  %s\n    → %s\n", plain(reason.Text), plain(reason.Hint))
+		fmt.Fprintf(w, "  %s\n    → %s\n", say(reason.Text), say(reason.Hint))
 	}
-	if r.Hint != "" {
-		fmt.Fprintf(w, "  → %s\n", plain(r.Hint))
+	if !r.Hint.IsZero() {
+		fmt.Fprintf(w, "  → %s\n", say(r.Hint))
 	}
 	if r.Status == report.StatusFailed || r.Status == report.StatusCancelled {
 		fmt.Fprintln(w, onTarget(r))
@@ -35,11 +37,11 @@ func printReport(out io.Writer, r report.Report) error {
 	if r.Contents != nil {
 		fmt.Fprintln(w, contents(*r.Contents))
 	}
-	var differences, harmless, ledger []string
+	var differences, expected, ledger []string
 	for _, d := range r.Differences {
 		text := fmt.Sprintf("%s: %s", d.Kind, plain(d.Object))
-		if d.Harmless != "" {
-			harmless = append(harmless, text+": "+d.Harmless)
+		if !d.ExpectedBecause.IsZero() {
+			expected = append(expected, text+": "+say(d.ExpectedBecause))
 			continue
 		}
 		differences = append(differences, fmt.Sprintf("%s\n    source: %s\n    target: %s", text, shorten(d.Source), shorten(d.Target)))
@@ -49,17 +51,17 @@ func printReport(out io.Writer, r report.Report) error {
 		if l.SQLState != "" {
 			text += " (" + l.SQLState + ")"
 		}
-		if l.Hint != "" {
-			text += "\n    → " + plain(l.Hint)
+		if !l.Hint.IsZero() {
+			text += "\n    → " + say(l.Hint)
 		}
 		ledger = append(ledger, text)
 	}
 	section(w, "Snapshots that were read, one after the other", epochs(r))
 	section(w, "Could not be made", ledger)
 	section(w, "Differences", differences)
-	section(w, "Harmless differences", harmless)
-	section(w, "Copied too, because the chosen schemas need it", plainAll(r.Pulled))
-	section(w, "Worth knowing", plainAll(r.Warnings))
+	section(w, "Harmless differences", expected)
+	section(w, "Copied too, because the chosen schemas need it", plainAll(r.Dependencies))
+	section(w, "Worth knowing", sayAll(r.Warnings))
 	return w.Flush()
 }
 
@@ -74,6 +76,9 @@ func headline(r report.Report) string {
 		return "Refused before anything was copied or dropped:"
 	case report.StatusCancelled:
 		return fmt.Sprintf("Cancelled after %.1f s.", r.Seconds)
+	}
+	if !r.Failure.IsZero() {
+		return "Failed: " + say(r.Failure)
 	}
 	return "Failed: " + plain(r.Error)
 }
@@ -136,6 +141,17 @@ func plainAll(lines []string) []string {
 	out := make([]string, len(lines))
 	for i, l := range lines {
 		out[i] = plain(l)
+	}
+	return out
+}
+
+// say writes in English what the engine has to say, fit for a terminal: it may have names from a database.
+func say(t report.Text) string { return plain(views.Say(context.Background(), t)) }
+
+func sayAll(texts []report.Text) []string {
+	out := make([]string, len(texts))
+	for i, t := range texts {
+		out[i] = say(t)
 	}
 	return out
 }

@@ -68,7 +68,7 @@ func TestLineInTrouble(t *testing.T) {
 	p := report.Progress{
 		Phases:  []report.PhaseProgress{{Name: report.PhaseCopy, Done: 3, Total: 10, Running: true}},
 		Rows:    1500,
-		Trouble: &report.Trouble{Text: "the target does not answer\n", Until: time.Date(2026, 7, 4, 12, 30, 0, 0, time.UTC)},
+		Waiting: &report.Wait{Text: report.Said("the target does not answer\n"), Until: time.Date(2026, 7, 4, 12, 30, 0, 0, time.UTC)},
 	}
 	want := `waiting until 12:30:00 for an end of: the target does not answer\n · 1,500 rows · 0 B`
 	if got := line(p, 0); got != want {
@@ -131,6 +131,20 @@ func TestSpeed(t *testing.T) {
 	}
 }
 
+// What Calco itself says of a failure stands for the error, in English.
+func TestReportShowsFailure(t *testing.T) {
+	t.Parallel()
+	for want, r := range map[string]report.Report{
+		"Failed: This host may not be connected to": {Error: "preflight: reason.host_forbidden", Failure: report.T("reason.host_forbidden")},
+		"Failed: no \\x1b space":                    {Error: "no \x1b space"},
+	} {
+		r.Status = report.StatusFailed
+		if got := headline(r); !strings.HasPrefix(got, want) {
+			t.Errorf("it says %q, want %q", got, want)
+		}
+	}
+}
+
 // TestReportShowsAll: every part of a report is printed, and no name writes to the terminal.
 func TestReportShowsAll(t *testing.T) {
 	t.Parallel()
@@ -139,11 +153,11 @@ func TestReportShowsAll(t *testing.T) {
 		Status: report.StatusDifferences, Tables: 2, Rows: 10,
 		Differences: []report.Difference{
 			{Kind: "rows", Object: "TABLE app.\x1b[31mred", Source: "10", Target: "9"},
-			{Kind: "definition", Object: "TABLE app.child", Harmless: "Only the order."},
+			{Kind: "definition", Object: "TABLE app.child", ExpectedBecause: report.Said("Only the order.")},
 		},
-		Ledger:   []report.LedgerEntry{{Object: "INDEX app.i", Error: "no function f", SQLState: "42883", Hint: "Name its schema."}},
-		Pulled:   []string{"TABLE public.lookup"},
-		Warnings: []string{"No statistics of app.t"},
+		Ledger:       []report.LedgerEntry{{Object: "INDEX app.i", Error: "no function f", SQLState: "42883", Hint: report.Said("Name its schema.")}},
+		Dependencies: []string{"TABLE public.lookup"},
+		Warnings:     []report.Text{report.Said("No statistics of app.t")},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -88,8 +88,8 @@ func line(p report.Progress, rate float64) string {
 		running = append(running, text)
 	}
 	parts := []string{strings.Join(running, ", ")}
-	if p.Trouble != nil {
-		parts = []string{"waiting until " + p.Trouble.Until.Format("15:04:05") + " for an end of: " + plain(p.Trouble.Text)}
+	if p.Waiting != nil {
+		parts = []string{"waiting until " + p.Waiting.Until.Format("15:04:05") + " for an end of: " + say(p.Waiting.Text)}
 	}
 	if p.Rows > 0 {
 		parts = append(parts, grouped(p.Rows)+" rows", bytesText(p.Bytes))

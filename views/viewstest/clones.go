@@ -55,7 +55,7 @@ func Clones() []NamedClone {
 			c.Resumable = true
 			c.Touched, c.Report = true, &report.Report{
 				Phase: report.PhaseCopy, Relation: "public.events", Error: "FATAL: terminating connection due to administrator command", SQLState: "57P01",
-				Hint: "The target's server was shut down or restarted. Try again when it is up.",
+				Hint: report.Said("The target's server was shut down or restarted. Try again when it is up."),
 			}
 		})},
 		{"failed-for-good", clone("failed", func(c *views.CloneProps) {
@@ -74,7 +74,7 @@ func Clones() []NamedClone {
 		{"failed-watching", clone("failed", func(c *views.CloneProps) {
 			c.MayAct, c.Yours, c.Owner, c.Newest = false, false, "ben@example.com", "p7xk2mv4qa"
 			c.Touched = true
-			c.Report = &report.Report{Phase: report.PhaseIndexes, Relation: "public.orders", Error: "could not extend file: No space left on device", SQLState: "53100", Hint: "Free disk space on the server, then start again."}
+			c.Report = &report.Report{Phase: report.PhaseIndexes, Relation: "public.orders", Error: "could not extend file: No space left on device", SQLState: "53100", Hint: report.Said("Free disk space on the server, then start again.")}
 		})},
 		{"cancelled", clone("cancelled", func(c *views.CloneProps) { c.Resumable, c.Touched = true, true })},
 		{"refused", clone("refused", refused)},
@@ -90,12 +90,12 @@ func Clones() []NamedClone {
 func waiting() views.ClonePageProps {
 	p := clone("running", func(c *views.CloneProps) {
 		c.Speed, c.Left, c.Active = 0, 0, nil
-		c.Trouble = &report.Trouble{Text: "The target does not answer: the database system is starting up (57P03)", Since: ago(3 * time.Minute), Until: ago(-7 * time.Minute), Tries: 41}
+		c.Waiting = &report.Wait{Text: report.Said("The target does not answer: the database system is starting up (57P03)"), Since: ago(3 * time.Minute), Until: ago(-7 * time.Minute), Tries: 41}
 	})
 	p.Log.Lines = append([]report.Event{
-		{At: ago(2 * time.Minute), Kind: report.EventRetry, Object: "public.events", Text: "The connection to the target was lost; part 12 is tried again: unexpected EOF"},
-		{At: ago(5 * time.Minute), Kind: report.EventResumed, Text: "The clone goes on from 80 parts on the target."},
-		{At: ago(6 * time.Minute), Kind: report.EventRetry, Text: "The process that ran the clone was not heard of any more. The clone goes on in another one."},
+		{At: ago(2 * time.Minute), Kind: report.EventRetry, Object: "public.events", Text: report.Said("The connection to the target was lost; part 12 is tried again: unexpected EOF")},
+		{At: ago(5 * time.Minute), Kind: report.EventResumed, Text: report.Said("The clone goes on from 80 parts on the target.")},
+		{At: ago(6 * time.Minute), Kind: report.EventRetry, Text: report.Said("The process that ran the clone was not heard of any more. The clone goes on in another one.")},
 	}, p.Log.Lines...)
 	return p
 }
@@ -123,10 +123,10 @@ func completed(c *views.CloneProps) {
 	c.Done, c.Rows, c.Bytes, c.Tables, c.Elapsed = 1, 10_204_117, 1_070_000_000, 107, 131*time.Second
 	c.Report = &report.Report{
 		SnapshotAt: ago(14 * time.Minute), Contents: &report.Contents{Verify: report.VerifySample, Tables: 98, Rows: 318_204},
-		Warnings: []string{"The source's role may not read the statistics of 2 tables; they were gathered anew on the target."},
+		Warnings: []report.Text{report.Said("The source's role may not read the statistics of 2 tables; they were gathered anew on the target.")},
 		Differences: []report.Difference{
-			{Kind: "tablespace", Object: "TABLE archive.events_2019", Source: "cold", Target: "", Harmless: "The target has no such tablespace."},
-			{Kind: "definition", Object: "TABLE app.children", Harmless: "The columns of a table that inherits stand in another order; every one is there."},
+			{Kind: "tablespace", Object: "TABLE archive.events_2019", Source: "cold", Target: "", ExpectedBecause: report.Said("The target has no such tablespace.")},
+			{Kind: "definition", Object: "TABLE app.children", ExpectedBecause: report.Said("The columns of a table that inherits stand in another order; every one is there.")},
 		},
 	}
 }
@@ -149,9 +149,9 @@ func differences(c *views.CloneProps) {
 		c.Report.Differences = append(c.Report.Differences, report.Difference{Kind: "owner", Object: fmt.Sprintf("TABLE billing.invoice_%02d", i+1), Source: "billing_admin", Target: "postgres"})
 	}
 	c.Report.Ledger = []report.LedgerEntry{
-		{Phase: "pre-data", Object: "EXTENSION postgis", SQLState: "0A000", Error: `extension "postgis" is not available`, Hint: "Install the extension's package on the target server, then clone again."},
+		{Phase: "pre-data", Object: "EXTENSION postgis", SQLState: "0A000", Error: `extension "postgis" is not available`, Hint: report.Said("Install the extension's package on the target server, then clone again.")},
 		{Phase: "indexes", Object: "INDEX public.places_geom_idx", SQLState: "42704", Error: `type "geometry" does not exist`},
-		{Phase: "constraints", Object: "FK CONSTRAINT public.orders orders_customer_fkey", SQLState: "23503", Error: `insert or update on table "orders" violates foreign key constraint "orders_customer_fkey": Key (customer_id)=(48213) is not present in table "customers".`, Hint: "The source holds rows that break this foreign key. Repair them there, or make the constraint NOT VALID."},
+		{Phase: "constraints", Object: "FK CONSTRAINT public.orders orders_customer_fkey", SQLState: "23503", Error: `insert or update on table "orders" violates foreign key constraint "orders_customer_fkey": Key (customer_id)=(48213) is not present in table "customers".`, Hint: report.Said("The source holds rows that break this foreign key. Repair them there, or make the constraint NOT VALID.")},
 	}
 	for i := range 14 {
 		c.Report.Ledger = append(c.Report.Ledger, report.LedgerEntry{Phase: "post-data", Object: fmt.Sprintf("TRIGGER public.audit_%02d", i+1), SQLState: "42883", Error: "function audit.log() does not exist"})
@@ -162,10 +162,10 @@ func refused(c *views.CloneProps) {
 	c.Phases, c.Active, c.Speeds, c.Done, c.TablesTotal = phases("preflight"), nil, nil, 0, 0
 	c.Report = &report.Report{Reasons: []report.Reason{
 		{
-			Code: report.ReasonNotEmpty, Side: report.Target, Text: "The target staging.example.com:5432/shop is not empty: it holds table public.customers, table public.orders and 86 others.",
-			Hint: "Choose an empty database, or clean the target first: that drops all of it.", Objects: []string{"table public.customers", "table public.orders", "table public.order_items", "view public.active_customers"},
+			Code: report.ReasonNotEmpty, Side: report.Target, Text: report.Said("The target staging.example.com:5432/shop is not empty: it holds table public.customers, table public.orders and 86 others."),
+			Hint: report.Said("Choose an empty database, or clean the target first: that drops all of it."), Objects: []string{"table public.customers", "table public.orders", "table public.order_items", "view public.active_customers"},
 		},
-		{Code: report.ReasonUnreadable, Side: report.Source, Text: "The role reader may not read public.salaries of the source.", Hint: "GRANT SELECT ON public.salaries TO reader, or choose other schemas.", Objects: []string{"public.salaries"}},
+		{Code: report.ReasonUnreadable, Side: report.Source, Text: report.Said("The role reader may not read public.salaries of the source."), Hint: report.Said("GRANT SELECT ON public.salaries TO reader, or choose other schemas."), Objects: []string{"public.salaries"}},
 	}}
 }
 
@@ -263,8 +263,8 @@ func log(begun []report.PhaseProgress) []report.Event {
 		at = at.Add(p.Elapsed)
 		if p.Name == report.PhasePreData {
 			lines = append(lines,
-				report.Event{At: at, Kind: report.EventTrouble, Phase: p.Name, Object: "EXTENSION postgis", Text: `extension "postgis" is not available`},
-				report.Event{At: at, Kind: report.EventWarning, Text: "The target runs a newer version of ICU: indexes on text are built with its order."})
+				report.Event{At: at, Kind: report.EventTrouble, Phase: p.Name, Object: "EXTENSION postgis", Text: report.Said(`extension "postgis" is not available`)},
+				report.Event{At: at, Kind: report.EventWarning, Text: report.Said("The target runs a newer version of ICU: indexes on text are built with its order.")})
 		}
 		if !p.Running {
 			lines = append(lines, report.Event{At: at, Kind: report.EventPhaseEnded, Phase: p.Name})

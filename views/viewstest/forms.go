@@ -29,7 +29,7 @@ func Forms() []NamedForm {
 	errors := clean
 	errors.Errors = views.Errors{"": "form.error.changed", "source": "form.error.same", "target": "form.error.busy"}
 	errors.Schemas = views.SchemaChoiceProps{Chosen: true, Error: "form.error.schemas", Reasons: []report.Reason{
-		{Code: report.ReasonCredentials, Side: report.Source, Text: "The server does not let the user reader in.", Hint: "Check the password of this database."},
+		{Code: report.ReasonCredentials, Side: report.Source, Text: report.Said("The server does not let the user reader in."), Hint: report.Said("Check the password of this database.")},
 	}}
 	errors.Preview.Typed, errors.Preview.Error = "shpo", "form.error.confirm"
 
@@ -75,7 +75,7 @@ func Retries() []NamedRetry {
 	blocked := retry
 	blocked.Error = "form.error.busy"
 	blocked.Preview = views.CleanPreviewProps{Reasons: []report.Reason{
-		{Code: report.ReasonHost, Side: report.Target, Text: "No server answers at staging.example.com:5432.", Hint: "Check the address, and whether the server is up."},
+		{Code: report.ReasonHost, Side: report.Target, Text: report.Said("No server answers at staging.example.com:5432."), Hint: report.Said("Check the address, and whether the server is up.")},
 	}}
 	return []NamedRetry{{"retry", retry}, {"retry-restart", restart}, {"retry-nothing", nothing}, {"retry-waiting", waiting}, {"retry-blocked", blocked}}
 }

@@ -34,27 +34,27 @@ func hostileClones() []NamedClone {
 	}
 	running := clone("running", odd)
 	running.Tables.Rows, running.Tables.Total, running.Tables.Offset, running.Tables.Name = []report.TableState{{Relation: long, Status: report.TableFailed, Size: -1}}, 10_000, 50, Hostile
-	running.Log.Lines = []report.Event{{At: time.Now(), Kind: report.EventTrouble, Object: long, Text: Hostile + strings.Repeat(" word", 300)}}
+	running.Log.Lines = []report.Event{{At: time.Now(), Kind: report.EventTrouble, Object: long, Text: report.Said(Hostile + strings.Repeat(" word", 300))}}
 	waits := clone("running", func(c *views.CloneProps) {
 		odd(c)
-		c.Trouble = &report.Trouble{Text: Hostile + long, Since: ago(400 * time.Hour), Until: ago(-400 * time.Hour), Tries: math.MaxInt}
+		c.Waiting = &report.Wait{Text: report.Said(Hostile + long), Since: ago(400 * time.Hour), Until: ago(-400 * time.Hour), Tries: math.MaxInt}
 	})
-	waits.Log.Lines = []report.Event{{At: time.Now(), Kind: report.EventRetry, Object: Hostile, Text: long}, {At: time.Now(), Kind: report.EventResumed, Text: Hostile}}
+	waits.Log.Lines = []report.Event{{At: time.Now(), Kind: report.EventRetry, Object: Hostile, Text: report.Said(long)}, {At: time.Now(), Kind: report.EventResumed, Text: report.Said(Hostile)}}
 	failed := clone("failed", func(c *views.CloneProps) {
 		odd(c)
-		c.Touched, c.Report = true, &report.Report{Phase: report.PhaseCopy, Relation: Hostile, Error: long + Hostile, SQLState: Hostile, Hint: long}
+		c.Touched, c.Report = true, &report.Report{Phase: report.PhaseCopy, Relation: Hostile, Error: long + Hostile, SQLState: Hostile, Hint: report.Said(long)}
 	})
 	differ := clone("differences", func(c *views.CloneProps) {
 		differences(c)
 		odd(c)
 		c.Report.Differences = append(c.Report.Differences, report.Difference{Kind: Hostile, Object: long, Source: Hostile, Target: long})
-		c.Report.Ledger[0] = report.LedgerEntry{Phase: report.PhaseCopy, Object: long, SQLState: "XX000", Error: Hostile, Hint: long}
+		c.Report.Ledger[0] = report.LedgerEntry{Phase: report.PhaseCopy, Object: long, SQLState: "XX000", Error: Hostile, Hint: report.Said(long)}
 		c.Report.Epochs = []report.Epoch{{}, {Kept: math.MaxInt, Redone: -1, Copied: math.MaxInt, RedoneTables: []string{long, Hostile}}}
-		c.Report.Warnings, c.Report.Pulled = []string{Hostile, long}, []string{long, Hostile}
+		c.Report.Warnings, c.Report.Dependencies = []report.Text{report.Said(Hostile), report.Said(long)}, []string{long, Hostile}
 	})
 	refusal := clone("refused", func(c *views.CloneProps) {
 		odd(c)
-		c.Report = &report.Report{Reasons: []report.Reason{{Code: Hostile, Text: Hostile, Hint: long, Objects: []string{long, Hostile}}}}
+		c.Report = &report.Report{Reasons: []report.Reason{{Code: Hostile, Text: report.Said(Hostile), Hint: report.Said(long), Objects: []string{long, Hostile}}}}
 	})
 	return append(all, NamedClone{"hostile-running", running}, NamedClone{"hostile-waiting", waits}, NamedClone{"hostile-failed", failed},
 		NamedClone{"hostile-differences", differ}, NamedClone{"hostile-refused", refusal})

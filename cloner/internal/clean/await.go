@@ -77,14 +77,14 @@ func (d *Cleaner) endHolder(ctx context.Context, w *lockWait, o object, h locks.
 		WHERE pid = $1 AND usesysid IS NOT NULL AND pid IN (SELECT pid FROM holder WHERE class = $2 AND oid = $3)`, h.PID, h.Class, h.OID)
 	if session.SQLState(err) == session.NoPrivilege {
 		w.denied[h.PID] = true
-		d.Ledger.Warn(fmt.Sprintf("The role %s may not end %s, which is in the way of the drop of %s.", d.Target.Role, h, o))
+		d.Ledger.Warn(report.Said(fmt.Sprintf("The role %s may not end %s, which is in the way of the drop of %s.", d.Target.Role, h, o)))
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("end a session on the target: %w", err)
 	}
 	if ended > 0 {
-		d.Ledger.Warn(fmt.Sprintf("Ended %s, which was in the way of the drop of %s.", h, o))
+		d.Ledger.Warn(report.Said(fmt.Sprintf("Ended %s, which was in the way of the drop of %s.", h, o)))
 	}
 	return ended > 0, nil
 }

@@ -382,7 +382,7 @@ func (d *Cleaner) reset(ctx context.Context) error {
 			return err
 		}
 		if err != nil {
-			d.Ledger.Warn(fmt.Sprintf("Could not reset what was granted on the target before (%s): %v", s.SQL, err))
+			d.Ledger.Warn(report.Said(fmt.Sprintf("Could not reset what was granted on the target before (%s): %v", s.SQL, err)))
 		}
 	}
 	return nil
@@ -408,13 +408,13 @@ func (d *Scope) unconfirmed(c contents, begun bool) []report.Reason {
 	if confirmed == nil {
 		return []report.Reason{{
 			Code: report.ReasonNotConfirmed, Side: report.Target,
-			Text: fmt.Sprintf("Nobody has confirmed what cleaning the target %s drops.%s", d.Target.URL, d.gone(c, begun)), Hint: again,
+			Text: report.Said(fmt.Sprintf("Nobody has confirmed what cleaning the target %s drops.%s", d.Target.URL, d.gone(c, begun))), Hint: report.Said(again),
 		}}
 	}
 	if now := d.Target.Identity(); now != confirmed.Target {
 		return []report.Reason{{
 			Code: report.ReasonOtherTarget, Side: report.Target,
-			Text: fmt.Sprintf("The target %s is not the database that was confirmed to be cleaned (%s).%s", d.Target.URL, otherwise(now, confirmed.Target), d.gone(c, begun)), Hint: again,
+			Text: report.Said(fmt.Sprintf("The target %s is not the database that was confirmed to be cleaned (%s).%s", d.Target.URL, otherwise(now, confirmed.Target), d.gone(c, begun))), Hint: report.Said(again),
 		}}
 	}
 	var more []string
@@ -435,8 +435,8 @@ func (d *Scope) unconfirmed(c contents, begun bool) []report.Reason {
 func (d *Scope) notShown(names []string, c contents, begun bool) report.Reason {
 	return report.Reason{
 		Code: report.ReasonNotShown, Side: report.Target, Objects: report.AtMost(names),
-		Text: fmt.Sprintf("The target %s holds what was not there when cleaning it was confirmed: %s.%s", d.Target.URL, report.Listed(names), d.gone(c, begun)),
-		Hint: "Look at what would be dropped now, and confirm that.",
+		Text: report.Said(fmt.Sprintf("The target %s holds what was not there when cleaning it was confirmed: %s.%s", d.Target.URL, report.Listed(names), d.gone(c, begun))),
+		Hint: report.Said("Look at what would be dropped now, and confirm that."),
 	}
 }
 

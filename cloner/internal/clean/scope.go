@@ -209,8 +209,8 @@ func (d *Scope) Check(ctx context.Context, previous *marks.Previous) ([]report.R
 	}
 	return []report.Reason{{
 		Code: report.ReasonNotEmpty, Side: report.Target, Objects: report.AtMost(names),
-		Text: fmt.Sprintf("The target %s is not empty: it holds %s.", d.Target.URL, report.Listed(names)),
-		Hint: "Choose an empty database, or clean the target first: that drops all of it.",
+		Text: report.Said(fmt.Sprintf("The target %s is not empty: it holds %s.", d.Target.URL, report.Listed(names))),
+		Hint: report.Said("Choose an empty database, or clean the target first: that drops all of it."),
 	}}, nil
 }
 
@@ -241,8 +241,8 @@ func (d *Scope) checkClean(ctx context.Context, c contents, begun bool) ([]repor
 	if n > 0 {
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonPermission, Side: report.Target, Objects: report.AtMost(foreign),
-			Text: fmt.Sprintf("The role %s may not drop %s of the target: %s.", d.Target.Role, report.Count(n, "object", "objects"), report.Listed(foreign)),
-			Hint: "Connect as their owner, or as a member of it.",
+			Text: report.Said(fmt.Sprintf("The role %s may not drop %s of the target: %s.", d.Target.Role, report.Count(n, "object", "objects"), report.Listed(foreign))),
+			Hint: report.Said("Connect as their owner, or as a member of it."),
 		})
 	}
 	if d.Whole() {
@@ -278,16 +278,16 @@ func (d *Scope) checkSubscriptions(ctx context.Context) ([]report.Reason, error)
 		hint = "Cleaning some of its schemas would break it. Clone the whole database: then it is dropped too, once you have seen and confirmed that."
 	}
 	return []report.Reason{{
-		Code: report.ReasonSubscription, Side: report.Target, Objects: list, Hint: hint,
-		Text: fmt.Sprintf("The target %s receives data through the subscription %s.", d.Target.URL, report.Listed(list)),
+		Code: report.ReasonSubscription, Side: report.Target, Objects: list, Hint: report.Said(hint),
+		Text: report.Said(fmt.Sprintf("The target %s receives data through the subscription %s.", d.Target.URL, report.Listed(list))),
 	}}, nil
 }
 
 func dependentsReason(schemas, names []string) report.Reason {
 	return report.Reason{
 		Code: report.ReasonDependents, Side: report.Target, Objects: report.AtMost(names),
-		Text: fmt.Sprintf("Cleaning %s on the target would also take what is outside: %s.", strings.Join(schemas, ", "), report.Listed(names)),
-		Hint: "Choose the schemas of these too, or drop them yourself first.",
+		Text: report.Said(fmt.Sprintf("Cleaning %s on the target would also take what is outside: %s.", strings.Join(schemas, ", "), report.Listed(names))),
+		Hint: report.Said("Choose the schemas of these too, or drop them yourself first."),
 	}
 }
 

@@ -26,7 +26,7 @@ func (c *Copier) Copy(ctx context.Context, q *Queue, ready func(table int64)) er
 		eg.Go(func() error {
 			l, err := c.openLane(ctx)
 			if session.SQLState(err) == session.TooManyConnections { // the others carry on
-				c.Ledger.Warn("A lane less: " + session.LossReason(err))
+				c.Ledger.Warn(report.Said("A lane less: " + session.LossReason(err)))
 				return nil
 			}
 			if err != nil {
@@ -269,7 +269,7 @@ func (c *Copier) recover(ctx context.Context, l *lane, p *part, lost error, q *Q
 		c.Meter.PartAborted(p.progress)
 		return session.InPhase(report.PhaseCopy, lost)
 	}
-	c.Meter.Retried(report.PhaseCopy, p.name(), session.TroubleText(lost))
+	c.Meter.Retried(report.PhaseCopy, p.name(), session.WaitText(lost))
 	if err := c.replaceSource(ctx, l); err != nil {
 		c.Meter.PartAborted(p.progress)
 		return err
@@ -336,7 +336,7 @@ func (c *Copier) giveUp(p *part, err error, ready func(table int64)) {
 
 // errForeignPartition is why rows that the target would sort into another partition are not sent to the root of their tree.
 var errForeignPartition = report.WithHint(errors.New("a partition of this tree is a foreign table, which leads to another server"),
-	"The target sorts these rows into other partitions, and one of the tree is a foreign table, into which Calco writes nothing. Copy this table yourself, or detach the foreign partition on the source.")
+	report.Said("The target sorts these rows into other partitions, and one of the tree is a foreign table, into which Calco writes nothing. Copy this table yourself, or detach the foreign partition on the source."))
 
 // settlePart counts a part that has arrived, or will not come any more. The last one of a table opens its gate.
 func (c *Copier) settlePart(p *part, rows int64, aborted bool, ready func(table int64)) (last bool) {

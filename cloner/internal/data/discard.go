@@ -12,7 +12,7 @@ import (
 
 // Discard removes stale parts from the target, with their marks. What stands on their tables and would refuse that, or have
 // something else done, is gone by then.
-func (t *Tables) Discard(ctx context.Context, owner *marks.Owner, lanes int, warn func(text string), stale []marks.Mark) error {
+func (t *Tables) Discard(ctx context.Context, owner *marks.Owner, lanes int, warn func(text report.Text), stale []marks.Mark) error {
 	of := map[string][]marks.Mark{}
 	for _, m := range stale {
 		of[m.Relation] = append(of[m.Relation], m)

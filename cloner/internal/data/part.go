@@ -170,4 +170,4 @@ var errNoChecksum = errors.New("the source cannot compute the checksum of its ro
 
 // errRewritten is the guard of tablePart speaking.
 var errRewritten = report.WithHint(errors.New("the table was truncated, rewritten or changed on the source after the snapshot was taken"),
-	"Clone again when what truncates or rewrites it is over.")
+	report.Said("Clone again when what truncates or rewrites it is over."))

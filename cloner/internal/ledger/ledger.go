@@ -21,13 +21,13 @@ type Ledger struct {
 	entries  []report.LedgerEntry
 	skipped  map[int]bool   // entries of the archive
 	existing map[int64]bool // tables
-	warnings []string
+	warnings []report.Text
 }
 
 // Listener hears of what comes into a ledger.
 type Listener interface {
 	Failed(e report.LedgerEntry)
-	Warned(text string)
+	Warned(text report.Text)
 }
 
 // New returns an empty one. Whatever comes into it, tell hears of.
@@ -51,9 +51,9 @@ func (l *Ledger) Record(p report.Phase, object string, err error) {
 }
 
 // Warn adds what is worth knowing without being a difference, once.
-func (l *Ledger) Warn(text string) {
+func (l *Ledger) Warn(text report.Text) {
 	l.mu.Lock()
-	known := slices.Contains(l.warnings, text)
+	known := slices.ContainsFunc(l.warnings, text.Same)
 	if !known {
 		l.warnings = append(l.warnings, text)
 	}
@@ -71,7 +71,7 @@ func (l *Ledger) Entries() []report.LedgerEntry {
 }
 
 // Warnings are those of Warn, in order.
-func (l *Ledger) Warnings() []string {
+func (l *Ledger) Warnings() []report.Text {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.warnings)

@@ -69,14 +69,14 @@ func ShowWait(m *progress.Meter, patience *patience.Patience, p report.Phase, te
 	}
 	until := since.Add(patience.Limit())
 	if time.Now().Before(until) {
-		m.SetWait(report.Trouble{Text: text, Since: since, Until: until, Tries: tries})
+		m.SetWait(report.Wait{Text: report.Said(text), Since: since, Until: until, Tries: tries})
 		return nil
 	}
 	hint := "End those sessions, or wait until they are done, and then resume."
 	if p == report.PhaseClean {
 		hint += " A clone that cleans can also end them itself, where its role may and that is chosen."
 	}
-	return &report.Error{Phase: p, Err: fmt.Errorf("%w for %v: %s", ErrLocked, patience.Limit(), text), Hint: hint}
+	return &report.Error{Phase: p, Err: fmt.Errorf("%w for %v: %s", ErrLocked, patience.Limit(), text), Hint: report.Said(hint)}
 }
 
 var ErrLocked = errors.New("others hold locks on the target")

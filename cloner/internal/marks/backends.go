@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"calco/cloner/internal/session"
+	"calco/cloner/report"
 )
 
 // backendsOf is what the application_name of all backends of a job begins with.
@@ -41,7 +42,7 @@ func endWhere(ctx context.Context, s *session.Session, which string, arg any) er
 			return err
 		}
 		if time.Since(begun) > endPatience {
-			return &session.LostError{Side: s.Side, Err: errStuck, Text: fmt.Sprintf("An earlier backend of this clone on the %s does not end.", s.Side)}
+			return &session.LostError{Side: s.Side, Err: errStuck, Text: report.Said(fmt.Sprintf("An earlier backend of this clone on the %s does not end.", s.Side))}
 		}
 		if err := session.Pause(ctx, 20*time.Millisecond); err != nil {
 			return err

@@ -49,8 +49,8 @@ func (l *Lock) Claim(ctx context.Context, definitions string) (*Owner, error) {
 func SameDatabase(target *session.Server) report.Reason {
 	return report.Reason{
 		Code: report.ReasonSameDatabase, Side: report.Target,
-		Text: fmt.Sprintf("Source and target are the same database, %s.", target.URL),
-		Hint: "Choose another target.",
+		Text: report.Said(fmt.Sprintf("Source and target are the same database, %s.", target.URL)),
+		Hint: report.Said("Choose another target."),
 	}
 }
 

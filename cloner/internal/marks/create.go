@@ -125,7 +125,7 @@ func CheckForeign(ctx context.Context, target *session.Server) ([]report.Reason,
 	}
 	return []report.Reason{{
 		Code: report.ReasonForeignMarks, Side: report.Target, Objects: report.AtMost(names),
-		Text: fmt.Sprintf("The target %s has a schema _calco with something that is not Calco's: %s.", target.URL, report.Listed(names)),
-		Hint: "Calco keeps its marks in a schema of that name. Rename that schema, or move what is yours out of it.",
+		Text: report.Said(fmt.Sprintf("The target %s has a schema _calco with something that is not Calco's: %s.", target.URL, report.Listed(names))),
+		Hint: report.Said("Calco keeps its marks in a schema of that name. Rename that schema, or move what is yours out of it."),
 	}}, nil
 }

@@ -19,7 +19,7 @@ var ErrChanged = errors.New("the clone cannot go on from what is on the target")
 func CannotResume(format string, args ...any) error {
 	return &report.Error{
 		Phase: report.PhaseSnapshot, Err: fmt.Errorf("%w: "+format, append([]any{ErrChanged}, args...)...),
-		Hint: "Clean the target and start the clone again.",
+		Hint: report.Said("Clean the target and start the clone again."),
 	}
 }
 
@@ -68,8 +68,8 @@ func Look(ctx context.Context, target *session.Server, w Wish) (*Previous, error
 	case number > version:
 		return nil, report.Refuse(report.Reason{
 			Code: report.ReasonMarks, Side: report.Target,
-			Text: fmt.Sprintf("The target %s holds the marks of a clone by a newer version of Calco, which this one cannot read.", target.URL),
-			Hint: "Use that version. If the clone is given up, drop the schema _calco there first.",
+			Text: report.Said(fmt.Sprintf("The target %s holds the marks of a clone by a newer version of Calco, which this one cannot read.", target.URL)),
+			Hint: report.Said("Use that version. If the clone is given up, drop the schema _calco there first."),
 		})
 	case number < version:
 		return nil, checkOlder(ctx, target, w)
@@ -127,8 +127,8 @@ func (p *Previous) adoptable(ctx context.Context, source, target *session.Server
 	if p.System != source.SystemIdentifier || p.Database != source.DatabaseOID || !slices.Equal(sorted(p.Schemas), sorted(w.Schemas)) {
 		return false, report.Refuse(report.Reason{
 			Code: report.ReasonNotEmpty, Side: report.Target,
-			Text: fmt.Sprintf("The target %s holds what an interrupted clone of another source, or of other schemas, has left.", target.URL),
-			Hint: "Give the source and the schemas of that clone, or clean the target first.",
+			Text: report.Said(fmt.Sprintf("The target %s holds what an interrupted clone of another source, or of other schemas, has left.", target.URL)),
+			Hint: report.Said("Give the source and the schemas of that clone, or clean the target first."),
 		})
 	}
 	return p.Copying, nil // of a clone that was still cleaning, the rest is for a person to confirm again

@@ -7,18 +7,19 @@ import (
 
 	"calco/cloner/internal/safely"
 	"calco/cloner/internal/session"
+	"calco/cloner/report"
 )
 
 // Share opens writers for workers that share some work. It is safe for concurrent use.
 type Share struct {
 	owner   *Owner
 	workers atomic.Int32
-	warn    func(text string)
+	warn    func(text report.Text)
 	coming  func() bool
 }
 
 // Share is for so many workers. Coming tells whether others will give connections of the target back.
-func (o *Owner) Share(workers int, warn func(text string), coming func() bool) *Share {
+func (o *Owner) Share(workers int, warn func(text report.Text), coming func() bool) *Share {
 	s := &Share{owner: o, warn: warn, coming: coming}
 	s.workers.Store(int32(workers)) //nolint:gosec // a small number
 	return s
@@ -38,7 +39,7 @@ func (s *Share) Writer(ctx context.Context) (*Writer, error) {
 			return w, err
 		}
 		if s.workers.Add(-1) > 0 {
-			s.warn("A session less on the target: " + session.LossReason(err))
+			s.warn(report.Said("A session less on the target: " + session.LossReason(err)))
 			return nil, nil //nolint:nilnil // there is none
 		}
 		s.workers.Add(1)
@@ -56,7 +57,7 @@ const batchItems = 25
 
 // InParallel deals items out in batches, to as many writers as there are lanes. Neighbours are not in one batch: where the items
 // are sorted by size, the largest are done side by side.
-func (o *Owner) InParallel(ctx context.Context, lanes int, warn func(text string), items []string, do func(context.Context, *Writer, []string) error) error {
+func (o *Owner) InParallel(ctx context.Context, lanes int, warn func(text report.Text), items []string, do func(context.Context, *Writer, []string) error) error {
 	batches := make([][]string, max((len(items)+batchItems-1)/batchItems, min(lanes, len(items))))
 	for i, item := range items {
 		n := i % len(batches)

@@ -77,16 +77,16 @@ func prefixOf(job string) string {
 func (u Use) Reason(side report.Side, s *session.Server) report.Reason {
 	reason := report.Reason{
 		Code: report.ReasonBusy, Side: side,
-		Text: fmt.Sprintf("Another clone into %s is under way.", s.URL),
-		Hint: "Wait until it ends, or cancel it.",
+		Text: report.Said(fmt.Sprintf("Another clone into %s is under way.", s.URL)),
+		Hint: report.Said("Wait until it ends, or cancel it."),
 	}
 	switch {
 	case side == report.Source:
-		reason.Text = fmt.Sprintf("The source %s is the target of a clone that is under way.", s.URL)
-		reason.Hint = "Wait until that has filled it, or choose another source."
+		reason.Text = report.Said(fmt.Sprintf("The source %s is the target of a clone that is under way.", s.URL))
+		reason.Hint = report.Said("Wait until that has filled it, or choose another source.")
 	case u.Read:
-		reason.Text = fmt.Sprintf("The target %s is the source of a clone that is under way.", s.URL)
-		reason.Hint = "Wait until that has read it, or choose another target."
+		reason.Text = report.Said(fmt.Sprintf("The target %s is the source of a clone that is under way.", s.URL))
+		reason.Hint = report.Said("Wait until that has read it, or choose another target.")
 	}
 	return reason
 }

@@ -38,7 +38,7 @@ type Input struct {
 // Result is what stands in its way.
 type Result struct {
 	Reasons  []report.Reason // that are against it, all at once
-	Warnings []string        // what cannot be told by reading, and what is worth knowing
+	Warnings []report.Text   // what cannot be told by reading, and what is worth knowing
 	Dumper   schema.Dumper   // how both sides can be dumped, where there are no reasons
 	Ours     bool            // the job has left something on the target, which it goes on with
 }
@@ -92,11 +92,11 @@ type check struct {
 	Result
 }
 
-func (c *check) warn(text string) { c.Warnings = append(c.Warnings, text) }
+func (c *check) warn(text report.Text) { c.Warnings = append(c.Warnings, text) }
 
 // Unprovable is the warning that says in time what losing the snapshot would cost.
-func Unprovable(why string) string {
-	return "The source does not tell where its write-ahead log is (" + why + "). Should the snapshot be lost, all rows have to be copied again."
+func Unprovable(why string) report.Text {
+	return report.Said("The source does not tell where its write-ahead log is (" + why + "). Should the snapshot be lost, all rows have to be copied again.")
 }
 
 // use refuses databases that another clone uses.
@@ -132,15 +132,15 @@ func versionReasons(f session.Facts, side report.Side) []report.Reason {
 	if f.VersionNum < oldestServer {
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonUnknownVersion, Side: side,
-			Text: fmt.Sprintf("The %s runs PostgreSQL %s; Calco knows version 13 and later.", side, f.Version),
-			Hint: "Upgrade the server first.",
+			Text: report.Said(fmt.Sprintf("The %s runs PostgreSQL %s; Calco knows version 13 and later.", side, f.Version)),
+			Hint: report.Said("Upgrade the server first."),
 		})
 	}
 	if side == report.Source && f.InRecovery && !StandbySnapshotsTrusted(f.VersionNum) {
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonStandby, Side: side,
-			Text: fmt.Sprintf("The source is a standby with PostgreSQL %s, whose exported snapshots can show wrong rows and damage the standby.", f.Version),
-			Hint: "Clone from the primary, or update the standby to a minor release of November 2026 or later.",
+			Text: report.Said(fmt.Sprintf("The source is a standby with PostgreSQL %s, whose exported snapshots can show wrong rows and damage the standby.", f.Version)),
+			Hint: report.Said("Clone from the primary, or update the standby to a minor release of November 2026 or later."),
 		})
 	}
 	return reasons
@@ -192,9 +192,9 @@ func parameterReasons(side report.Side, u dsn.URL, version pgtools.Version) []re
 		}
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonClientTools, Side: side,
-			Text: fmt.Sprintf("The URL of the %s has %s, which the newest pg_dump here, of version %s, does not know.", side, need.keyword, version),
-			Hint: fmt.Sprintf("Install the package postgresql-client-%d (Debian, Ubuntu) or postgresql%d (RHEL) where Calco runs, or take %s out of the URL.",
-				need.since, need.since, need.keyword),
+			Text: report.Said(fmt.Sprintf("The URL of the %s has %s, which the newest pg_dump here, of version %s, does not know.", side, need.keyword, version)),
+			Hint: report.Said(fmt.Sprintf("Install the package postgresql-client-%d (Debian, Ubuntu) or postgresql%d (RHEL) where Calco runs, or take %s out of the URL.",
+				need.since, need.since, need.keyword)),
 		})
 	}
 	return append(reasons, rootsReasons(side, info, version, dsn.SystemRoots())...)
@@ -209,9 +209,9 @@ func rootsReasons(side report.Side, info dsn.Conninfo, version pgtools.Version, 
 	}
 	return []report.Reason{{
 		Code: report.ReasonClientTools, Side: side,
-		Text: fmt.Sprintf("The URL of the %s has sslmode=%s, and there is no file with the certificates that the system trusts, which the newest pg_dump here, of version %s, needs.",
-			side, info["sslmode"], version),
-		Hint: "Install the package ca-certificates where Calco runs, or postgresql-client-16 or newer for sslmode=verify-full.",
+		Text: report.Said(fmt.Sprintf("The URL of the %s has sslmode=%s, and there is no file with the certificates that the system trusts, which the newest pg_dump here, of version %s, needs.",
+			side, info["sslmode"], version)),
+		Hint: report.Said("Install the package ca-certificates where Calco runs, or postgresql-client-16 or newer for sslmode=verify-full."),
 	}}
 }
 
@@ -225,14 +225,14 @@ func toolsReasons(source, target int, version pgtools.Version) []report.Reason {
 	switch {
 	case version == 0:
 		return []report.Reason{{
-			Code: report.ReasonClientTools, Side: side, Text: "No pg_dump was found where Calco runs.",
-			Hint: fmt.Sprintf("Install the package postgresql-client-%d (Debian, Ubuntu), postgresql%d (RHEL) or libpq (Homebrew).", need, need),
+			Code: report.ReasonClientTools, Side: side, Text: report.Said("No pg_dump was found where Calco runs."),
+			Hint: report.Said(fmt.Sprintf("Install the package postgresql-client-%d (Debian, Ubuntu), postgresql%d (RHEL) or libpq (Homebrew).", need, need)),
 		}}
 	case version.Major() < need:
 		return []report.Reason{{
 			Code: report.ReasonClientTools, Side: side,
-			Text: fmt.Sprintf("The %s runs PostgreSQL %d, but the newest pg_dump here is of version %s.", side, need, version),
-			Hint: fmt.Sprintf("Install the package postgresql-client-%d (Debian, Ubuntu) or postgresql%d (RHEL) where Calco runs.", need, need),
+			Text: report.Said(fmt.Sprintf("The %s runs PostgreSQL %d, but the newest pg_dump here is of version %s.", side, need, version)),
+			Hint: report.Said(fmt.Sprintf("Install the package postgresql-client-%d (Debian, Ubuntu) or postgresql%d (RHEL) where Calco runs.", need, need)),
 		}}
 	}
 	return nil
@@ -270,15 +270,15 @@ func checkReadable(ctx context.Context, source *session.Server, schemas []string
 	if len(forbidden) > 0 {
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonUnreadable, Side: report.Source, Objects: report.AtMost(forbidden),
-			Text: fmt.Sprintf("The role %s may not read %s on the source: %s.", source.Role, report.Count(len(forbidden), "table or sequence", "tables or sequences"), report.Listed(forbidden)),
-			Hint: "Grant it SELECT on them and USAGE on their schemas (pg_read_all_data has both), or choose other schemas.",
+			Text: report.Said(fmt.Sprintf("The role %s may not read %s on the source: %s.", source.Role, report.Count(len(forbidden), "table or sequence", "tables or sequences"), report.Listed(forbidden))),
+			Hint: report.Said("Grant it SELECT on them and USAGE on their schemas (pg_read_all_data has both), or choose other schemas."),
 		})
 	}
 	if len(hidden) > 0 {
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonUnreadable, Side: report.Source, Objects: report.AtMost(hidden),
-			Text: fmt.Sprintf("Row-level security hides rows of %s from the role %s on the source: %s.", report.Count(len(hidden), "table", "tables"), source.Role, report.Listed(hidden)),
-			Hint: "Use a role with BYPASSRLS, or the tables' owner.",
+			Text: report.Said(fmt.Sprintf("Row-level security hides rows of %s from the role %s on the source: %s.", report.Count(len(hidden), "table", "tables"), source.Role, report.Listed(hidden))),
+			Hint: report.Said("Use a role with BYPASSRLS, or the tables' owner."),
 		})
 	}
 	if len(schemas) == 0 {
@@ -289,8 +289,8 @@ func checkReadable(ctx context.Context, source *session.Server, schemas []string
 		if n > 0 {
 			reasons = append(reasons, report.Reason{
 				Code: report.ReasonUnreadable, Side: report.Source,
-				Text: fmt.Sprintf("The role %s may not read %s on the source.", source.Role, report.Count(n, "large object", "large objects")),
-				Hint: "Grant it SELECT on them, or choose the schemas to clone: large objects belong to none.",
+				Text: report.Said(fmt.Sprintf("The role %s may not read %s on the source.", source.Role, report.Count(n, "large object", "large objects"))),
+				Hint: report.Said("Grant it SELECT on them, or choose the schemas to clone: large objects belong to none."),
 			})
 		}
 	}
@@ -301,8 +301,8 @@ func checkReadable(ctx context.Context, source *session.Server, schemas []string
 	if len(missing) > 0 {
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonUnknownSchema, Side: report.Source, Objects: missing,
-			Text: fmt.Sprintf("The source has no schema %s.", strings.Join(missing, ", ")),
-			Hint: "Check the spelling; names are case-sensitive here.",
+			Text: report.Said(fmt.Sprintf("The source has no schema %s.", strings.Join(missing, ", "))),
+			Hint: report.Said("Check the spelling; names are case-sensitive here."),
 		})
 	}
 	return reasons, excluded, nil
@@ -333,14 +333,14 @@ func checkWritable(target *session.Server) []report.Reason {
 	if target.InRecovery {
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonReadOnly, Side: report.Target,
-			Text: fmt.Sprintf("The target %s is a standby, which takes no writes.", target.URL),
-			Hint: "Use the address of the primary.",
+			Text: report.Said(fmt.Sprintf("The target %s is a standby, which takes no writes.", target.URL)),
+			Hint: report.Said("Use the address of the primary."),
 		})
 	} else if !target.CanCreate {
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonPermission, Side: report.Target,
-			Text: fmt.Sprintf("The role %s may not create schemas in the target's database %s.", target.Role, target.Database),
-			Hint: fmt.Sprintf("Use the database's owner, or GRANT CREATE ON DATABASE %s TO %s.", session.QuoteName(target.Database), session.QuoteName(target.Role)),
+			Text: report.Said(fmt.Sprintf("The role %s may not create schemas in the target's database %s.", target.Role, target.Database)),
+			Hint: report.Said(fmt.Sprintf("Use the database's owner, or GRANT CREATE ON DATABASE %s TO %s.", session.QuoteName(target.Database), session.QuoteName(target.Role))),
 		})
 	}
 	return reasons
@@ -369,8 +369,8 @@ func (c *check) locks(ctx context.Context) ([]report.Reason, error) {
 		if tables > 2*has.Locks*has.Sessions {
 			reasons = append(reasons, report.Reason{
 				Code: report.ReasonLocks, Side: s.Side,
-				Text: fmt.Sprintf("The %s has room for about %d locks, and pg_dump takes one on each of %d tables.", s.Side, has.Locks*has.Sessions, tables),
-				Hint: fmt.Sprintf("Set max_locks_per_transaction of that server to %d or more, and restart it.", tables/has.Sessions+1),
+				Text: report.Said(fmt.Sprintf("The %s has room for about %d locks, and pg_dump takes one on each of %d tables.", s.Side, has.Locks*has.Sessions, tables)),
+				Hint: report.Said(fmt.Sprintf("Set max_locks_per_transaction of that server to %d or more, and restart it.", tables/has.Sessions+1)),
 			})
 		}
 	}
@@ -415,8 +415,8 @@ func (c *check) places(ctx context.Context) ([]report.Reason, error) {
 		}
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonPermission, Side: report.Target, Objects: report.AtMost(list),
-			Text: fmt.Sprintf("The role %s may not create anything in %s of the target: %s.", c.Target.Role, report.Either(len(list) == 1, "a schema", "schemas"), report.Listed(list)),
-			Hint: fmt.Sprintf("GRANT CREATE, USAGE ON SCHEMA %s TO %s.", strings.Join(quoted, ", "), session.QuoteName(c.Target.Role)),
+			Text: report.Said(fmt.Sprintf("The role %s may not create anything in %s of the target: %s.", c.Target.Role, report.Either(len(list) == 1, "a schema", "schemas"), report.Listed(list))),
+			Hint: report.Said(fmt.Sprintf("GRANT CREATE, USAGE ON SCHEMA %s TO %s.", strings.Join(quoted, ", "), session.QuoteName(c.Target.Role))),
 		})
 	}
 	if !c.Scope.Whole() {
@@ -433,8 +433,8 @@ func (c *check) places(ctx context.Context) ([]report.Reason, error) {
 	if large && !temporary {
 		reasons = append(reasons, report.Reason{
 			Code: report.ReasonPermission, Side: report.Target,
-			Text: fmt.Sprintf("The role %s may not create temporary tables in the target's database %s, through which large objects come.", c.Target.Role, c.Target.Database),
-			Hint: fmt.Sprintf("GRANT TEMPORARY ON DATABASE %s TO %s.", session.QuoteName(c.Target.Database), session.QuoteName(c.Target.Role)),
+			Text: report.Said(fmt.Sprintf("The role %s may not create temporary tables in the target's database %s, through which large objects come.", c.Target.Role, c.Target.Database)),
+			Hint: report.Said(fmt.Sprintf("GRANT TEMPORARY ON DATABASE %s TO %s.", session.QuoteName(c.Target.Database), session.QuoteName(c.Target.Role))),
 		})
 	}
 	return reasons, nil
@@ -471,7 +471,7 @@ func (c *check) encodings(context.Context) ([]report.Reason, error) {
 	}
 	return []report.Reason{{
 		Code: report.ReasonEncoding, Side: side,
-		Text: fmt.Sprintf("The %s has the encoding SQL_ASCII, which stands for any bytes; the %s has %s. The same text would not be the same on both sides.", side, other, known),
-		Hint: "Make the target with the source's encoding: CREATE DATABASE … TEMPLATE template0 ENCODING '" + source + "' LOCALE 'C'.",
+		Text: report.Said(fmt.Sprintf("The %s has the encoding SQL_ASCII, which stands for any bytes; the %s has %s. The same text would not be the same on both sides.", side, other, known)),
+		Hint: report.Said("Make the target with the source's encoding: CREATE DATABASE … TEMPLATE template0 ENCODING '" + source + "' LOCALE 'C'."),
 	}}, nil
 }

@@ -32,18 +32,18 @@ const freeSQL = `
 
 // FitLanes makes do with fewer lanes where the servers have no connections for as many: one that is refused would stop the
 // whole clone.
-func FitLanes(ctx context.Context, source, target *session.Server, lanes int) (fitting int, warning string, err error) {
+func FitLanes(ctx context.Context, source, target *session.Server, lanes int) (fitting int, warning report.Text, err error) {
 	fromSource, err := session.QueryValue[int](ctx, source.Control, freeSQL)
 	if err != nil {
-		return 0, "", fmt.Errorf("count the free connections of the source: %w", err)
+		return 0, report.Text{}, fmt.Errorf("count the free connections of the source: %w", err)
 	}
 	fromTarget, err := session.QueryValue[int](ctx, target.Control, freeSQL)
 	if err != nil {
-		return 0, "", fmt.Errorf("count the free connections of the target: %w", err)
+		return 0, report.Text{}, fmt.Errorf("count the free connections of the target: %w", err)
 	}
 	fitting = max(min(lanes, fromSource-besideLanesSource, (fromTarget-besideLanesTarget)/targetALane), 1)
 	if fitting < lanes {
-		warning = fmt.Sprintf("%s instead of %d: the source has %d free connections for this role, and the target %d.", report.Count(fitting, "lane", "lanes"), lanes, fromSource, fromTarget)
+		warning = report.Said(fmt.Sprintf("%s instead of %d: the source has %d free connections for this role, and the target %d.", report.Count(fitting, "lane", "lanes"), lanes, fromSource, fromTarget))
 	}
 	return fitting, warning, nil
 }

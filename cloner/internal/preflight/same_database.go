@@ -16,7 +16,7 @@ import (
 //
 // Standbys and physical copies of a server have its identity and do not see its sessions. A standby of the other side is
 // refused too. A copy is another database: that is a warning, and the marks settle it later.
-func checkSameDatabase(ctx context.Context, source, target *session.Server, warn func(string)) ([]report.Reason, error) {
+func checkSameDatabase(ctx context.Context, source, target *session.Server, warn func(report.Text)) ([]report.Reason, error) {
 	if source.SystemIdentifier != target.SystemIdentifier || source.DatabaseOID != target.DatabaseOID {
 		return nil, nil
 	}
@@ -33,12 +33,12 @@ func checkSameDatabase(ctx context.Context, source, target *session.Server, warn
 	}
 	same := marks.SameDatabase(target)
 	if !seen && (source.InRecovery || target.InRecovery) {
-		same.Text = fmt.Sprintf("Source and target are one database: one is a standby of the other (%s).", target.URL)
+		same.Text = report.Said(fmt.Sprintf("Source and target are one database: one is a standby of the other (%s).", target.URL))
 		return []report.Reason{same}, nil
 	}
 	if seen {
 		return []report.Reason{same}, nil
 	}
-	warn("Source and target descend from one physical copy (same system identifier): make sure that the target is the one you mean.")
+	warn(report.Said("Source and target descend from one physical copy (same system identifier): make sure that the target is the one you mean."))
 	return nil, nil
 }

@@ -49,7 +49,7 @@ func TestCheckVersions(t *testing.T) {
 			var got []report.ReasonCode
 			for _, reason := range reasons {
 				got = append(got, reason.Code)
-				if reason.Side != tt.side || reason.Text == "" || reason.Hint == "" {
+				if reason.Side != tt.side || reason.Text.IsZero() || reason.Hint.IsZero() {
 					t.Errorf("reason %+v, want one of the %s", reason, tt.side)
 				}
 			}
@@ -80,7 +80,7 @@ func TestToolsReasons(t *testing.T) {
 			t.Parallel()
 			var want []report.Reason
 			if tt.text != "" {
-				want = []report.Reason{{Code: report.ReasonClientTools, Side: tt.side, Text: tt.text, Hint: tt.hint}}
+				want = []report.Reason{{Code: report.ReasonClientTools, Side: tt.side, Text: report.Said(tt.text), Hint: report.Said(tt.hint)}}
 			}
 			if got := toolsReasons(tt.source, tt.target, tt.version); !reflect.DeepEqual(got, want) {
 				t.Errorf("got  %+v\nwant %+v", got, want)

@@ -172,8 +172,8 @@ func (m *Meter) change(oid int64, how func(*tableMeter)) {
 func (m *Meter) Resumed(at time.Time, kept, redone int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.log(report.Event{Kind: report.EventResumed, Text: fmt.Sprintf("Going on under the snapshot of %s: %s kept, %s to be copied again.",
-		at.UTC().Format(time.DateTime+" MST"), report.Count(kept, "part", "parts"), report.Count(redone, "part", "parts"))})
+	m.log(report.Event{Kind: report.EventResumed, Text: report.Said(fmt.Sprintf("Going on under the snapshot of %s: %s kept, %s to be copied again.",
+		at.UTC().Format(time.DateTime+" MST"), report.Count(kept, "part", "parts"), report.Count(redone, "part", "parts")))})
 }
 
 // log must be called with mu held.
@@ -187,7 +187,7 @@ func (m *Meter) log(e report.Event) {
 }
 
 // Warned hears of what is worth knowing.
-func (m *Meter) Warned(text string) {
+func (m *Meter) Warned(text report.Text) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.log(report.Event{Kind: report.EventWarning, Text: text})

@@ -21,7 +21,7 @@ type Meter struct {
 	started  time.Time
 	phases   map[report.Phase]*phaseState
 	Notify   func(report.Phase)
-	waiting  *report.Trouble
+	waiting  *report.Wait
 	done     int64                  // see Progress.Achieved
 	versions map[report.Side]string // of the servers
 
@@ -102,8 +102,8 @@ func (m *Meter) Progress() report.Progress {
 	}
 	p.Done, p.Left = m.estimate(time.Now())
 	if m.waiting != nil {
-		t := *m.waiting
-		p.Trouble = &t
+		w := *m.waiting
+		p.Waiting = &w
 	}
 	return p
 }
@@ -268,17 +268,17 @@ func (m *Meter) Achieve(n int) {
 }
 
 // SetWait says what the clone waits for.
-func (m *Meter) SetWait(t report.Trouble) {
+func (m *Meter) SetWait(w report.Wait) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.waiting == nil || m.waiting.Text != t.Text {
-		m.log(report.Event{Kind: report.EventRetry, Text: t.Text})
+	if m.waiting == nil || !m.waiting.Text.Same(w.Text) {
+		m.log(report.Event{Kind: report.EventRetry, Text: w.Text})
 	}
-	m.waiting = &t
+	m.waiting = &w
 }
 
 // Retried logs that a connection was lost, and is replaced at once.
-func (m *Meter) Retried(p report.Phase, object, why string) {
+func (m *Meter) Retried(p report.Phase, object string, why report.Text) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.log(report.Event{Kind: report.EventRetry, Phase: p, Object: object, Text: why})
@@ -315,7 +315,7 @@ func (m *Meter) Failed(e report.LedgerEntry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.failures++
-	m.log(report.Event{Kind: report.EventTrouble, Phase: e.Phase, Object: e.Object, Text: e.Error})
+	m.log(report.Event{Kind: report.EventTrouble, Phase: e.Phase, Object: e.Object, Text: report.Said(e.Error)})
 }
 
 // Fill copies the totals into a report.

@@ -87,10 +87,10 @@ func TestMeterKeepsLastEvents(t *testing.T) {
 	t.Parallel()
 	var m Meter
 	for i := range keptEvents + 10 {
-		m.Warned(fmt.Sprint(i))
+		m.Warned(report.Said(fmt.Sprint(i)))
 	}
 	all := m.Since(0).Events
-	if len(all) != keptEvents || all[0].Text != "10" || all[len(all)-1].Text != fmt.Sprint(keptEvents+9) {
+	if len(all) != keptEvents || all[0].Text.String() != "10" || all[len(all)-1].Text.String() != fmt.Sprint(keptEvents+9) {
 		t.Errorf("%d events, from %q to %q", len(all), all[0].Text, all[len(all)-1].Text)
 	}
 	if last := m.Since(m.Since(0).Revision - 1).Events; len(last) != 1 {

@@ -93,7 +93,7 @@ func (m *Maker) Views(ctx context.Context) (filledOnSource map[int64]bool, err e
 	var todo []statement
 	for _, e := range m.Plan.ViewsInOrder() {
 		if filledOnSource[int64(e.OID)] && !m.Ledger.Skips(e.ID) && m.Plan.ReadsForeign(e.ID) {
-			m.Ledger.Warn(schema.Title(e) + " was not filled: it reads a foreign table, which leads to another server. Refresh it yourself if the target may read there.")
+			m.Ledger.Warn(report.Said(schema.Title(e) + " was not filled: it reads a foreign table, which leads to another server. Refresh it yourself if the target may read there."))
 			continue
 		}
 		if filledOnSource[int64(e.OID)] && !m.Ledger.Skips(e.ID) {
@@ -165,7 +165,7 @@ func (m *Maker) Analyze(ctx context.Context) error {
 				return err
 			}
 			if err != nil {
-				m.Ledger.Warn(fmt.Sprintf("No statistics of %s: %v", batch[i], err))
+				m.Ledger.Warn(report.Said(fmt.Sprintf("No statistics of %s: %v", batch[i], err)))
 			}
 		}
 		m.Meter.Advance(report.PhaseAnalyze, len(batch))

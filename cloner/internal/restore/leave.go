@@ -6,6 +6,7 @@ import (
 	"calco/cloner/archive"
 	"calco/cloner/internal/ledger"
 	"calco/cloner/internal/schema"
+	"calco/cloner/report"
 )
 
 // keepEntry: the entry's object was there before, and stays as it is.
@@ -36,13 +37,13 @@ func Leave(plan *schema.Plan, l *ledger.Ledger, all []schema.PreexistingEntry) s
 			continue
 		}
 		if e.Desc != "SCHEMA" && e.Desc != "EXTENSION" && e.Desc != "COMMENT" && e.Desc != "ACL" {
-			l.Warn(schema.Title(e) + " was on the target already and was left as it is.")
+			l.Warn(report.Said(schema.Title(e) + " was on the target already and was left as it is."))
 		}
 	}
 	for _, t := range plan.Tables {
 		if kept.Rows(t.Schema, t.Name) && !l.Keeps(t.OID) {
 			l.Keep(t.OID)
-			l.Warn(fmt.Sprintf("The rows of %s, which belongs to an extension, are the target's own and stay.", t))
+			l.Warn(report.Said(fmt.Sprintf("The rows of %s, which belongs to an extension, are the target's own and stay.", t)))
 		}
 	}
 	return kept

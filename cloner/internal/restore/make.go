@@ -111,7 +111,7 @@ func (m *Maker) standsAlready(st statement, err error) bool {
 	}
 	if pulled {
 		keepEntry(m.Plan, m.Ledger, st.entry) // no rows of ours go into it
-		m.Ledger.Warn(fmt.Sprintf("%s was on the target already and was left as it is.", st.object))
+		m.Ledger.Warn(report.Said(fmt.Sprintf("%s was on the target already and was left as it is.", st.object)))
 		return true
 	}
 	// A partition that joined a table which was there got its indexes from that.
@@ -311,7 +311,7 @@ func readPlaces(ctx context.Context, c Config) (p places, err error) {
 		}
 		if e.Tablespace != "" && !p.tablespaces[e.Tablespace] && !missing[e.Tablespace] {
 			missing[e.Tablespace] = true
-			c.Ledger.Warn(fmt.Sprintf("The target has no tablespace %s; its objects are in the default one.", e.Tablespace))
+			c.Ledger.Warn(report.Said(fmt.Sprintf("The target has no tablespace %s; its objects are in the default one.", e.Tablespace)))
 		}
 	}
 	return p, nil

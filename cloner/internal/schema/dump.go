@@ -105,7 +105,7 @@ func (d Dumper) Dump(ctx context.Context, server *session.Server, snapshot strin
 		// Backslashes in its literals would mean something else in our sessions.
 		return nil, &report.Error{
 			Phase: report.PhaseSnapshot, Err: fmt.Errorf("the %s has standard_conforming_strings off", side),
-			Hint: "Set it on for the role of the connection: ALTER ROLE … SET standard_conforming_strings = on.",
+			Hint: report.Said("Set it on for the role of the connection: ALTER ROLE … SET standard_conforming_strings = on."),
 		}
 	}
 	return a, nil

@@ -45,42 +45,39 @@ func ConnectReason(ctx context.Context, side report.Side, u dsn.URL, err error) 
 		return forbiddenReason(side, forbidden), nil
 	case isTLSError(err):
 		r.Code = report.ReasonTLS
-		r.Text = fmt.Sprintf("No encrypted connection to the %s at %s can be made: %v.", side, at, tlsCause(err))
-		r.Hint = "Check sslmode and sslrootcert in the connection URL: sslmode=require encrypts without checking the certificate, sslmode=disable does not encrypt."
+		r.Text = report.Said(fmt.Sprintf("No encrypted connection to the %s at %s can be made: %v.", side, at, tlsCause(err)))
+		r.Hint = report.Said("Check sslmode and sslrootcert in the connection URL: sslmode=require encrypts without checking the certificate, sslmode=disable does not encrypt.")
 	case errors.As(err, &dns):
 		r.Code = report.ReasonHost
-		r.Text = fmt.Sprintf("The host of the %s, %s, is not known.", side, dns.Name)
-		r.Hint = "Check the spelling of the host in the connection URL."
+		r.Text = report.Said(fmt.Sprintf("The host of the %s, %s, is not known.", side, dns.Name))
+		r.Hint = report.Said("Check the spelling of the host in the connection URL.")
 	case errors.Is(err, ErrAnswerSize):
 		r.Code = report.ReasonHost
-		r.Text = fmt.Sprintf("The %s at %s does not answer as PostgreSQL does: %v.", side, at, ErrAnswerSize)
-		r.Hint = "Check host and port in the connection URL."
+		r.Text = report.Said(fmt.Sprintf("The %s at %s does not answer as PostgreSQL does: %v.", side, at, ErrAnswerSize))
+		r.Hint = report.Said("Check host and port in the connection URL.")
 	case errors.As(err, &timeout) && timeout.Timeout():
 		r.Code = report.ReasonHost
-		r.Text = fmt.Sprintf("The %s at %s did not answer in time.", side, at)
-		r.Hint = "Check host, port and firewall: the server must accept connections from where Calco runs."
+		r.Text = report.Said(fmt.Sprintf("The %s at %s did not answer in time.", side, at))
+		r.Hint = report.Said("Check host, port and firewall: the server must accept connections from where Calco runs.")
 	default:
 		r.Code = report.ReasonHost
-		r.Text = fmt.Sprintf("No PostgreSQL server answers for the %s at %s.", side, at)
-		r.Hint = "Check host and port in the connection URL, and that the server is running."
+		r.Text = report.Said(fmt.Sprintf("No PostgreSQL server answers for the %s at %s.", side, at))
+		r.Hint = report.Said("Check host and port in the connection URL, and that the server is running.")
 	}
 	return &r, nil
 }
 
 // forbiddenReason is for a host that nobody has asked anything, since saved databases may not lead there.
 func forbiddenReason(side report.Side, err *dsn.ForbiddenError) *report.Reason {
-	return &report.Reason{
-		Code: report.ReasonHostForbidden, Side: side,
-		Text: fmt.Sprintf("The host of the %s, %s, may not be connected to: the operator of this Calco has forbidden it, or it belongs to Calco's own machine or network.", side, err.Host),
-		Hint: err.Hint(),
-	}
+	r := report.NewReason(report.ReasonHostForbidden, side, "reason.host_forbidden")
+	return &r
 }
 
 // urlReason is for a URL that leads nowhere by itself.
 func urlReason(side report.Side, err error) *report.Reason {
 	return &report.Reason{
-		Code: report.ReasonURL, Side: side, Text: fmt.Sprintf("The URL of the %s cannot be used: %v.", side, err),
-		Hint: "Write it as postgres://user:password@host:5432/database.",
+		Code: report.ReasonURL, Side: side, Text: report.Said(fmt.Sprintf("The URL of the %s cannot be used: %v.", side, err)),
+		Hint: report.Said("Write it as postgres://user:password@host:5432/database."),
 	}
 }
 
@@ -89,29 +86,29 @@ func ServerReason(r report.Reason, u dsn.URL, info dsn.Conninfo, pg *pgconn.PgEr
 	switch {
 	case pg.Code == "28P01":
 		r.Code = report.ReasonCredentials
-		r.Text = fmt.Sprintf("The %s refused the password of %s.", r.Side, u)
-		r.Hint = "Check user and password in the connection URL; percent-encode special characters."
+		r.Text = report.Said(fmt.Sprintf("The %s refused the password of %s.", r.Side, u))
+		r.Hint = report.Said("Check user and password in the connection URL; percent-encode special characters.")
 	case pg.Code == "28000" && strings.Contains(pg.Message, "no encryption"):
 		r.Code = report.ReasonTLS
-		r.Text = fmt.Sprintf("The %s accepts only encrypted connections for %s.", r.Side, u)
-		r.Hint = "Add sslmode=require to the connection URL."
+		r.Text = report.Said(fmt.Sprintf("The %s accepts only encrypted connections for %s.", r.Side, u))
+		r.Hint = report.Said("Add sslmode=require to the connection URL.")
 	case pg.Code == "28000", pg.Code == NoPrivilege:
 		r.Code = report.ReasonCredentials
-		r.Text = fmt.Sprintf("The %s does not let %s in: %s.", r.Side, u, pg.Message)
-		r.Hint = "Check the user in the connection URL and the server's pg_hba.conf."
+		r.Text = report.Said(fmt.Sprintf("The %s does not let %s in: %s.", r.Side, u, pg.Message))
+		r.Hint = report.Said("Check the user in the connection URL and the server's pg_hba.conf.")
 	case pg.Code == "3D000":
 		r.Code = report.ReasonNoDatabase
-		r.Text = fmt.Sprintf("The %s has no database %s.", r.Side, info["dbname"])
+		r.Text = report.Said(fmt.Sprintf("The %s has no database %s.", r.Side, info["dbname"]))
 		if r.Side == report.EitherSide {
-			r.Text = fmt.Sprintf("The server at %s has no database %s.", info.Address(), info["dbname"])
+			r.Text = report.Said(fmt.Sprintf("The server at %s has no database %s.", info.Address(), info["dbname"]))
 		}
-		r.Hint = "Create it, or correct the connection URL. Calco fills a database, it does not create one."
+		r.Hint = report.Said("Create it, or correct the connection URL. Calco fills a database, it does not create one.")
 	default: // starting up, shutting down, too many connections
 		r.Code = report.ReasonNoConnection
-		r.Text = fmt.Sprintf("The %s at %s takes no connection now: %s.", r.Side, info.Address(), pg.Message)
-		r.Hint = "Try again in a moment."
+		r.Text = report.Said(fmt.Sprintf("The %s at %s takes no connection now: %s.", r.Side, info.Address(), pg.Message))
+		r.Hint = report.Said("Try again in a moment.")
 		if pg.Code == TooManyConnections {
-			r.Hint = "Close other connections or raise max_connections."
+			r.Hint = report.Said("Close other connections or raise max_connections.")
 		}
 	}
 	return &r

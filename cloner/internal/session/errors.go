@@ -14,7 +14,7 @@ import (
 )
 
 // ErrTermLost stops a clone whose target was taken over by a newer owner.
-var ErrTermLost = report.WithHint(errors.New("another run has taken over this target"), "Open the newer run of this clone; this one has stopped.")
+var ErrTermLost = report.WithHint(errors.New("another run has taken over this target"), report.Said("Open the newer run of this clone; this one has stopped."))
 
 // InPhase names the phase of err unless something nearer to it already has.
 func InPhase(p report.Phase, err error) error {
@@ -38,49 +38,49 @@ func SQLState(err error) string {
 	return ""
 }
 
-// HintFor is what to do about an error, or "": an error that knows has a method Hint.
-func HintFor(err error) string {
-	var carries interface{ Hint() string }
+// HintFor is what to do about an error, or nothing: an error that knows has a method Hint.
+func HintFor(err error) report.Text {
+	var carries interface{ Hint() report.Text }
 	if errors.As(err, &carries) {
 		return carries.Hint()
 	}
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
-		return ""
+		return report.Text{}
 	}
 	if pg.Hint != "" && pg.Code != NoFunction && pg.Code != NoObject {
-		return pg.Hint
+		return report.Said(pg.Hint)
 	}
 	switch pg.Code {
 	case NoPrivilege:
-		return "Connect to the target as a role that has this permission, or grant it."
+		return report.Said("Connect to the target as a role that has this permission, or grant it.")
 	case NoObject:
 		if strings.HasPrefix(pg.Message, "role ") {
-			return "Create the role on the target server, then clone again. Roles belong to the server, not to the database."
+			return report.Said("Create the role on the target server, then clone again. Roles belong to the server, not to the database.")
 		}
 	case "58P01", "0A000":
 		if strings.Contains(pg.Message, "extension") {
-			return "Install the extension's package on the target server, then clone again."
+			return report.Said("Install the extension's package on the target server, then clone again.")
 		}
 	case NoFunction, NoTable:
-		return "A function names this object without its schema. On the source, add SET search_path to the function."
+		return report.Said("A function names this object without its schema. On the source, add SET search_path to the function.")
 	case UniqueViolation:
-		return "The source holds duplicates that its own index does not see. Run REINDEX or remove them there."
+		return report.Said("The source holds duplicates that its own index does not see. Run REINDEX or remove them there.")
 	case ForeignKeyViolation:
-		return "The source holds rows that break this foreign key. Repair them there, or make the constraint NOT VALID."
+		return report.Said("The source holds rows that break this foreign key. Repair them there, or make the constraint NOT VALID.")
 	case DiskFull:
-		return "Free disk space on the server, then start again."
+		return report.Said("Free disk space on the server, then start again.")
 	case OutOfMemory:
-		return "Raise max_locks_per_transaction or the memory of the server."
+		return report.Said("Raise max_locks_per_transaction or the memory of the server.")
 	}
-	return ""
+	return report.Text{}
 }
 
 // LostError is a connection that broke, or could not be made for now: waiting may cure it.
 type LostError struct {
 	Side report.Side
 	Err  error
-	Text string // a whole sentence for a person, or ""
+	Text report.Text // what a person is told while the clone waits; nothing for that the connection was lost
 }
 
 func (e *LostError) Error() string {
@@ -111,18 +111,18 @@ func CuredByWaiting(err error) bool {
 	return errors.As(err, &lost) || errors.Is(err, ErrSnapshotLost)
 }
 
-// TroubleText is what a person is told while a clone waits.
-func TroubleText(err error) string {
+// WaitText is what a person is told while a clone waits.
+func WaitText(err error) report.Text {
 	lost, ok := errors.AsType[*LostError](err)
 	switch {
 	case errors.Is(err, ErrSnapshotLost):
-		return "The source ended every session that held the snapshot."
+		return report.Said("The source ended every session that held the snapshot.")
 	case !ok:
-		return err.Error()
-	case lost.Text != "":
+		return report.Said(err.Error())
+	case !lost.Text.IsZero():
 		return lost.Text
 	}
-	return fmt.Sprintf("The connection to the %s was lost: %s.", lost.Side, LossReason(lost.Err))
+	return report.Said(fmt.Sprintf("The connection to the %s was lost: %s.", lost.Side, LossReason(lost.Err)))
 }
 
 // LossReason is why a connection was lost, in the server's words if it said any.

@@ -109,15 +109,15 @@ func Connect(ctx context.Context, w Way, patience time.Duration, system string) 
 		s.Close()
 		return nil, &report.Reason{
 			Code: report.ReasonPooler, Side: w.Side,
-			Text: fmt.Sprintf("The %s at %s is reached through a pooler in transaction mode, which cannot hold a snapshot or a lock.", w.Side, w.URL),
-			Hint: "Use the direct address of the server, or the pooler's session mode (often port 5432 instead of 6543).",
+			Text: report.Said(fmt.Sprintf("The %s at %s is reached through a pooler in transaction mode, which cannot hold a snapshot or a lock.", w.Side, w.URL)),
+			Hint: report.Said("Use the direct address of the server, or the pooler's session mode (often port 5432 instead of 6543)."),
 		}, nil
 	}
 	w.at = s.at
 	there := &Server{Way: w, Control: s}
 	err = there.read(ctx)
 	if err == nil && system != "" && system != there.SystemIdentifier {
-		err = &LostError{Side: w.Side, Err: ErrOtherServer, Text: fmt.Sprintf("The %s is not there: %v.", w.Side, ErrOtherServer)}
+		err = &LostError{Side: w.Side, Err: ErrOtherServer, Text: report.Said(fmt.Sprintf("The %s is not there: %v.", w.Side, ErrOtherServer))}
 	}
 	if err != nil {
 		s.Close()

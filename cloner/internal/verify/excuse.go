@@ -24,11 +24,11 @@ func (x *Comparison) excusePreexisting(ctx context.Context, found []report.Diffe
 	for i, d := range found {
 		switch {
 		case d.Kind == "owner" && titles["SCHEMA "+schema.UnquoteName(ofSchema(d.Object))]: // the schema's
-			found[i].Harmless = stayedText
+			found[i].ExpectedBecause = report.Said(stayedText)
 		case !titles[d.Object] || strings.HasPrefix(d.Object, "DEFAULT ACL "): // which opens what is made later
 		case strings.HasPrefix(d.Object, "ACL ") && (ofSchema(d.Object) == "" || open[ofSchema(d.Object)]): // of others than schemas that is not known
 		default:
-			found[i].Harmless = stayedText
+			found[i].ExpectedBecause = report.Said(stayedText)
 		}
 	}
 	return nil

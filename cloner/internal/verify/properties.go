@@ -10,6 +10,9 @@ import (
 	"calco/cloner/report"
 )
 
+// notSet is what a side has that a property is missing on.
+const notSet = "not set"
+
 // compareProperties reports what is still different.
 func (x *Comparison) compareProperties(ctx context.Context) ([]report.Difference, error) {
 	source, err := schema.ReadProperties(ctx, x.Source.Control, x.Target.Database)
@@ -24,20 +27,20 @@ func (x *Comparison) compareProperties(ctx context.Context) ([]report.Difference
 	differ := func(name, source, target string, open bool) {
 		d := report.Difference{Kind: "database", Object: "DATABASE " + name, Source: source, Target: target}
 		// With clean it was to be as the source's.
-		if (x.Preexisting.Property(name) || target != "not set" && !x.Clean) && !open {
-			d.Harmless = stayedText
+		if (x.Preexisting.Property(name) || target != notSet && !x.Clean) && !open {
+			d.ExpectedBecause = report.Said(stayedText)
 		}
 		found = append(found, d)
 	}
 	for name, p := range source {
 		if t, ok := target[name]; !ok || t.Value != p.Value {
-			differ(name, "set", report.Either(ok, "set to another value", "not set"), ok && schema.IsGrant(name) && t.Value != "")
+			differ(name, "set", report.Either(ok, "set to another value", notSet), ok && schema.IsGrant(name) && t.Value != "")
 		}
 	}
 	for name := range target {
 		if _, ok := source[name]; !ok {
 			_, everybody := source[schema.ToPublic(name)]
-			differ(name, "not set", "set", schema.IsGrant(name) && !everybody)
+			differ(name, notSet, "set", schema.IsGrant(name) && !everybody)
 		}
 	}
 	hidden, err := x.hiddenSubscriptions(ctx)

@@ -132,11 +132,14 @@ func (x *Comparison) compareRows(ctx context.Context, list []*counted, contents 
 	return found, err
 }
 
+// notCopied stands for the number of rows of a table on the source that the clone could not copy whole; no target has it.
+const notCopied = "not copied"
+
 // compare finds out in what the target differs.
 func (c *counted) compare(a answer) ([]report.Difference, error) {
 	want, object := strconv.FormatInt(c.rows, 10), "TABLE "+c.name
 	if c.missing {
-		want = "not copied"
+		want = notCopied
 	}
 	if a.err != nil {
 		return []report.Difference{{Kind: "rows", Object: object, Source: want, Target: a.err.Error()}}, nil
@@ -301,11 +304,11 @@ func compareEntry(s, t *archive.Entry, hasTablespace func(string) bool) []report
 		d := report.Difference{Kind: "definition", Object: schema.Title(s), Source: quotable(s), Target: quotable(t)}
 		switch {
 		case s.Desc == "SUBSCRIPTION" && schema.WithoutSlot(s.Defn) == t.Defn:
-			d.Harmless = "It is disabled and has no slot: that of the source stays the source's."
+			d.ExpectedBecause = report.Said("It is disabled and has no slot: that of the source stays the source's.")
 		case s.Desc == "USER MAPPING" && schema.WithoutOptions(s.Defn) == t.Defn:
-			d.Harmless = "Its options, which can hold a password for another server, are not copied."
+			d.ExpectedBecause = report.Said("Its options, which can hold a password for another server, are not copied.")
 		case sameButColumnOrder(s, t):
-			d.Harmless = "The columns of a table that inherits stand in another order; every one is there."
+			d.ExpectedBecause = report.Said("The columns of a table that inherits stand in another order; every one is there.")
 		}
 		found = append(found, d)
 	}
@@ -318,7 +321,7 @@ func compareEntry(s, t *archive.Entry, hasTablespace func(string) bool) []report
 	if s.Tablespace != t.Tablespace {
 		d := report.Difference{Kind: "tablespace", Object: schema.Title(s), Source: s.Tablespace, Target: t.Tablespace}
 		if s.Tablespace != "" && !hasTablespace(s.Tablespace) {
-			d.Harmless = "The target has no such tablespace."
+			d.ExpectedBecause = report.Said("The target has no such tablespace.")
 		}
 		found = append(found, d)
 	}
@@ -412,7 +415,7 @@ func (x *Comparison) compareViews(ctx context.Context) ([]report.Difference, err
 		if counted && ok && is != was {
 			found = append(found, report.Difference{
 				Kind: "materialized view", Object: schema.Title(e), Source: was.String(), Target: is.String(),
-				Harmless: "It was refreshed, and the source's was not since its tables changed.",
+				ExpectedBecause: report.Said("It was refreshed, and the source's was not since its tables changed."),
 			})
 		}
 		want := x.FilledViews[int64(e.OID)]
@@ -423,7 +426,7 @@ func (x *Comparison) compareViews(ctx context.Context) ([]report.Difference, err
 				Source: report.Either(want, "filled", "not filled"), Target: report.Either(want, "not filled", "filled"),
 			}
 			if want && x.Plan.ReadsForeign(e.ID) {
-				d.Harmless = "It reads a foreign table, which leads to another server, and was not refreshed."
+				d.ExpectedBecause = report.Said("It reads a foreign table, which leads to another server, and was not refreshed.")
 			}
 			found = append(found, d)
 		}

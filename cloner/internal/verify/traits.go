@@ -34,14 +34,14 @@ func (x *Comparison) compareTraits(ctx context.Context) ([]report.Difference, er
 		switch s.Kind {
 		case "locale":
 			d.Object = "DATABASE " + s.Name
-			d.Harmless = report.Either(s.Name == "ENCODING", "Each character was converted.", "Every value is there; text may be sorted, and its case changed, in another way.")
+			d.ExpectedBecause = report.Said(report.Either(s.Name == "ENCODING", "Each character was converted.", "Every value is there; text may be sorted, and its case changed, in another way."))
 		case "extension version":
 			if !tags["EXTENSION "+s.Name] || i < 0 {
 				continue // not cloned, or missing: which the archives tell
 			}
 			d.Object = "EXTENSION " + s.Name
 			if newerVersion(d.Target, d.Source) {
-				d.Harmless = "The target has a newer version of the extension."
+				d.ExpectedBecause = report.Said("The target has a newer version of the extension.")
 			}
 		case "missing":
 			if !tables[s.Relation] || i >= 0 {
@@ -53,7 +53,7 @@ func (x *Comparison) compareTraits(ctx context.Context) ([]report.Difference, er
 				continue
 			}
 			d.Object, d.Source, d.Target = s.Name, "not readable", "none"
-			d.Harmless = "The role of the source's connection may not read the options of this user mapping; the copy has none."
+			d.ExpectedBecause = report.Said("The role of the source's connection may not read the options of this user mapping; the copy has none.")
 		}
 		if d.Source != d.Target {
 			found = append(found, d)

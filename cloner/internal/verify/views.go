@@ -26,7 +26,7 @@ func (v ViewRows) String() string {
 
 // ReadViewRows looks at those of the plan's materialized views that are filled and may be read. One whose rows cannot be
 // hashed, because one is too long as text, is counted; one that cannot be looked at is left out, with a warning.
-func ReadViewRows(ctx context.Context, s *session.Session, p *schema.Plan, verify report.Verify, restart func(context.Context) error, warn func(text string)) (map[string]ViewRows, error) {
+func ReadViewRows(ctx context.Context, s *session.Session, p *schema.Plan, verify report.Verify, restart func(context.Context) error, warn func(text report.Text)) (map[string]ViewRows, error) {
 	readable, err := session.Query[struct{ Schema, Name string }](ctx, s, `
 		SELECT n.nspname::text AS schema, c.relname::text AS name
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -47,7 +47,7 @@ func ReadViewRows(ctx context.Context, s *session.Session, p *schema.Plan, verif
 		}
 		found, err := readRowsOf(ctx, s, query, restart)
 		if err != nil && !session.Classify(err).Ends() && query != counting {
-			warn(fmt.Sprintf("The rows of %s of the %s were only counted: %v", name, s.Side, err))
+			warn(report.Said(fmt.Sprintf("The rows of %s of the %s were only counted: %v", name, s.Side, err)))
 			found, err = readRowsOf(ctx, s, counting, restart)
 		}
 		switch {
@@ -56,7 +56,7 @@ func ReadViewRows(ctx context.Context, s *session.Session, p *schema.Plan, verif
 		case session.Classify(err).Ends():
 			return nil, fmt.Errorf("look at the rows of %s of the %s: %w", name, s.Side, err)
 		default:
-			warn(fmt.Sprintf("The rows of %s of the %s could not be compared: %v", name, s.Side, err))
+			warn(report.Said(fmt.Sprintf("The rows of %s of the %s could not be compared: %v", name, s.Side, err)))
 		}
 	}
 	return rows, nil
