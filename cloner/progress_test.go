@@ -14,7 +14,7 @@ import (
 )
 
 // TestMeterSampled samples clones without rest, for the race detector: one of which nothing is known before, and one
-// with the report of the first. A part that had landed was in no total for a moment, so the work done went back to
+// with the report of the first. A part that had arrived was in no total for a moment, so the work done went back to
 // almost nothing; and all was said to be done while the last phases were still to come.
 func TestMeterSampled(t *testing.T) {
 	t.Parallel()

@@ -17,8 +17,8 @@ const (
 	PhaseConstraints Phase = "constraints"
 	PhasePostData    Phase = "post-data"
 	PhaseSequences   Phase = "sequences"
-	PhaseViews       Phase = "views"
 	PhaseAnalyze     Phase = "analyze"
+	PhaseViews       Phase = "views"
 	PhaseVerify      Phase = "verify"
 )
 
@@ -26,7 +26,7 @@ const (
 func Phases() []Phase {
 	return []Phase{
 		PhasePreflight, PhaseSnapshot, PhaseClean, PhasePreData, PhaseCopy, PhaseIndexes,
-		PhaseConstraints, PhasePostData, PhaseSequences, PhaseViews, PhaseAnalyze, PhaseVerify,
+		PhaseConstraints, PhasePostData, PhaseSequences, PhaseAnalyze, PhaseViews, PhaseVerify,
 	}
 }
 
@@ -75,7 +75,7 @@ type PhaseProgress struct {
 	Elapsed time.Duration `json:"elapsed"`
 }
 
-// TableProgress is one table in flight.
+// TableProgress is one table whose rows are under way.
 type TableProgress struct {
 	Relation string `json:"relation"`
 	Rows     int64  `json:"rows"`

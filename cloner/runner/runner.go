@@ -1,4 +1,4 @@
-// Package runner is the life of a job around the engine: it claims a job that River brings, clones, writes about once a
+// Package runner executes a job around the engine: it claims a job that River brings, clones, writes about once a
 // second how far that is, and writes the outcome, whatever happens meanwhile to people, processes and the state
 // database. It has no SQL of its own, knows no HTTP, and nothing of how rows are copied.
 package runner
@@ -46,8 +46,8 @@ type Runner struct {
 	log     *slog.Logger
 	name    string // of this process, unlike that of any other
 
-	mu    sync.Mutex
-	lives map[*life]struct{} // a job may have two: one that was lost takes a moment to end
+	mu      sync.Mutex
+	running map[*execution]struct{} // a job may have two: one that was lost takes a moment to end
 }
 
 // New makes a Runner. It does nothing before Run.
@@ -60,7 +60,7 @@ func New(store Store, o Options) *Runner {
 	}
 	host, _ := os.Hostname() // only for people to read
 	return &Runner{
-		store: store, options: o, log: o.Log, lives: map[*life]struct{}{},
+		store: store, options: o, log: o.Log, running: map[*execution]struct{}{},
 		name: fmt.Sprintf("%.40s/%d/%s", host, os.Getpid(), rand.Text()[:8]),
 	}
 }
@@ -130,7 +130,7 @@ func (r *Runner) mine() []Run {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	runs := []Run{}
-	for l := range r.lives {
+	for l := range r.running {
 		runs = append(runs, l.run)
 	}
 	return runs
@@ -140,21 +140,21 @@ func (r *Runner) mine() []Run {
 func (r *Runner) wake(task string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for l := range r.lives {
+	for l := range r.running {
 		if task == "" || task == l.run.Task {
 			l.wake()
 		}
 	}
 }
 
-func (r *Runner) enter(l *life) (leave func()) {
+func (r *Runner) enter(l *execution) (leave func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lives[l] = struct{}{}
+	r.running[l] = struct{}{}
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		delete(r.lives, l)
+		delete(r.running, l)
 	}
 }
 
@@ -169,7 +169,7 @@ type worker struct {
 // Timeout is none: a clone takes as long as it takes.
 func (*worker) Timeout(*river.Job[Args]) time.Duration { return -1 }
 
-// Work is the whole life of a job. Its outcome is in the task's row; to River it is only done.
+// Work executes a job. Its outcome is in the task's row; to River it is only done.
 func (w *worker) Work(ctx context.Context, job *river.Job[Args]) error {
 	if w.stopping.Err() != nil {
 		return river.JobSnooze(0) // the next process has it
@@ -182,9 +182,9 @@ func (w *worker) Work(ctx context.Context, job *river.Job[Args]) error {
 	if err != nil {
 		return err // the reaper queues it again
 	}
-	l := newLife(w.runner, run, claimed)
+	l := newExecution(w.runner, run, claimed)
 	defer w.runner.enter(l)()
-	l.live(ctx, w.stopping)
+	l.execute(ctx, w.stopping)
 	return nil
 }
 

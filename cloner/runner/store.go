@@ -15,7 +15,7 @@ import (
 // ErrLost is the error for a run whose job has ended, or has another worker by now. Such a run writes nothing more.
 var ErrLost = errors.New("the job has ended or belongs to another worker")
 
-// Run is one life of a job: a takeover begins another one, with a higher term.
+// Run is one execution of a job: a takeover begins another one, with a higher term.
 type Run struct {
 	Task string
 	Term int64
@@ -41,8 +41,8 @@ type Job struct {
 	SourceStands, TargetStands Standing
 
 	Past    *report.Report // of the last clone of the same schemas from the one into the other, if there was one
-	Touched bool           // an earlier life has begun to change the target
-	Events  int64          // the number of the last event of its log, which goes on over all its lives
+	Touched bool           // an earlier run has begun to change the target
+	Events  int64          // the number of the last event of its log, which goes on over all its runs
 }
 
 // Admission is whether a job may write to its target, being what that is.
@@ -63,7 +63,7 @@ type Beat struct {
 	Run
 
 	Progress report.Progress
-	Touched  bool                // this life or an earlier one has begun to change the target
+	Touched  bool                // this run or an earlier one has begun to change the target
 	Speeds   []int64             // of the last seconds, the newest last
 	Tables   []report.TableState // that have changed
 	Events   []report.Event      // that are new
@@ -87,7 +87,7 @@ type Store interface {
 	// Finish ends a job as its report says. It may be called again with the same outcome.
 	Finish(ctx context.Context, b Beat, report report.Report) error
 
-	// Requeue puts a job back into the queue, with a higher term, for another life to go on with. One that somebody has
+	// Requeue puts a job back into the queue, with a higher term, for another run to go on with. One that somebody has
 	// asked to cancel it leaves as it is, and tells so: that is to be finished.
 	Requeue(ctx context.Context, b Beat) (cancel bool, err error)
 

@@ -16,7 +16,7 @@ type Queue struct {
 	waiting []*part
 	putOff  []putOff // at the end: what never arrived
 	busy    int
-	busyBy  map[string]int // parts in flight, by relation
+	busyBy  map[string]int // parts under way, by relation
 	moved   bool           // a part arrived since the last round began
 	pieces  map[int64]int  // parts of large objects that are to come, by the first OID of each
 	round   int
@@ -76,7 +76,7 @@ func (q *Queue) lastPiece(p *part) bool {
 	return q.pieces[p.large.First] == 0
 }
 
-// take takes the first part of those tables that have the fewest parts in flight: lanes that fill one table wait for each
+// take takes the first part of those tables that have the fewest parts under way: lanes that fill one table wait for each
 // other when it grows. It must be called with mu held.
 func (q *Queue) take() *part {
 	best := 0

@@ -8,7 +8,7 @@ import (
 	"calco/cloner/report"
 )
 
-// What a clone needs of connections beside those of its lanes: the pulse, and on the source what holds the snapshot. On the
+// What a clone needs of connections beside those of its lanes: the keepalive, and on the source what holds the snapshot. On the
 // target a builder may be beside each lane.
 const (
 	besideLanesSource = 3

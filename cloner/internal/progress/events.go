@@ -97,7 +97,7 @@ func (t *tableMeter) state() report.TableState {
 	return s
 }
 
-// remove takes a part off that has landed or was ditched.
+// remove takes a part off that has arrived or was aborted.
 func (t *tableMeter) remove(f *Part) {
 	t.parts = slices.DeleteFunc(t.parts, func(g *Part) bool { return g == f })
 }

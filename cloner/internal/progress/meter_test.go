@@ -65,7 +65,7 @@ func TestMeterTotals(t *testing.T) {
 			p.Rows, p.Bytes, p.Done, p.Tables, p.TablesTotal, len(p.Active), p.Phases[0].Running)
 	}
 	if got, want := totals(m.Progress()), fmt.Sprintf("20 rows, 2000 bytes, %v done, 0 of 2 tables, 2 active, running true", almostDone); got != want {
-		t.Errorf("in flight:\n got %s\nwant %s", got, want)
+		t.Errorf("under way:\n got %s\nwant %s", got, want)
 	}
 	m.PartDone(arrived, true)
 	m.PartAborted(lost) // its rows were rolled back

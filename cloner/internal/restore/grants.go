@@ -57,7 +57,7 @@ func (m *Maker) Grants(ctx context.Context) error {
 // with each that follows, in its transaction. An object whose opening fails stays closed.
 func (m *Maker) grantWhatCan(ctx context.Context, g grantGroup) error {
 	made := ""
-	blamed := map[string]bool{}
+	recorded := map[string]bool{}
 	for _, s := range append([]grant{{g.object, g.opening}}, g.grants...) {
 		const tries = 5
 		err := m.Owner.Control.Write(ctx, made+s.sql)
@@ -69,9 +69,9 @@ func (m *Maker) grantWhatCan(ctx context.Context, g grantGroup) error {
 			made += s.sql
 		case session.Classify(err).Ends():
 			return err
-		case !blamed[s.object]:
+		case !recorded[s.object]:
 			m.Ledger.Record(report.PhasePostData, s.object, err)
-			blamed[s.object] = true
+			recorded[s.object] = true
 		}
 	}
 	return nil

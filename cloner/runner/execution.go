@@ -30,8 +30,8 @@ const (
 	ReasonMoved         report.ReasonCode = "moved"          // the saved database leads elsewhere by now
 )
 
-// life is one job in this process, from its claim to its outcome.
-type life struct {
+// execution is one job in this process, from its claim to its outcome.
+type execution struct {
 	runner *Runner
 	run    Run
 	job    Job
@@ -48,23 +48,23 @@ type life struct {
 	begun    bool           // the target is about to change, or has
 }
 
-func newLife(r *Runner, run Run, job Job) *life {
+func newExecution(r *Runner, run Run, job Job) *execution {
 	job.Spec.Resume, job.Spec.Touched, job.Spec.PartSize = true, job.Touched, r.options.PartSize
-	return &life{
+	return &execution{
 		runner: r, run: run, job: job, meter: &cloner.Meter{}, woken: make(chan struct{}, 1), sampled: time.Now(), events: job.Events,
 	}
 }
 
 // wake has the next beat come now.
-func (l *life) wake() {
+func (l *execution) wake() {
 	select {
 	case l.woken <- struct{}{}:
 	default:
 	}
 }
 
-// live returns when the outcome is written, or cannot be. The job ends with stopping, not with ctx.
-func (l *life) live(ctx, stopping context.Context) {
+// execute returns when the outcome is written, or cannot be. The job ends with stopping, not with ctx.
+func (l *execution) execute(ctx, stopping context.Context) {
 	ctx = context.WithoutCancel(ctx)
 	working, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -86,7 +86,7 @@ func (l *life) live(ctx, stopping context.Context) {
 		result = l.clone(working)
 	}()
 
-	writing, done := outlive(ctx, stopping, lastWrites)
+	writing, done := extendAfterStop(ctx, stopping, lastWrites)
 	defer done()
 	cause := context.Cause(working)
 	switch {
@@ -94,7 +94,7 @@ func (l *life) live(ctx, stopping context.Context) {
 		l.runner.log.WarnContext(ctx, "the job was lost", "job", l.run.Task, "term", l.run.Term)
 		return
 	case l.recorded != nil:
-		result = l.epilogue(result)
+		result = l.mergeFinal(result)
 	case result.Status == report.StatusFailed && errors.Is(cause, errInterrupted):
 		if !l.requeue(writing) {
 			return
@@ -104,8 +104,8 @@ func (l *life) live(ctx, stopping context.Context) {
 	l.finish(writing, result)
 }
 
-// outlive returns a context that ends a while after stopping.
-func outlive(ctx, stopping context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+// extendAfterStop returns a context that ends a while after stopping.
+func extendAfterStop(ctx, stopping context.Context, by time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	forget := context.AfterFunc(stopping, func() {
 		select {
@@ -121,7 +121,7 @@ func outlive(ctx, stopping context.Context, by time.Duration) (context.Context, 
 }
 
 // clone is the engine's part, unless the job must not begin.
-func (l *life) clone(ctx context.Context) report.Report {
+func (l *execution) clone(ctx context.Context) report.Report {
 	reason, err := l.awaitRefusal(ctx, l.refusal)
 	switch {
 	case context.Cause(ctx) != nil && errors.Is(context.Cause(ctx), report.ErrCancelled):
@@ -138,8 +138,8 @@ func (l *life) clone(ctx context.Context) report.Report {
 }
 
 // begin asks whether the target, being what it is, may be written to, and notes that it is about to change: where that is not
-// noted and no marks are on the target, a later life may do with it what was asked for.
-func (l *life) begin(ctx context.Context, source, target report.Identity) error {
+// noted and no marks are on the target, a later run may do with it what was asked for.
+func (l *execution) begin(ctx context.Context, source, target report.Identity) error {
 	reason, err := l.awaitRefusal(ctx, func(ctx context.Context) (*report.Reason, error) {
 		answer, err := l.runner.store.Admit(ctx, l.run, source, target)
 		return answer.reason(), err
@@ -153,14 +153,14 @@ func (l *life) begin(ctx context.Context, source, target report.Identity) error 
 	l.mu.Lock()
 	l.begun = true
 	l.mu.Unlock()
-	return l.persist(ctx, func(ctx context.Context, b Beat) error {
+	return l.mustWrite(ctx, func(ctx context.Context, b Beat) error {
 		_, err := l.runner.store.Beat(ctx, b)
 		return err
 	})
 }
 
 // awaitRefusal asks whether there is something against the job, with patience while the state database is away.
-func (l *life) awaitRefusal(ctx context.Context, ask func(context.Context) (*report.Reason, error)) (*report.Reason, error) {
+func (l *execution) awaitRefusal(ctx context.Context, ask func(context.Context) (*report.Reason, error)) (*report.Reason, error) {
 	enough := time.After(cmp.Or(l.runner.options.Patience, cloner.DefaultPatience))
 	for {
 		reason, err := ask(ctx)
@@ -178,7 +178,7 @@ func (l *life) awaitRefusal(ctx context.Context, ask func(context.Context) (*rep
 }
 
 // refusal looks at what may have changed since the job was started.
-func (l *life) refusal(ctx context.Context) (*report.Reason, error) {
+func (l *execution) refusal(ctx context.Context) (*report.Reason, error) {
 	spec := l.job.Spec
 	if reason := cmp.Or(l.job.SourceStands.reason(report.Source), l.job.TargetStands.reason(report.Target)); reason != nil {
 		return reason, nil
@@ -264,7 +264,7 @@ func (s Standing) reason(side report.Side) *report.Reason {
 
 // beatUntil writes how far the job is, about once a second. What cannot be written now is written later: the copy goes
 // on without the state database.
-func (l *life) beatUntil(ctx context.Context, ended <-chan struct{}, cancel context.CancelCauseFunc) {
+func (l *execution) beatUntil(ctx context.Context, ended <-chan struct{}, cancel context.CancelCauseFunc) {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
 	for silent := false; ; {
@@ -297,7 +297,7 @@ func (l *life) beatUntil(ctx context.Context, ended <-chan struct{}, cancel cont
 }
 
 // write has what is new written. If that fails it stays new.
-func (l *life) write(ctx context.Context, to func(context.Context, Beat) error) error {
+func (l *execution) write(ctx context.Context, to func(context.Context, Beat) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writePatience)
 	defer cancel()
 	l.mu.Lock()
@@ -317,7 +317,7 @@ func (l *life) write(ctx context.Context, to func(context.Context, Beat) error) 
 }
 
 // sample adds to the speeds, one for each second that has passed. It must be called with mu held.
-func (l *life) sample(bytes int64) {
+func (l *execution) sample(bytes int64) {
 	passed := time.Since(l.sampled)
 	seconds := int((passed + beatEvery/10) / beatEvery) // ticks are not on the dot
 	if seconds < 1 {
@@ -332,8 +332,8 @@ func (l *life) sample(bytes int64) {
 }
 
 // record puts the verdict on record, before the marks on the target go.
-func (l *life) record(ctx context.Context, report report.Report) error {
-	return l.persist(ctx, func(ctx context.Context, b Beat) error {
+func (l *execution) record(ctx context.Context, report report.Report) error {
+	return l.mustWrite(ctx, func(ctx context.Context, b Beat) error {
 		err := l.runner.store.Finish(ctx, b, report)
 		if err == nil {
 			l.recorded = &report
@@ -342,9 +342,9 @@ func (l *life) record(ctx context.Context, report report.Report) error {
 	})
 }
 
-// persist has something written that the clone cannot go on without. It waits for a state database that is away, as long as
+// mustWrite has something written that the clone cannot go on without. It waits for a state database that is away, as long as
 // the job may.
-func (l *life) persist(ctx context.Context, to func(context.Context, Beat) error) error {
+func (l *execution) mustWrite(ctx context.Context, to func(context.Context, Beat) error) error {
 	for {
 		err := l.write(ctx, to)
 		if err == nil || errors.Is(err, ErrLost) || errors.Is(err, ErrUnwritable) {
@@ -358,8 +358,8 @@ func (l *life) persist(ctx context.Context, to func(context.Context, Beat) error
 	}
 }
 
-// epilogue is the recorded verdict, with what came after it. That cannot change it any more: the copy is there, and true.
-func (l *life) epilogue(last report.Report) report.Report {
+// mergeFinal is the recorded verdict, with what came after it. That cannot change it any more: the copy is there, and true.
+func (l *execution) mergeFinal(last report.Report) report.Report {
 	if last.Status == l.recorded.Status {
 		return last
 	}
@@ -370,8 +370,8 @@ func (l *life) epilogue(last report.Report) report.Report {
 }
 
 // finish writes the outcome, or that it cannot be written.
-func (l *life) finish(ctx context.Context, result report.Report) {
-	l.insist(ctx, "write the outcome", func(ctx context.Context, b Beat) error {
+func (l *execution) finish(ctx context.Context, result report.Report) {
+	l.writeUntilStopped(ctx, "write the outcome", func(ctx context.Context, b Beat) error {
 		if result.Status == report.StatusRefused { // nothing was left on the target
 			b.Touched = l.job.Touched
 		}
@@ -387,16 +387,16 @@ func (l *life) finish(ctx context.Context, result report.Report) {
 
 // requeue puts the job back into the queue, unless it tells that somebody has asked to cancel it. Where that cannot be
 // written, the lease runs out.
-func (l *life) requeue(ctx context.Context) (cancel bool) {
-	l.insist(ctx, "put the job back into the queue", func(ctx context.Context, b Beat) (err error) {
+func (l *execution) requeue(ctx context.Context) (cancel bool) {
+	l.writeUntilStopped(ctx, "put the job back into the queue", func(ctx context.Context, b Beat) (err error) {
 		cancel, err = l.runner.store.Requeue(ctx, b)
 		return err
 	})
 	return cancel
 }
 
-// insist writes until that succeeds, the job is lost, or the process may wait no longer.
-func (l *life) insist(ctx context.Context, act string, to func(context.Context, Beat) error) {
+// writeUntilStopped writes until that succeeds, the job is lost, or the process may wait no longer.
+func (l *execution) writeUntilStopped(ctx context.Context, act string, to func(context.Context, Beat) error) {
 	for {
 		err := l.write(ctx, to)
 		if err == nil {

@@ -17,12 +17,12 @@ import (
 	"calco/db/dbtest"
 )
 
-// again waits until a job has begun a second life, at most as long as the product promises.
+// again waits until a job has begun a second run, at most as long as the product promises.
 func (f *fixture) again(id string, counted *counter) {
 	f.Helper()
 	f.eventually("another worker has it", func() bool { return counted.of(id, 2) > 0 })
 	if n := counted.of(id, 2); n != 1 {
-		f.Errorf("the second life was claimed %d times", n)
+		f.Errorf("the second run was claimed %d times", n)
 	}
 }
 
@@ -57,7 +57,7 @@ func TestKill(t *testing.T) {
 	f.again(id, counted)
 	got, err := f.store.Task(t.Context(), id)
 	if err != nil || got.Term != 2 || !got.Touched || !got.StartedAt.Equal(before.StartedAt) {
-		t.Errorf("the second life: %+v, %v", got, err)
+		t.Errorf("the second run: %+v, %v", got, err)
 	}
 	if got := f.awaitEnd(id); got.Status != jobs.Completed || got.Term != 2 {
 		t.Errorf("%s with term %d, %s, %+v", got.Status, got.Term, got.Error, got.Report)
@@ -127,7 +127,7 @@ func TestStop(t *testing.T) {
 			count[e.Kind]++
 		}
 	}
-	if count[report.EventPhaseBegun] != 2 || count[report.EventRetry] != 1 { // one in each life, and what was between
+	if count[report.EventPhaseBegun] != 2 || count[report.EventRetry] != 1 { // one in each run, and what was between
 		t.Errorf("the log has %v: %+v", count, events)
 	}
 }
@@ -249,7 +249,7 @@ func TestTermTaken(t *testing.T) {
 	f := newFixture(t, library)
 	f.hold("book")
 	cut := &gate{Store: f.store}
-	f.work(cut, runner.Options{Jobs: 1, Log: slog.New(slog.DiscardHandler)}) // so that it has no room for the next life
+	f.work(cut, runner.Options{Jobs: 1, Log: slog.New(slog.DiscardHandler)}) // so that it has no room for the next run
 	id := f.create()
 	f.awaitWaiting()
 	f.awaitTask(id, "a beat", func(t jobs.Task) bool { return len(t.Progress.Phases) > 0 })
