@@ -82,13 +82,13 @@ func (a *attempt) do(parent context.Context) (err error) {
 		return err
 	}
 	a.meter.End(report.PhaseSnapshot)
-	letGo := keepSnapshot(ctx, a.epoch.snap, abort)
-	defer letGo()
+	stopSnapshot := keepSnapshot(ctx, a.epoch.snap, abort)
+	defer stopSnapshot()
 	if err := a.in(ctx, report.PhasePreData, func(ctx context.Context) error { return a.claim(ctx, t) }); err != nil {
 		return a.notRefused(err)
 	}
 	a.meter.ClearWait()
-	w, err := a.prepare(ctx, t, alive, letGo)
+	w, err := a.prepare(ctx, t, alive, stopSnapshot)
 	if w != nil {
 		a.epoch = w.epoch
 	}
@@ -99,7 +99,7 @@ func (a *attempt) do(parent context.Context) (err error) {
 		return err
 	}
 	a.meter.End(report.PhasePreData)
-	largeObjects, err := a.copyAndBuild(ctx, w, letGo)
+	largeObjects, err := a.copyAndBuild(ctx, w, stopSnapshot)
 	if err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (a *attempt) claim(ctx context.Context, t *taken) (err error) {
 
 // copyAndBuild copies the rows, and builds beside that what stands on them. The snapshot is let go when the last row is there.
 // It returns how many large objects the source had in it.
-func (a *attempt) copyAndBuild(ctx context.Context, w *workplace, letGo func()) (largeObjects int64, err error) {
+func (a *attempt) copyAndBuild(ctx context.Context, w *workplace, stopSnapshot func()) (largeObjects int64, err error) {
 	scheduler := w.maker.Schedule(w.tables.Pending)
 	copier := a.copier(w)
 	q, err := copier.Queue(ctx, scheduler.RowsReady)
@@ -191,7 +191,7 @@ func (a *attempt) copyAndBuild(ctx context.Context, w *workplace, letGo func()) 
 				copied = copied.done(largeObjects)
 			}
 		}
-		letGo()
+		stopSnapshot()
 		if copied.copied { // what is built takes long, and the source cannot clean up dead rows meanwhile
 			a.epoch.release()
 		}

@@ -94,12 +94,12 @@ type workplace struct {
 
 // prepare empties the target if that is wanted, and makes what comes then this job's; or it goes on with what the job has left
 // there.
-func (a *attempt) prepare(ctx context.Context, t *taken, alive *keepalive, letGo func()) (w *workplace, err error) {
+func (a *attempt) prepare(ctx context.Context, t *taken, alive *keepalive, stopSnapshot func()) (w *workplace, err error) {
 	if t.lock.Previous == nil || !t.lock.Previous.Copying {
 		return a.begin(ctx, t, alive)
 	}
 	err = a.in(ctx, report.PhasePreData, func(ctx context.Context) (err error) {
-		w, err = a.resume(ctx, t, alive, letGo)
+		w, err = a.resume(ctx, t, alive, stopSnapshot)
 		return err
 	})
 	return w, err
@@ -179,7 +179,7 @@ func (a *attempt) workplace(ctx context.Context, t *taken, existing schema.Inven
 
 // resume finds out what is on the target, and clears away what has to be done again: under the snapshot that it was copied
 // under nothing, under a new one what the source does not prove to be unchanged.
-func (a *attempt) resume(ctx context.Context, t *taken, alive *keepalive, letGo func()) (*workplace, error) {
+func (a *attempt) resume(ctx context.Context, t *taken, alive *keepalive, stopSnapshot func()) (*workplace, error) {
 	existing, found, err := restore.Survey(ctx, t.dumper, a.target, a.owner, a.spec.Schemas)
 	if err != nil {
 		return nil, err
@@ -188,7 +188,7 @@ func (a *attempt) resume(ctx context.Context, t *taken, alive *keepalive, letGo 
 	if err != nil {
 		return nil, err
 	}
-	v, err := a.revalidate(ctx, t, w, letGo)
+	v, err := a.revalidate(ctx, t, w, stopSnapshot)
 	if err != nil {
 		return w, err
 	}
@@ -202,7 +202,7 @@ func (a *attempt) resume(ctx context.Context, t *taken, alive *keepalive, letGo 
 
 // revalidate finds out which parts that are on the target are still valid, in the epoch of this run's snapshot, which it opens if
 // it is new. Where all rows are there it goes on without a snapshot, as the last epoch had them.
-func (a *attempt) revalidate(ctx context.Context, t *taken, w *workplace, letGo func()) (data.Verdicts, error) {
+func (a *attempt) revalidate(ctx context.Context, t *taken, w *workplace, stopSnapshot func()) (data.Verdicts, error) {
 	previous, e := t.lock.Previous, a.epoch
 	number := 0
 	if e.snap != nil && e.snap.Nonce == previous.EpochNonce { // the answer to its opening may have been lost
@@ -217,7 +217,7 @@ func (a *attempt) revalidate(ctx context.Context, t *taken, w *workplace, letGo 
 	case err != nil:
 		return v, err
 	case v.Copied:
-		letGo()
+		stopSnapshot()
 		e.release()
 		w.epoch = e.numbered(previous.Epoch).done(previous.LargeObjects)
 		w.epoch.at = previous.CopiedAt.UTC().Truncate(time.Second)

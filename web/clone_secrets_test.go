@@ -86,7 +86,7 @@ func TestSecretsOfClones(t *testing.T) {
 		return func(n *jobs.NewTask) { n.TargetID = target.ID }
 	}
 
-	letGo := c.hold("book")
+	release := c.hold("book")
 	cut := c.create()
 	c.awaitWaiting()
 	for _, password := range hidden {
@@ -96,7 +96,7 @@ func TestSecretsOfClones(t *testing.T) {
 	}
 	dbtest.Exec(t, c.sourceURL, `SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'calco/%'`)
 	task := c.awaitEnd(cut)
-	letGo()
+	release()
 	look(task, jobs.Failed)
 	look(c.awaitEnd(c.create(c.confirm)), jobs.Completed)
 	look(c.awaitEnd(c.create(into(away))), jobs.Refused)

@@ -20,18 +20,18 @@ func shownStatus(t jobs.Task) string {
 	return string(t.Status)
 }
 
-// onlooker is who looks at a job.
-type onlooker struct {
+// audience is who looks at a job.
+type audience struct {
 	user jobs.User
 	link string // of the job's page, for this browser
 }
 
-func (s *Server) onlooker(c echo.Context, id string) onlooker {
-	return onlooker{user: currentUser(c), link: s.address(clonePath(id))}
+func (s *Server) audience(c echo.Context, id string) audience {
+	return audience{user: currentUser(c), link: s.address(clonePath(id))}
 }
 
 // viewTask is a job for somebody who looks at it.
-func viewTask(t jobs.Task, v onlooker) views.CloneProps {
+func viewTask(t jobs.Task, v audience) views.CloneProps {
 	now := touched(t.Progress)
 	props := views.CloneProps{
 		ID: t.ID, Status: shownStatus(t), Cancelling: t.Cancelling, Resumable: t.Resumable, MayAct: jobs.MayAct(v.user, t), Yours: t.UserID == v.user.ID, Owner: t.Owner,

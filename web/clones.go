@@ -54,7 +54,7 @@ func (s *Server) drawClone(c echo.Context, status int, task jobs.Task, refused s
 // clonePanel is a job with all that belongs to it.
 func (s *Server) clonePanel(c echo.Context, task jobs.Task) (views.ClonePageProps, error) {
 	ctx := c.Request().Context()
-	panel := views.ClonePageProps{Clone: viewTask(task, s.onlooker(c, task.ID))}
+	panel := views.ClonePageProps{Clone: viewTask(task, s.audience(c, task.ID))}
 	if !over(task) {
 		panel.Live = templ.Join(views.ConnectionBanner(), views.LiveStream(clonePath(task.ID)+"/events"))
 	}

@@ -158,18 +158,18 @@ func (c *clones) serveFrom(store *db.Store) (stop func()) {
 }
 
 // hold locks a table of the source, so that a clone waits for it, at its beginning, until let go.
-func (c *clones) hold(table string) (letGo func()) {
+func (c *clones) hold(table string) (release func()) {
 	c.t.Helper()
 	return c.holding(c.sourceURL, "BEGIN; LOCK TABLE "+table)
 }
 
 // holdViews has a clone of slow wait, near its end, until let go.
-func (c *clones) holdViews() (letGo func()) {
+func (c *clones) holdViews() (release func()) {
 	c.t.Helper()
 	return c.holding(c.targetURL, "SELECT pg_advisory_lock(42)")
 }
 
-func (c *clones) holding(url, sql string) (letGo func()) {
+func (c *clones) holding(url, sql string) (release func()) {
 	c.t.Helper()
 	conn, err := pgx.Connect(c.t.Context(), url)
 	if err != nil {
@@ -178,9 +178,9 @@ func (c *clones) holding(url, sql string) (letGo func()) {
 	if _, err := conn.Exec(c.t.Context(), sql); err != nil {
 		c.t.Fatal(err)
 	}
-	letGo = sync.OnceFunc(func() { _ = conn.Close(context.Background()) })
-	c.t.Cleanup(letGo)
-	return letGo
+	release = sync.OnceFunc(func() { _ = conn.Close(context.Background()) })
+	c.t.Cleanup(release)
+	return release
 }
 
 // awaitWaiting waits until a clone waits for what hold holds.

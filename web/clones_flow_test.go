@@ -121,7 +121,7 @@ func TestFlowServerRestarts(t *testing.T) {
 	webtest.Require(t)
 	c := newClones(t, library)
 	stopServing, stopWorking := c.serve(), c.work()
-	letGo := c.hold("book")
+	release := c.hold("book")
 	p := c.openAs(c.owner)
 	id := c.startClone(p)
 	waitStatus(p, "running")
@@ -135,7 +135,7 @@ func TestFlowServerRestarts(t *testing.T) {
 	p.WaitText("The server that ran the clone stopped. The clone goes on in the next one.") // in the log
 	c.work()
 	waitStatus(p, "running")
-	letGo()
+	release()
 	p.WaitText("The target agrees with the source")
 	if got := c.jobOf(p); got != id {
 		t.Errorf("it is another job, %s", got)
@@ -329,10 +329,10 @@ func TestFlowChoosesFaster(t *testing.T) {
 }
 
 // holdAnswers makes the page wait for the answers to what it asks from now on, until let go. It asks asked times.
-func holdAnswers(p *webtest.Page) (letGo func()) {
+func holdAnswers(p *webtest.Page) (release func()) {
 	webtest.Eval[bool](p, `(() => {
 		const quick = window.fetch;
-		const held = new Promise((letGo) => { window.letAnswer = letGo; });
+		const held = new Promise((release) => { window.letAnswer = release; });
 		window.asked = 0;
 		window.fetch = async (...args) => { window.asked++; const answer = await quick(...args); await held; return answer; };
 		return true;

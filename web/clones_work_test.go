@@ -15,11 +15,11 @@ func TestRetryToTheEnd(t *testing.T) {
 	t.Parallel()
 	a := newClones(t, library)
 	stop := a.work()
-	letGo := a.hold("book")
+	release := a.hold("book")
 	id := a.create()
 	a.awaitWaiting()
 	stop() // which puts the job back into the queue
-	letGo()
+	release()
 	v := a.as(a.owner)
 	want(t, "cancel", v.post(clonePath(id)+"/cancel"), "303 "+clonePath(id))
 	page := v.get(clonePath(id) + "/retry")
@@ -144,7 +144,7 @@ func TestResumeOfCleanDropsNothingNew(t *testing.T) {
 	t.Parallel()
 	c := newClones(t, library)
 	dbtest.Exec(t, c.targetURL, `CREATE TABLE old (id int)`)
-	letGo := c.holding(c.targetURL, `BEGIN; LOCK TABLE old IN ACCESS SHARE MODE`)
+	release := c.holding(c.targetURL, `BEGIN; LOCK TABLE old IN ACCESS SHARE MODE`)
 	c.work()
 	id := c.create(c.confirm)
 	c.eventually("it waits for the table", func() bool {
@@ -155,7 +155,7 @@ func TestResumeOfCleanDropsNothingNew(t *testing.T) {
 	if task := c.awaitEnd(id); task.Status != jobs.Cancelled || !task.Resumable {
 		t.Fatalf("%s, resumable %t", task.Status, task.Resumable)
 	}
-	letGo()
+	release()
 	dbtest.Exec(t, c.targetURL, `CREATE TABLE newdata AS SELECT 1 AS n`)
 	want(t, "resume", v.post(clonePath(id)+"/resume"), "303 "+clonePath(id))
 	c.refusedFor(id, report.ReasonNotShown, "table public.newdata")

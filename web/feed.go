@@ -31,7 +31,7 @@ func (s *Server) feedClone(c echo.Context) error {
 	}
 	defer leave()
 	defer s.endWithSession(c)()
-	v := s.onlooker(c, id)
+	v := s.audience(c, id)
 	language := views.Language(c.Request().Context())
 	variant := fmt.Sprint(language, " ", jobs.MayAct(v.user, task), " ", task.UserID == v.user.ID, " ", v.link)
 	return s.hub.Serve(c, id, variant, func(ctx context.Context, t jobs.Task) ([]byte, error) {

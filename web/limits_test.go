@@ -256,10 +256,10 @@ func TestLimitsSpareWhatLasts(t *testing.T) {
 	f := newCloneFixture(t)
 	f.server.hub = NewHub(Feed[jobs.Task]{Snapshot: f.server.readTask, Ping: 100 * time.Millisecond})
 	f.server.OnStop(f.server.hub.Close)
-	letGo := make(chan bool)
+	release := make(chan bool)
 	f.server.echo.POST("/long", func(c echo.Context) error {
 		select {
-		case <-letGo:
+		case <-release:
 			return c.NoContent(http.StatusOK)
 		case <-c.Request().Context().Done():
 			return errors.New("the request was ended")
@@ -281,7 +281,7 @@ func TestLimitsSpareWhatLasts(t *testing.T) {
 			pings++
 		}
 	}
-	close(letGo)
+	close(release)
 	for i, l := range long {
 		if got := l.status(); got != http.StatusOK {
 			t.Errorf("long request %d: %d", i, got)

@@ -187,7 +187,7 @@ type Sessions interface {
 func (s *Server) session(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		token := cookieValue(c, sessionCookie)
-		if token == "" || unasked[c.Path()] {
+		if token == "" || noSession[c.Path()] {
 			return next(c)
 		}
 		session, err := s.accounts.Session(c.Request().Context(), jobs.Token(token))

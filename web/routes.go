@@ -17,7 +17,7 @@ func (s *Server) routes() *echo.Echo {
 	e.Use(s.requestID, s.accessLog, s.recoverPanic, s.writeInTime, s.securityHeaders, s.sameOrigin, middleware.BodyLimit(maxBody), s.language, s.session,
 		s.texts)
 
-	// Nothing here asks who it is: see unasked.
+	// Nothing here asks who it is: see noSession.
 	e.GET("/healthz", s.healthz)
 	e.GET("/readyz", s.readyz)
 	e.GET(static.Prefix+"*", echo.WrapHandler(static.Handler()))
@@ -77,8 +77,8 @@ func (s *Server) routes() *echo.Echo {
 	return e
 }
 
-// unasked are the routes that do not ask who it is, and work while the state database does not.
-var unasked = map[string]bool{"/healthz": true, "/readyz": true, static.Prefix + "*": true}
+// noSession are the routes that do not ask who it is, and work while the state database does not.
+var noSession = map[string]bool{"/healthz": true, "/readyz": true, static.Prefix + "*": true}
 
 // group is routes behind the same guards. Echo's own groups with middleware also take every path that is not there, and
 // every method that a path does not have.

@@ -72,7 +72,7 @@ func TestKillBeforeBegin(t *testing.T) {
 	dbtest.Long(t)
 	f := newFixture(t, library)
 	dbtest.Exec(t, f.targetURL, `CREATE TABLE old (id int)`)
-	letGo := f.hold("book")
+	release := f.hold("book")
 	child := f.child()
 	p, err := cloner.PreviewClean(t.Context(), cloner.Spec{Target: dsn.URL(f.targetURL), Clean: true})
 	if err != nil {
@@ -84,7 +84,7 @@ func TestKillBeforeBegin(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = child.Wait() // killed
-	letGo()
+	release()
 	f.work(f.store, runner.Options{})
 	if got := f.awaitEnd(id); got.Status != jobs.Completed || got.Term != 2 {
 		t.Errorf("%s with term %d: %s", got.Status, got.Term, got.Error)
@@ -96,7 +96,7 @@ func TestKillBeforeBegin(t *testing.T) {
 func TestStop(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, library)
-	letGo := f.hold("book")
+	release := f.hold("book")
 	stop := f.work(f.store, runner.Options{Jobs: 1})
 	running := f.create()
 	f.awaitWaiting()
@@ -109,7 +109,7 @@ func TestStop(t *testing.T) {
 		}
 	}
 	f.awaitQuiet()
-	letGo()
+	release()
 	f.work(f.store, runner.Options{})
 	for _, id := range []string{running, queued} {
 		if got := f.awaitEnd(id); got.Status != jobs.Completed {

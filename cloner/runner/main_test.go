@@ -200,7 +200,7 @@ func (f *fixture) eventually(what string, holds func() bool) {
 }
 
 // hold locks a table of the source, so that a clone waits for it until let go.
-func (f *fixture) hold(table string) (letGo func()) {
+func (f *fixture) hold(table string) (release func()) {
 	f.Helper()
 	conn, err := pgx.Connect(f.Context(), f.sourceURL)
 	if err != nil {
@@ -209,9 +209,9 @@ func (f *fixture) hold(table string) (letGo func()) {
 	if _, err := conn.Exec(f.Context(), "BEGIN; LOCK TABLE "+table); err != nil {
 		f.Fatal(err)
 	}
-	letGo = sync.OnceFunc(func() { _ = conn.Close(context.Background()) })
-	f.Cleanup(letGo)
-	return letGo
+	release = sync.OnceFunc(func() { _ = conn.Close(context.Background()) })
+	f.Cleanup(release)
+	return release
 }
 
 // awaitWaiting waits until a clone waits for what hold holds.

@@ -203,7 +203,7 @@ func TestStateDatabaseRestarts(t *testing.T) {
 	t.Parallel()
 	server := dbtest.Cluster(t, nil)
 	f := newFixtureAt(t, server.URL("postgres"), library)
-	letGo := f.hold("book")
+	release := f.hold("book")
 	f.work(f.store, runner.Options{Log: slog.New(slog.DiscardHandler)})
 	id := f.create()
 	f.awaitWaiting()
@@ -212,7 +212,7 @@ func TestStateDatabaseRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.awaitTask(id, "a beat after the restart", func(t jobs.Task) bool { return t.Revision > revision })
-	letGo()
+	release()
 	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -232,13 +232,13 @@ func TestSpeeds(t *testing.T) {
 	t.Parallel()
 	dbtest.Long(t)
 	f := newFixture(t, library)
-	letGo := f.hold("book")
+	release := f.hold("book")
 	f.work(f.store, runner.Options{})
 	id := f.create()
 	got := f.awaitTask(id, "some seconds", func(t jobs.Task) bool { return len(t.Speeds) >= 3 })
 	if slices.Max(got.Speeds) != 0 || got.Progress.Elapsed < 2*time.Second || got.Silence > 10*time.Second {
 		t.Errorf("while nothing moves: %+v", got)
 	}
-	letGo()
+	release()
 	f.awaitEnd(id)
 }

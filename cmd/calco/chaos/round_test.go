@@ -309,7 +309,7 @@ func (r *round) shepherd() (status string) {
 				r.Errorf("the job %s is %s, which nothing explains: %.1500s", r.job(), now.status, now.text)
 			}
 			r.tally.stopped(now.status)
-			if err := r.goOn(now.page); err != nil {
+			if err := r.resume(now.page); err != nil {
 				r.Logf("go on: %v", err)
 			}
 		}
@@ -319,8 +319,8 @@ func (r *round) shepherd() (status string) {
 	return "never"
 }
 
-// goOn presses Resume or, where there is nothing to resume from, tries again on a cleaned target.
-func (r *round) goOn(p page) error {
+// resume presses Resume or, where there is nothing to resume from, tries again on a cleaned target.
+func (r *round) resume(p page) error {
 	if p.resume != "" {
 		_, err := r.browser.press(p.resume, nil)
 		r.tally.resumed(err == nil)
