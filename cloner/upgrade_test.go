@@ -15,7 +15,8 @@ func TestMarksOfLastRelease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, target := dbtest.Database(t), dbtest.Database(t)
+	server := dbtest.Cluster(t, nil) // on which nobody else's transactions are as old as what is kept
+	source, target := newDatabase(t, server, "source", ""), newDatabase(t, server, "target", "")
 	dbtest.Exec(t, source, `CREATE TABLE kept (id int PRIMARY KEY, s text); INSERT INTO kept SELECT n, repeat('x', 100) FROM generate_series(1, 5000) n;
 		CREATE TABLE changed (id int PRIMARY KEY); INSERT INTO changed SELECT generate_series(1, 1000); CREATE UNLOGGED TABLE light AS SELECT 1 AS n`)
 	spec := stopped(t, source, target, nil)
