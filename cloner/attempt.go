@@ -71,7 +71,7 @@ func (a *attempt) do(parent context.Context) (err error) {
 		return locks.Watch(s, a.job.ApplicationName(), a.patience, a.meter)
 	})
 	if err != nil {
-		return err
+		return session.InPhase(report.PhasePreflight, err)
 	}
 	defer alive.stop()
 	a.meter.End(report.PhasePreflight)
@@ -111,7 +111,7 @@ func (a *attempt) do(parent context.Context) (err error) {
 func (a *attempt) in(ctx context.Context, p report.Phase, do func(context.Context) error) error {
 	defer a.meter.Enter(p)()
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return session.InPhase(p, context.Cause(ctx))
 	}
 	return session.InPhase(p, do(ctx))
 }

@@ -13,6 +13,7 @@ import (
 
 	"calco/cloner/dsn"
 	"calco/cloner/internal/marks"
+	"calco/cloner/internal/progress"
 	"calco/cloner/internal/session"
 	"calco/cloner/report"
 	"calco/db/dbtest"
@@ -365,6 +366,19 @@ func TestEventTriggerOfTarget(t *testing.T) {
 	}
 	dbtest.Exec(t, target, "DROP EVENT TRIGGER refuse")
 	mustComplete(t, spec)
+}
+
+// A phase that finds the clone ended before it begins is the phase of what ended it.
+func TestPhaseOfCause(t *testing.T) {
+	t.Parallel()
+	ctx, abort := context.WithCancelCause(t.Context())
+	abort(session.ErrTermLost)
+	a := &attempt{run: &run{meter: &progress.Meter{}}}
+	err := a.in(ctx, report.PhaseViews, func(context.Context) error { return nil })
+	e, ok := errors.AsType[*report.Error](err)
+	if !ok || e.Phase != report.PhaseViews || !errors.Is(err, session.ErrTermLost) || e.Hint.IsZero() {
+		t.Errorf("error %#v, want a takeover in the phase views", err)
+	}
 }
 
 // TestTakeover raises the term at the beginning of each phase: from then on no write of the
