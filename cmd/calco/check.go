@@ -55,9 +55,7 @@ func printPreflight(out io.Writer, p report.Preflight) error {
 	} else {
 		fmt.Fprintln(w, "A clone would be refused.")
 	}
-	for _, reason := range p.Reasons {
-		fmt.Fprintf(w, "  %s\n    → %s\n", say(reason.Text), say(reason.Hint))
-	}
+	printReasons(w, p.Reasons)
 	section(w, "Worth knowing", sayAll(p.Warnings))
 	return w.Flush()
 }

@@ -18,9 +18,7 @@ const listed = 40
 func printReport(out io.Writer, r report.Report) error {
 	w := bufio.NewWriter(out)
 	fmt.Fprintln(w, headline(r))
-	for _, reason := range r.Reasons {
-		fmt.Fprintf(w, "  %s\n    → %s\n", say(reason.Text), say(reason.Hint))
-	}
+	printReasons(w, r.Reasons)
 	if !r.Hint.IsZero() {
 		fmt.Fprintf(w, "  → %s\n", say(r.Hint))
 	}
@@ -122,6 +120,12 @@ func epochs(r report.Report) []string {
 			grouped(int64(e.Copied)), grouped(int64(e.Redone)), grouped(int64(e.Kept))))
 	}
 	return lines
+}
+
+func printReasons(w io.Writer, reasons []report.Reason) {
+	for _, r := range reasons {
+		fmt.Fprintf(w, "  %s\n    → %s\n", say(r.Text), say(r.Hint))
+	}
 }
 
 func section(w io.Writer, title string, lines []string) {
