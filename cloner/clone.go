@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"calco/cloner/internal/marks"
 	"calco/cloner/internal/patience"
 	"calco/cloner/internal/progress"
@@ -174,9 +172,7 @@ func (r *run) conclude(ctx context.Context, a *attempt, err error) (report.Repor
 		rep.Error = err.Error()
 		rep.Resumable = a.begun() && !errors.Is(err, marks.ErrChanged) && !errors.Is(err, session.ErrTermLost)
 	}
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		rep.SQLState = pg.Code
-	}
+	rep.SQLState = session.SQLState(err)
 	return rep, err
 }
 
