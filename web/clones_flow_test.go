@@ -248,6 +248,37 @@ func TestFlowRefused(t *testing.T) {
 	p.WaitText("The target agrees with the source")
 }
 
+// Who asks first sees what is in the way, and once that is gone that nothing is. Nothing has been started.
+func TestFlowCheck(t *testing.T) {
+	t.Parallel()
+	webtest.Require(t)
+	c := newClones(t, library)
+	c.serve()
+	p := c.openAs(c.owner)
+	for language, says := range map[string]struct{ refused, fine string }{
+		"en": {"This clone would be refused", "Nothing is in the way of this clone."},
+		"es": {"Esta clonación se rechazaría", "Nada impide esta clonación."},
+	} {
+		dbtest.Exec(t, c.targetURL, `CREATE TABLE old (id int)`)
+		p.Language(language)
+		p.Open("/")
+		c.chooseBoth(p)
+		p.Click(`button[hx-get="/clones/check"]`)
+		p.WaitText(says.refused)
+		p.Look("clones/" + language + "-check-refused")
+		dbtest.Exec(t, c.targetURL, `DROP TABLE old`)
+		p.Click(`button[hx-get="/clones/check"]`)
+		p.WaitText(says.fine)
+		p.WaitNoText(says.refused)
+		p.Look("clones/" + language + "-check-fine")
+		p.Select("#target", "") // it was another clone of which nothing was in the way
+		p.WaitNoText(says.fine)
+	}
+	if n := c.query(`SELECT count(*) FROM background_tasks`)[0][0]; n != "0" {
+		t.Errorf("%s jobs", n)
+	}
+}
+
 // A protected database cannot be chosen; and one that is protected meanwhile is refused.
 func TestFlowProtected(t *testing.T) {
 	t.Parallel()

@@ -20,3 +20,10 @@
     timer = setTimeout(ask, Math.max(rest, 200) + 1000 * Math.random());
   }).observe(document.body, { subtree: true, childList: true, attributeFilter: ["data-news"] });
 })();
+
+// What was found before somebody chose otherwise is true of another clone.
+document.addEventListener("change", (e) => {
+  if (!e.target.closest("#clone-form")) return;
+  document.querySelector('[hx-target="#clone-check"]')?.dispatchEvent(new Event("htmx:abort"));
+  document.querySelector("#clone-check > .answer")?.remove();
+});
