@@ -146,10 +146,10 @@ func keepSnapshot(ctx context.Context, snap *snapshot.Snapshot, cancel context.C
 	}
 }
 
-// withCause is a cause in place of an error, in the same phase.
+// withCause is a cause in place of an error, in the same phase unless the cause has its own.
 func withCause(err, cause error) error {
 	e, ok := errors.AsType[*report.Error](err)
-	if !ok {
+	if _, told := errors.AsType[*report.Error](cause); !ok || told {
 		return cause
 	}
 	return &report.Error{Phase: e.Phase, Relation: e.Relation, Hint: session.HintFor(cause), Err: cause}

@@ -105,6 +105,9 @@ func TestBuildSaysWhoIsInTheWay(t *testing.T) {
 	if result.Status != report.StatusFailed || !errors.Is(err, locks.ErrLocked) || !result.Resumable {
 		t.Errorf("status %s, error %v, resumable %t", result.Status, err, result.Resumable)
 	}
+	if hint := result.Hint.String(); !strings.HasPrefix(hint, "End those sessions") || strings.Count(result.Error, string(result.Phase)+":") != 1 {
+		t.Errorf("error %q in %q, hint %q", result.Error, result.Phase, hint)
+	}
 	if !slices.ContainsFunc(m.Since(0).Events, func(e report.Event) bool { return says.MatchString(e.Text.String()) }) {
 		t.Errorf("it is not in the log: %+v", m.Since(0).Events)
 	}
