@@ -45,15 +45,14 @@ const (
 
 // Table is one table whose rows are copied.
 type Table struct {
-	OID       int64
-	Schema    string
-	Name      string
-	Size      int64 // of heap and TOAST on the source's disk, in bytes
-	IndexSize int64
-	Pages     int64 // of the heap alone
-	Filenode  int64 // another one after it was rewritten
-	Heap      bool  // its rows are kept as PostgreSQL itself keeps them, and not by an extension
-	Unlogged  bool
+	OID      int64
+	Schema   string
+	Name     string
+	Size     int64 // of heap and TOAST on the source's disk, in bytes
+	Pages    int64 // of the heap alone
+	Filenode int64 // another one after it was rewritten
+	Heap     bool  // its rows are kept as PostgreSQL itself keeps them, and not by an extension
+	Unlogged bool
 	// EstimatedRows is by the source's statistics, nil where there are none yet.
 	EstimatedRows *int64
 	RootOID       int64 // of its partition tree; its own where it is no partition
